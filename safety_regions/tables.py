@@ -1,0 +1,240 @@
+"""Every parquet contract of the project: columns, dtypes, units, meanings; read and write check them.
+
+A table is written to a temporary name beside its place and renamed, so a killed job leaves nothing that
+looks finished. The stamp (who made it, from what, with which options) lives in the file's metadata under
+the key ``safety_regions`` as JSON; `read_stamp` gives it back.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from safety_regions.errors import StudyError, explain
+
+STAMP = b"safety_regions"
+CATEGORY = pa.dictionary(pa.int32(), pa.string())
+
+
+class Column(NamedTuple):
+    name: str
+    type: pa.DataType
+    meaning: str
+
+
+class Contract(NamedTuple):
+    """One kind of table: its name, version, columns, and what one row is."""
+
+    name: str
+    version: int
+    row: str
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([(c.name, c.type) for c in self.columns])
+
+
+def _contract(name: str, version: int, row: str, *columns: tuple[str, pa.DataType, str]) -> Contract:
+    return Contract(name, version, row, tuple(Column(*c) for c in columns))
+
+
+_ADDRESS = (
+    ("layer", pa.int16(), "decoder block, 0-based"),
+    ("projection", CATEGORY, "q k v o gate up down, split even where stored fused"),
+)
+_CELL = (
+    ("backbone", CATEGORY, "backbone of the config"),
+    ("method", CATEGORY, "label of the method in the config"),
+    ("selection", CATEGORY, "{scope}-{fraction}, or range"),
+    ("refinement", CATEGORY, "raw or minus-{utility dataset}"),
+)
+_OVERLAP = (
+    ("combination", pa.string(), "names joined by ' & ', in sorted order"),
+    ("k", pa.int16(), "number of names in the combination, 2 or more"),
+    ("level", CATEGORY, "model, layer or projection"),
+    ("layer", pa.int16(), "decoder block where level is layer, else null"),
+    ("projection", CATEGORY, "projection where level is projection, else null"),
+    ("intersection", pa.int64(), "units in every region"),
+    ("union", pa.int64(), "units in at least one region"),
+    ("iou", pa.float64(), "intersection / union, null where the union is empty"),
+    ("smallest", pa.int64(), "units of the smallest region of the combination"),
+    ("largest", pa.int64(), "units of the largest region of the combination"),
+    ("chance", pa.float64(), "expected intersection / expected union of independent regions of these sizes"),
+    ("floor", pa.float64(), "mean IoU with shuffled evidence, null where not asked for"),
+    ("ceiling", pa.float64(), "mean IoU of two halves of the same set, null where not asked for"),
+)
+
+PROMPTS = _contract(
+    "prompts", 1, "prompt",
+    ("prompt_id", pa.string(), "unique within the study: {dataset}/{row or id of the source}"),
+    ("dataset", CATEGORY, "name of the dataset"),
+    ("text", pa.string(), "the prompt as the user writes it, without template"),
+    ("category", pa.string(), "the source's own label, null where it has none"),
+    ("split", CATEGORY, "identify or evaluate, fixed by prompt id and seed"),
+    ("half", pa.int8(), "1 or 2 within the split, fixed by prompt id and seed"),
+    ("response", pa.string(), "the source's own response, null where it has none"),
+)
+SHARED_PROMPTS = _contract(
+    "shared_prompts", 1, "pair of datasets",
+    ("a", pa.string(), "first dataset"),
+    ("b", pa.string(), "second dataset"),
+    ("n_a", pa.int64(), "prompts of a"),
+    ("n_b", pa.int64(), "prompts of b"),
+    ("n_exact", pa.int64(), "prompts of a equal to one of b after lower() and strip()"),
+    ("n_near", pa.int64(), "prompts of a with character 5-gram Jaccard > 0.7 to one of b (exact ones too)"),
+    ("near_a", pa.list_(pa.string()), "prompt ids of a behind n_near"),
+    ("near_b", pa.list_(pa.string()), "prompt ids of b that they match"),
+)
+RESPONSES = _contract(
+    "responses", 1, "prompt",
+    ("prompt_id", pa.string(), "as in the prompts table"),
+    ("dataset", CATEGORY, "name of the dataset"),
+    ("split", CATEGORY, "identify or evaluate"),
+    ("half", pa.int8(), "1 or 2"),
+    ("prompt", pa.string(), "the prompt as the user writes it"),
+    ("response", pa.string(), "text of the response, without special tokens"),
+    ("origin", CATEGORY, "backbone (greedy answer) or dataset (the source's own)"),
+    ("refused", pa.bool_(), "the response is a refusal by the phrase list"),
+    ("n_tokens", pa.int32(), "tokens of the response"),
+    ("stop", CATEGORY, "eos or length; dataset where the response is the source's own"),
+)
+WEIGHT_SCORES = _contract(
+    "weight_scores", 1, "kept weight",
+    *_ADDRESS,
+    ("row", pa.int32(), "output index"),
+    ("column", pa.int32(), "input index"),
+    ("score", pa.float32(), "the method's score, larger means more important"),
+)
+NEURON_SCORES = _contract(
+    "neuron_scores", 1, "kept neuron",
+    *_ADDRESS,
+    ("unit", pa.int32(), "row of q, k, v, up; column of down"),
+    ("score", pa.float32(), "the method's score, larger means more important"),
+)
+LAYER_SCORES = _contract(
+    "layer_scores", 1, "layer",
+    ("layer", pa.int16(), "decoder block, 0-based"),
+    ("score", pa.float32(), "the method's score, larger means more important"),
+)
+MEMBERSHIP = _contract(
+    "membership", 1, "address x pattern that occurs",
+    ("layer", pa.int16(), "decoder block, null where the unit is a whole layer"),
+    ("projection", CATEGORY, "projection, null where the unit is a whole layer"),
+    ("pattern", pa.int32(), "bit d set: the unit is in the region of name d (order in the stamp)"),
+    ("count", pa.int64(), "units that carry exactly this pattern"),
+)
+OVERLAP = _contract("overlap", 1, "combination of names x level", *_OVERLAP)
+IOU = _contract("iou", 1, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
+REGION_SIZES = _contract(
+    "region_sizes", 1, "cell of the grid x name x address",
+    *_CELL,
+    ("name", pa.string(), "dataset, half, pool or shuffle"),
+    *_ADDRESS,
+    ("n_units", pa.int64(), "units at this address"),
+    ("n_selected", pa.int64(), "units in the region"),
+)
+
+SCORES = {"weight": WEIGHT_SCORES, "neuron": NEURON_SCORES, "layer": LAYER_SCORES}
+
+
+@contextmanager
+def finished_at(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, renamed to it when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def conform(data: pa.Table | Any, contract: Contract) -> pa.Table:
+    """``data`` (a pyarrow table or a pandas frame) with exactly the contract's columns, order and dtypes.
+
+    Raises:
+        StudyError: a column is missing, unknown, or does not fit its dtype.
+    """
+    if not isinstance(data, pa.Table):
+        data = pa.Table.from_pandas(data, preserve_index=False)
+    wanted = [c.name for c in contract.columns]
+    if sorted(data.column_names) != sorted(wanted):
+        raise StudyError(
+            explain(f"table '{contract.name}'", f"columns {data.column_names}", f"columns {wanted}")
+        )
+    try:
+        return data.select(wanted).replace_schema_metadata(None).cast(contract.schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise StudyError(explain(f"table '{contract.name}'", str(error), f"dtypes {contract.schema}")) from None
+
+
+def write_table(path: str | Path, data: pa.Table | Any, contract: Contract, stamp: dict | None = None) -> None:
+    """Write one table (a pyarrow table or a pandas frame) with its stamp, atomically."""
+    table = conform(data, contract)
+    write_groups(path, [table], contract, stamp)
+
+
+def write_groups(
+    path: str | Path, groups: Iterable[pa.Table | Any], contract: Contract, stamp: dict | None = None
+) -> None:
+    """Write one row group per element of ``groups``, so that a reader can take one address at a time."""
+    full = {"schema": contract.name, "version": contract.version, **(stamp or {})}
+    schema = contract.schema.with_metadata({STAMP: json.dumps(full, sort_keys=True).encode()})
+    with (
+        finished_at(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for group in groups:
+            table = conform(group, contract)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+
+def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
+    """The parquet file at ``path``, its schema name and version checked against the contract.
+
+    Raises:
+        StudyError: the file is missing, broken, or another kind or version of table.
+    """
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StudyError(
+            explain(path, f"an unreadable parquet file ({type(error).__name__})", f"a '{contract.name}' table",
+                    "delete the file and run snakemake again")
+        ) from None
+    stamp = _stamp_of(file)
+    found = (stamp.get("schema"), stamp.get("version"))
+    if found != (contract.name, contract.version):
+        raise StudyError(
+            explain(path, f"schema {found[0]} version {found[1]}", f"{contract.name} version {contract.version}",
+                    "delete the file and run snakemake again")
+        )
+    return file
+
+
+def read_table(path: str | Path, contract: Contract, columns: list[str] | None = None) -> pa.Table:
+    """The whole table at ``path`` (or some of its columns); see `open_table` for the errors."""
+    file = open_table(path, contract)
+    try:
+        return file.read(columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StudyError(
+            explain(path, f"damaged data ({type(error).__name__})", f"a '{contract.name}' table",
+                    "delete the file and run snakemake again")
+        ) from None
+
+
+def read_stamp(path: str | Path) -> dict:
+    """The stamp of a table: schema, version, and what its writer noted."""
+    return _stamp_of(pq.ParquetFile(path))
+
+
+def _stamp_of(file: pq.ParquetFile) -> dict:
+    return json.loads((file.schema_arrow.metadata or {}).get(STAMP, b"{}"))

@@ -71,7 +71,9 @@ _OVERLAP = (
 )
 
 PROMPTS = _contract(
-    "prompts", 1, "prompt",
+    "prompts",
+    1,
+    "prompt",
     ("prompt_id", pa.string(), "unique within the study: {dataset}/{row or id of the source}"),
     ("dataset", CATEGORY, "name of the dataset"),
     ("text", pa.string(), "the prompt as the user writes it, without template"),
@@ -81,7 +83,9 @@ PROMPTS = _contract(
     ("response", pa.string(), "the source's own response, null where it has none"),
 )
 SHARED_PROMPTS = _contract(
-    "shared_prompts", 1, "pair of datasets",
+    "shared_prompts",
+    1,
+    "pair of datasets",
     ("a", pa.string(), "first dataset"),
     ("b", pa.string(), "second dataset"),
     ("n_a", pa.int64(), "prompts of a"),
@@ -92,7 +96,9 @@ SHARED_PROMPTS = _contract(
     ("near_b", pa.list_(pa.string()), "prompt ids of b that they match"),
 )
 RESPONSES = _contract(
-    "responses", 1, "prompt",
+    "responses",
+    1,
+    "prompt",
     ("prompt_id", pa.string(), "as in the prompts table"),
     ("dataset", CATEGORY, "name of the dataset"),
     ("split", CATEGORY, "identify or evaluate"),
@@ -105,25 +111,33 @@ RESPONSES = _contract(
     ("stop", CATEGORY, "eos or length; dataset where the response is the source's own"),
 )
 WEIGHT_SCORES = _contract(
-    "weight_scores", 1, "kept weight",
+    "weight_scores",
+    1,
+    "kept weight",
     *_ADDRESS,
     ("row", pa.int32(), "output index"),
     ("column", pa.int32(), "input index"),
     ("score", pa.float32(), "the method's score, larger means more important"),
 )
 NEURON_SCORES = _contract(
-    "neuron_scores", 1, "kept neuron",
+    "neuron_scores",
+    1,
+    "kept neuron",
     *_ADDRESS,
     ("unit", pa.int32(), "row of q, k, v, up; column of down"),
     ("score", pa.float32(), "the method's score, larger means more important"),
 )
 LAYER_SCORES = _contract(
-    "layer_scores", 1, "layer",
+    "layer_scores",
+    1,
+    "layer",
     ("layer", pa.int16(), "decoder block, 0-based"),
     ("score", pa.float32(), "the method's score, larger means more important"),
 )
 MEMBERSHIP = _contract(
-    "membership", 1, "address x pattern that occurs",
+    "membership",
+    1,
+    "address x pattern that occurs",
     ("layer", pa.int16(), "decoder block, null where the unit is a whole layer"),
     ("projection", CATEGORY, "projection, null where the unit is a whole layer"),
     ("pattern", pa.int32(), "bit d set: the unit is in the region of name d (order in the stamp)"),
@@ -132,7 +146,9 @@ MEMBERSHIP = _contract(
 OVERLAP = _contract("overlap", 1, "combination of names x level", *_OVERLAP)
 IOU = _contract("iou", 1, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
 REGION_SIZES = _contract(
-    "region_sizes", 1, "cell of the grid x name x address",
+    "region_sizes",
+    1,
+    "cell of the grid x name x address",
     *_CELL,
     ("name", pa.string(), "dataset, half, pool or shuffle"),
     *_ADDRESS,
@@ -172,10 +188,14 @@ def conform(data: pa.Table | Any, contract: Contract) -> pa.Table:
     try:
         return data.select(wanted).replace_schema_metadata(None).cast(contract.schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise StudyError(explain(f"table '{contract.name}'", str(error), f"dtypes {contract.schema}")) from None
+        raise StudyError(
+            explain(f"table '{contract.name}'", str(error), f"dtypes {contract.schema}")
+        ) from None
 
 
-def write_table(path: str | Path, data: pa.Table | Any, contract: Contract, stamp: dict | None = None) -> None:
+def write_table(
+    path: str | Path, data: pa.Table | Any, contract: Contract, stamp: dict | None = None
+) -> None:
     """Write one table (a pyarrow table or a pandas frame) with its stamp, atomically."""
     table = conform(data, contract)
     write_groups(path, [table], contract, stamp)
@@ -206,15 +226,23 @@ def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
         file = pq.ParquetFile(path, page_checksum_verification=True)
     except (OSError, pa.ArrowInvalid) as error:
         raise StudyError(
-            explain(path, f"an unreadable parquet file ({type(error).__name__})", f"a '{contract.name}' table",
-                    "delete the file and run snakemake again")
+            explain(
+                path,
+                f"an unreadable parquet file ({type(error).__name__})",
+                f"a '{contract.name}' table",
+                "delete the file and run snakemake again",
+            )
         ) from None
     stamp = _stamp_of(file)
     found = (stamp.get("schema"), stamp.get("version"))
     if found != (contract.name, contract.version):
         raise StudyError(
-            explain(path, f"schema {found[0]} version {found[1]}", f"{contract.name} version {contract.version}",
-                    "delete the file and run snakemake again")
+            explain(
+                path,
+                f"schema {found[0]} version {found[1]}",
+                f"{contract.name} version {contract.version}",
+                "delete the file and run snakemake again",
+            )
         )
     return file
 
@@ -226,8 +254,12 @@ def read_table(path: str | Path, contract: Contract, columns: list[str] | None =
         return file.read(columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
         raise StudyError(
-            explain(path, f"damaged data ({type(error).__name__})", f"a '{contract.name}' table",
-                    "delete the file and run snakemake again")
+            explain(
+                path,
+                f"damaged data ({type(error).__name__})",
+                f"a '{contract.name}' table",
+                "delete the file and run snakemake again",
+            )
         ) from None
 
 

@@ -1,0 +1,39 @@
+# make study   sets up a virtual environment and runs the default study
+# make test    sets up and runs the tests
+# make lint    ruff, snakefmt and snakemake --lint
+# make report  gathers the finished study in report.html
+
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: study test lint report
+.DELETE_ON_ERROR:
+
+study: $(VENV)/.study
+	$(BIN)/snakemake --cores $(CORES)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+report: $(VENV)/.study
+	$(BIN)/snakemake --report report.html
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11. Try: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "error: no virtual environment could be made. Try: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.study: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.study

@@ -1,0 +1,36 @@
+"""safety-regions: which parameters of a language model carry refusal, and are such regions real?
+
+The order of the includes is the order of the data: prompts, backbones, responses, scores, regions, overlap,
+report. A study is one config file; `config.yaml` is taken unless --configfile names another.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.12")
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/prompts.smk"
+include: "workflow/rules/backbones.smk"
+include: "workflow/rules/scores.smk"
+include: "workflow/rules/regions.smk"
+include: "workflow/rules/overlap.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "<results>/overlap/iou.parquet",
+        "<results>/prompts/shared_prompts.parquet",
+        collect("<results>/overlap/{cell}.iou.tsv", cell=CELLS),
+        FIGURES,
+    localrule: True
+
+
+onsuccess:
+    print(FAREWELL)

@@ -1,0 +1,10 @@
+"""Gemma 2: four norms per block, soft-capped attention (eager only), tied embeddings."""
+
+from safety_regions.families import Family
+
+FAMILY = Family(
+    name="gemma2",
+    layers={"gemma2": "model.layers"},
+    attention_implementation="eager",
+    post_norms=True,
+)

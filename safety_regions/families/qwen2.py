@@ -1,0 +1,5 @@
+"""Qwen 2 and 2.5: Llama's names; biases on q, k and v (never scored); no BOS token."""
+
+from safety_regions.families import Family
+
+FAMILY = Family(name="qwen2", layers={"qwen2": "model.layers"})

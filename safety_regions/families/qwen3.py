@@ -1,0 +1,5 @@
+"""Qwen 3: Llama's names; q and k normalised per head; heads x head_dim may differ from the hidden size."""
+
+from safety_regions.families import Family
+
+FAMILY = Family(name="qwen3", layers={"qwen3": "model.layers"}, qk_norm=True)

@@ -1,0 +1,32 @@
+"""The shelf of methods: one file per method.
+
+A method module holds its formula in the docstring and three names:
+
+``CARD``
+    a literal dict: title, granularity (weight, neuron, layer), default ``selections``, ``options`` (a JSON
+    schema with a default for each), and ``presets``. It is read from the syntax tree, so that listing the
+    shelf imports no method and no torch.
+``gather(backbone, batches, options) -> evidence``
+    one pass over the samples; a tensor per address.
+``scores(backbone, evidence, options) -> iterator of (address, scores)``
+    evidence combined with the weights, float32, larger means more important.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+SHELF = Path(__file__).parent
+
+
+@cache
+def method_cards() -> dict[str, dict]:
+    """Every method's CARD by module name."""
+    return {path.stem: _card(path) for path in sorted(SHELF.glob("[!_]*.py"))}
+
+
+def _card(path: Path) -> dict:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == "CARD" for t in node.targets):
+            return ast.literal_eval(node.value)
+    raise ValueError(f"{path}: no CARD = {{...}} at the top level")

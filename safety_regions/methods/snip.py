@@ -1,0 +1,68 @@
+"""SNIP: how much a weight's removal would change the loss of the response, to first order.
+
+    score_ij = |W_ij| * mean over samples of |d loss / d W_ij|,   loss = -log p(response | prompt)
+
+Absolute values are taken per sample, after the sum over tokens; the loss is the mean over response tokens.
+Per-sample gradients are formed inside the backward pass of each linear layer as delta^T x and added to one
+float32 sum, so one forward and one backward pass serve all layers.
+
+Source: Wei et al. 2024, arXiv 2402.05162, section 2.1; boyiwei/alignment-attribution-code @0b0e707,
+lib/model_wrapper.py 241-318, 359-366. There the passes are repeated for each layer, sums are kept in the
+weights' dtype (option ``accumulator: native``) and are not divided by the number of samples (a constant).
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from safety_regions.backbone import Backbone, ScoredLinear
+from safety_regions.scoring.evidence import Evidence, watch_gradients
+from safety_regions.scoring.samples import Batch
+
+CARD = {
+    "title": "SNIP",
+    "granularity": "weight",
+    "selections": ["row-0.05"],
+    "options": {
+        "loss": {
+            "enum": ["mean", "sum"],
+            "default": "mean",
+            "description": "over the response tokens of a sample",
+        },
+        "accumulator": {
+            "enum": ["float32", "native"],
+            "default": "float32",
+            "description": "dtype of the sum over samples; native is the weights' own, as the released code has it",
+        },
+    },
+    "presets": {
+        "wei_code": {"options": {"accumulator": "native"}, "selections": ["row-0.05", "matrix-0.05"]}
+    },
+}
+
+
+def gather(backbone: Backbone, batches: Iterable[Batch], options: dict) -> Evidence:
+    """Mean over samples of the absolute gradient: address -> (out, in)."""
+    dtype = torch.float32 if options["accumulator"] == "float32" else None
+    sums = {
+        id(linear.module): torch.zeros_like(linear.module.weight, dtype=dtype) for linear in backbone.linears
+    }
+
+    def add(linear: ScoredLinear, x: Tensor, delta: Tensor) -> None:
+        total = sums[id(linear.module)]
+        for x_sample, delta_sample in zip(x, delta, strict=True):
+            total.add_((delta_sample.T @ x_sample).abs_())
+
+    samples = watch_gradients(backbone, batches, add, options["loss"])
+    return {
+        address: sums[id(linear.module)][start:stop] / samples
+        for linear in backbone.linears
+        for address, start, stop in linear.slices
+    }
+
+
+def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
+    """|W| times the evidence, float32, (out, in) per address."""
+    for address, weight in backbone.weights():
+        yield address, weight.float().abs() * evidence[address]

@@ -1,0 +1,71 @@
+"""Wanda: the size of a weight times the size of the input it meets.
+
+    score_ij = |W_ij| * sqrt( mean over response positions of x_j^2 )
+
+Positions are those whose *input* token belongs to the response: the last response token counts, the last
+prompt token (which predicts the first response token) does not. The released code divides by positions in
+one place (``prune_wanda_v2``) and by samples in another; the constant leaves the ranking alone.
+
+Source: Sun et al. 2023, arXiv 2306.11695 (locuslab/wanda @8e8fc87, lib/layerwrapper.py 22-35), restricted to
+the response by Wei et al. 2024, arXiv 2402.05162 (boyiwei/alignment-attribution-code @0b0e707,
+lib/layerwrapper.py 28-51, lib/prune.py 255-470). One forward pass; only second moments are kept.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from safety_regions.backbone import Backbone, ScoredLinear
+from safety_regions.scoring.evidence import Evidence, watch_inputs
+from safety_regions.scoring.samples import Batch
+
+CARD = {
+    "title": "Wanda",
+    "granularity": "weight",
+    "selections": ["row-0.05"],
+    "options": {
+        "positions": {
+            "enum": ["response", "predicting", "all"],
+            "default": "response",
+            "description": "input positions that count: the response tokens, those that predict them, or all",
+        },
+    },
+    "presets": {"wei_code": {"options": {}, "selections": ["row-0.05"]}},
+}
+
+
+def gather(backbone: Backbone, batches: Iterable[Batch], options: dict) -> Evidence:
+    """Root mean square of each input channel over the counted positions: address -> (in,)."""
+    sums = {
+        id(linear.module): torch.zeros(linear.module.in_features, device=linear.module.weight.device)
+        for linear in backbone.linears
+    }
+    positions = dict.fromkeys(sums, 0)
+
+    def add(linear: ScoredLinear, x: Tensor, batch: Batch) -> None:
+        counted = x[_counted(batch, options["positions"])].float()
+        sums[id(linear.module)] += counted.square().sum(0)
+        positions[id(linear.module)] += len(counted)
+
+    watch_inputs(backbone, batches, add)
+    return {
+        address: (sums[id(linear.module)] / positions[id(linear.module)]).sqrt()
+        for linear in backbone.linears
+        for address, _, _ in linear.slices
+    }
+
+
+def _counted(batch: Batch, positions: str) -> Tensor:
+    masks = {
+        "response": batch.response_mask,
+        "predicting": batch.target_mask,
+        "all": batch.attention_mask.bool(),
+    }
+    return masks[positions]
+
+
+def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
+    """|W| times the channel's evidence, float32, (out, in) per address."""
+    for address, weight in backbone.weights():
+        yield address, weight.float().abs() * evidence[address]

@@ -1,0 +1,233 @@
+"""One loader per file format; each gives the file's rows as they stand, before columns are chosen.
+
+===========  ================================================  ============================================
+format       the file                                          ``header``
+===========  ================================================  ============================================
+csv          commas; quoted cells may hold commas, newlines    the columns, where the file has no header row
+text         one prompt a line, blank lines skipped            the one column, ``text`` by default
+json         a list of objects                                 -
+jsonl        one object a line, blank lines skipped            -
+nested-json  lists of strings under any levels of keys         a name per level, then one for the strings
+parquet      flat columns                                      -
+===========  ================================================  ============================================
+
+Cells are never guessed at: a CSV cell ``NA`` is the text NA, and numbers stay text.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from safety_regions.errors import StudyError, explain, unknown
+
+
+class Rows(NamedTuple):
+    """The rows of a source, in its order; a row's place in ``rows`` is its number, 0-based."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+
+
+Loader = Callable[[Path, str, Sequence[str] | None], Rows]
+
+
+def read_rows(path: Path, format: str, encoding: str = "utf-8", header: Sequence[str] | None = None) -> Rows:
+    """The rows of one local file; a byte-order mark is dropped, any line ending is understood.
+
+    Args:
+        path: the file.
+        format: a key of `FORMATS`.
+        encoding: a Python codec; parquet has none.
+        header: column names for a file that has none of its own.
+
+    Raises:
+        StudyError: the format is unknown, or the file is missing, undecodable, broken or ragged.
+    """
+    if format not in FORMATS:
+        raise StudyError(unknown(path, "format", format, FORMATS))
+    if not path.is_file():
+        raise StudyError(explain(path, "no such file"))
+    return FORMATS[format](path, encoding, header)
+
+
+def read_text(path: Path, encoding: str) -> str:
+    """The text of a file, line endings as they are, without its byte-order mark.
+
+    Raises:
+        StudyError: the codec is unknown, or a byte does not belong to it.
+    """
+    raw = path.read_bytes()
+    try:
+        return raw.decode(encoding).removeprefix("\ufeff")
+    except LookupError:
+        raise StudyError(
+            explain(path, f"encoding '{encoding}'", "a Python codec such as utf-8, utf-16 or latin-1")
+        ) from None
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise StudyError(
+            explain(
+                path,
+                f"bytes that are not {encoding} at line {line} (byte {error.start})",
+                hint="the file's own `encoding` in the card, e.g. latin-1, or an undamaged copy",
+            )
+        ) from None
+
+
+def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    """Line numbers (1-based) and lines that are not blank."""
+    # str.splitlines would also cut at U+2028 and the like, which JSON strings and prompts may hold.
+    for number, line in enumerate(io.StringIO(read_text(path, encoding), newline=None), start=1):
+        if line.strip():
+            yield number, line.removesuffix("\n")
+
+
+def _csv(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
+    reader = csv.reader(io.StringIO(read_text(path, encoding), newline=""), strict=True)
+    records: list[tuple[int, list[str]]] = []
+    try:
+        for fields in reader:
+            if fields:
+                records.append((reader.line_num, fields))
+    except csv.Error as error:  # its messages hold no cell
+        raise StudyError(
+            explain(
+                f"{path}, line {reader.line_num}",
+                f"broken CSV after {len(records)} rows ({error})",
+                "quoted cells closed, quotes inside them doubled",
+            )
+        ) from None
+    if not header and not records:
+        raise StudyError(explain(path, "an empty file", "a header row"))
+    columns = list(header) if header else records.pop(0)[1]
+    _refuse_repeated(path, columns)
+    for line, fields in records:
+        if len(fields) != len(columns):
+            raise StudyError(
+                explain(f"{path}, line {line}", f"a row of {len(fields)} cells", f"{len(columns)} cells")
+            )
+    return Rows(columns, [dict(zip(columns, fields, strict=True)) for _, fields in records])
+
+
+def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
+    repeated = [str(i) for i, column in enumerate(columns, start=1) if column in columns[: i - 1]]
+    if repeated:
+        raise StudyError(
+            explain(
+                path,
+                f"columns named twice (places {', '.join(repeated)})",
+                "a header row of distinct names",
+                "a `header` in the card, where the file has no header row",
+            )
+        )
+
+
+def _text(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
+    (column,) = header or ["text"]
+    return Rows([column], [{column: line} for _, line in _lines(path, encoding)])
+
+
+def _json(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
+    data = _parse(read_text(path, encoding), path)
+    if not isinstance(data, list):
+        raise StudyError(explain(path, f"a JSON {_kind(data)}", "a list of objects", "format: nested-json"))
+    return _objects((f"{path}, row {number}", row) for number, row in enumerate(data))
+
+
+def _jsonl(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
+    lines = ((f"{path}, line {number}", line) for number, line in _lines(path, encoding))
+    return _objects((where, _parse(line, where)) for where, line in lines)
+
+
+def _objects(rows: Iterator[tuple[str, Any]]) -> Rows:
+    """JSON objects as rows; the columns are all their keys, in the order they turn up."""
+    kept = []
+    for where, row in rows:
+        if not isinstance(row, dict):
+            raise StudyError(explain(where, f"a JSON {_kind(row)}", "an object", "format: nested-json"))
+        kept.append(row)
+    return Rows(list(dict.fromkeys(key for row in kept for key in row)), kept)
+
+
+def _nested_json(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
+    columns = list(header or ["text"])
+    data = _parse(read_text(path, encoding), path)
+    return Rows(
+        columns, [dict(zip(columns, cells, strict=True)) for cells in _leaves(data, 1, len(columns), path)]
+    )
+
+
+def _leaves(node: Any, level: int, depth: int, path: Path) -> Iterator[tuple[Any, ...]]:
+    """Each string of the lists at ``depth`` with the keys that lead to it, in file order."""
+    wanted = list if level == depth else dict
+    if not isinstance(node, wanted):
+        raise StudyError(
+            explain(
+                f"{path}, level {level}",
+                f"a JSON {_kind(node)}",
+                f"a JSON {_KINDS[wanted]}",
+                f"a `header` of as many names as the file has levels; the card's has {depth}",
+            )
+        )
+    if wanted is list:
+        yield from ((leaf,) for leaf in node)
+        return
+    for key, child in node.items():
+        for cells in _leaves(child, level + 1, depth, path):
+            yield (key, *cells)
+
+
+_KINDS = {dict: "object", list: "list", str: "string", int: "number", float: "number", bool: "boolean"}
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "null")
+
+
+class _KeyTwice(ValueError):
+    """A JSON object holds a key twice: Python would keep the last and lose the first without a word."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise _KeyTwice
+    return dict(pairs)
+
+
+def _parse(text: str, where: object) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        found = f"broken JSON (line {error.lineno}, column {error.colno})"
+    except _KeyTwice:
+        found = "a JSON object with one key twice"
+    except (ValueError, RecursionError) as error:
+        found = f"unreadable JSON ({type(error).__name__})"
+    raise StudyError(explain(where, found, hint="another `format` in the card, or an undamaged copy"))
+
+
+def _parquet(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StudyError(
+            explain(path, f"an unreadable parquet file ({type(error).__name__})", hint="an undamaged copy")
+        ) from None
+    _refuse_repeated(path, table.column_names)
+    return Rows(table.column_names, table.to_pylist())
+
+
+FORMATS: dict[str, Loader] = {
+    "csv": _csv,
+    "text": _text,
+    "json": _json,
+    "jsonl": _jsonl,
+    "nested-json": _nested_json,
+    "parquet": _parquet,
+}

@@ -1,0 +1,76 @@
+"""Which prompts two datasets have in common, and which of them to leave out.
+
+Shared prompts raise the IoU of two regions for a reason that has nothing to do with safety, so they are
+counted for every pair of sets and can be dropped before scoring.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import combinations
+
+import pyarrow as pa
+
+from safety_regions.prompts.similarity import near_pairs
+from safety_regions.tables import SHARED_PROMPTS, conform
+
+
+def shared_prompts(tables: Mapping[str, pa.Table]) -> pa.Table:
+    """One row for every pair a < b of datasets (`tables.SHARED_PROMPTS`), shared prompts or not.
+
+    Args:
+        tables: dataset name -> its prompts (`tables.PROMPTS`).
+
+    Returns:
+        Counts are prompts of a with a match in b (a prompt with two matches counts once). Exact matches are
+        equal after ``lower().strip()``; near ones are defined in `similarity` and include the exact ones.
+    """
+    names = sorted(tables)
+    ids = {name: tables[name]["prompt_id"].to_pylist() for name in names}
+    texts = {name: tables[name]["text"].to_pylist() for name in names}
+    near = _near_between(names, ids, texts)
+    exact = {name: {text.lower().strip() for text in texts[name]} for name in names}
+    rows = [
+        {
+            "a": a,
+            "b": b,
+            "n_a": len(ids[a]),
+            "n_b": len(ids[b]),
+            "n_exact": sum(text.lower().strip() in exact[b] for text in texts[a]),
+            "n_near": len(near[a, b]),
+            "near_a": sorted(near[a, b]),
+            "near_b": sorted(near[b, a]),
+        }
+        for a, b in combinations(names, 2)
+    ]
+    return conform(pa.Table.from_pylist(rows, schema=SHARED_PROMPTS.schema), SHARED_PROMPTS)
+
+
+def prompts_to_drop(shared: pa.Table) -> dict[str, set[str]]:
+    """The ids to leave out so that no two datasets share a near prompt; datasets with none are absent.
+
+    A shared prompt stays in the dataset whose name comes first in the alphabet and goes from every later
+    one. Pairs are judged one by one: if b goes because of a, and c matches b only, c goes too.
+    """
+    dropped: dict[str, set[str]] = defaultdict(set)
+    for row in shared.select(["b", "near_b"]).to_pylist():
+        if row["near_b"]:
+            dropped[row["b"]] |= set(row["near_b"])
+    return dict(dropped)
+
+
+def near_duplicates_within(table: pa.Table) -> int:
+    """How many prompts of a set have a near-duplicate in the same set; they shrink the effective sample."""
+    return len({i for pair in near_pairs(table["text"].to_pylist()) for i in pair})
+
+
+def _near_between(
+    names: list[str], ids: Mapping[str, list[str]], texts: Mapping[str, list[str]]
+) -> dict[tuple[str, str], set[str]]:
+    """(a, b) -> the prompt ids of a near to one of b; found in one pass over all the sets together."""
+    owner = [(name, prompt_id) for name in names for prompt_id in ids[name]]
+    near: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for i, j in near_pairs([text for name in names for text in texts[name]]):
+        (a, id_a), (b, id_b) = owner[i], owner[j]
+        near[a, b].add(id_a)
+        near[b, a].add(id_b)
+    return near

@@ -1,0 +1,142 @@
+"""Which scores are stored: for every scope the config can ask for, its best fraction, and nothing else.
+
+Dense scores are never written (7e9 rows for an 8B backbone). A unit is kept when it is among the best
+int(fraction * n) of its row, matrix, layer or of the whole model, ties broken by flat index, exactly as
+`safety_regions.regions.select` will break them.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.regions.masks import parse_address
+from safety_regions.regions.select import scope_count
+from safety_regions.tables import CATEGORY
+
+Scored = Callable[[], Iterator[tuple[str, Tensor]]]
+
+
+def top_of_rows(scores: Tensor, k: int) -> Tensor:
+    """Mask of the k best of each row of ``scores`` (rows, n): score descending, then index ascending."""
+    if k == 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    threshold = scores.topk(k, dim=1, sorted=True).values[:, -1:]
+    above = scores > threshold
+    equal = scores == threshold
+    return above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))
+
+
+def keep_top(scored: Scored, kept: dict[str, float]) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """(address, scores, mask of the kept) for every address.
+
+    Args:
+        scored: starts a fresh pass over (address, scores); called again for each scope wider than a matrix.
+        kept: scope -> fraction (0-1].
+
+    Raises:
+        StudyError: a score is not finite; the address is named.
+    """
+    takers = [_Wide(scored, scope, kept[scope]) for scope in ("layer", "global") if scope in kept]
+    for address, scores in scored():
+        if not bool(torch.isfinite(scores).all()):
+            raise StudyError(
+                explain(
+                    f"scores of {address}",
+                    "values that are not finite",
+                    "finite scores",
+                    "a checkpoint whose weights are finite, or `dtype: float32`",
+                )
+            )
+        mask = torch.zeros_like(scores, dtype=torch.bool)
+        if "row" in kept:
+            mask |= top_of_rows(scores, scope_count(kept["row"], scores.shape[-1]))
+        if "matrix" in kept:
+            flat = scores.reshape(1, -1)
+            mask |= top_of_rows(flat, scope_count(kept["matrix"], flat.shape[1])).view_as(mask)
+        for taker in takers:
+            mask |= taker.take(address, scores)
+        yield address, scores, mask
+
+
+class _Wide:
+    """The exact threshold of a scope wider than one matrix, by two histograms over the scores' bits.
+
+    Non-negative floats sort like their bit patterns (negative ones are flipped first): the upper 16 bits
+    locate the bucket of the k-th largest, the lower 16 bits within that bucket locate its value. Memory is
+    two histograms of 65,536 counts for each group, never the scores.
+    """
+
+    def __init__(self, scored: Scored, scope: str, fraction: float) -> None:
+        self.scope = scope
+        sizes: dict[object, int] = {}
+        upper: dict[object, Tensor] = {}
+        for address, scores in scored():
+            group = self._group(address)
+            sizes[group] = sizes.get(group, 0) + scores.numel()
+            upper[group] = upper.get(group, 0) + _histogram(_order(scores) >> 16)
+        count = {group: scope_count(fraction, n) for group, n in sizes.items()}
+        bucket, rest = {}, {}
+        for group, histogram in upper.items():
+            bucket[group], rest[group] = _kth_from_top(histogram, count[group])
+        lower: dict[object, Tensor] = {}
+        for address, scores in scored():
+            group = self._group(address)
+            order = _order(scores)
+            inside = order[(order >> 16) == bucket[group]] & 0xFFFF
+            lower[group] = lower.get(group, 0) + _histogram(inside)
+        self._threshold, self._ties = {}, {}
+        for group, histogram in lower.items():
+            low, ties = _kth_from_top(histogram, rest[group])
+            self._threshold[group], self._ties[group] = (bucket[group] << 16) | low, ties
+
+    def _group(self, address: str) -> object:
+        return parse_address(address)[0] if self.scope == "layer" else None
+
+    def take(self, address: str, scores: Tensor) -> Tensor:
+        """Mask of this address's scores in the scope's top; addresses come in flat order, so ties go first come."""
+        group = self._group(address)
+        order = _order(scores)
+        equal = order == self._threshold[group]
+        first = equal & (equal.flatten().cumsum(0).view_as(equal) <= self._ties[group])
+        self._ties[group] -= int(first.sum())
+        return (order > self._threshold[group]) | first
+
+
+def _order(scores: Tensor) -> Tensor:
+    """float32 -> int64 in 0..2^32-1 that sorts the same way (-0.0 counts as 0.0)."""
+    bits = (scores.float() + 0.0).view(torch.int32).long()
+    return torch.where(bits < 0, -1 - (bits & 0x7FFFFFFF), bits) + 2**31
+
+
+def _histogram(values: Tensor) -> Tensor:
+    return torch.bincount(values.flatten(), minlength=1 << 16).cpu()
+
+
+def _kth_from_top(histogram: Tensor, k: int) -> tuple[int, int]:
+    """(bucket of the k-th largest, how many of that bucket belong to the top k); k = 0 takes none."""
+    if k == 0:
+        return 1 << 16, 0
+    from_top = histogram.flip(0).cumsum(0)
+    position = int((from_top >= k).nonzero()[0])
+    above = int(from_top[position - 1]) if position else 0
+    return histogram.numel() - 1 - position, k - above
+
+
+def as_table(address: str, scores: Tensor, mask: Tensor) -> pa.Table:
+    """The kept units of one address as rows of the score table (weights: row, column; else: unit)."""
+    layer, projection = parse_address(address)
+    where = mask.nonzero().cpu().numpy().astype(np.int32)
+    values = scores[mask].float().cpu().numpy()
+    n = len(values)
+    columns: dict[str, pa.Array] = {}
+    if layer is None:
+        return pa.table({"layer": where[:, 0].astype(np.int16), "score": values})
+    columns["layer"] = pa.array(np.full(n, layer, np.int16))
+    columns["projection"] = pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [projection]).cast(CATEGORY)
+    names = ("row", "column") if scores.ndim == 2 else ("unit",)
+    columns |= {name: pa.array(where[:, axis].copy()) for axis, name in enumerate(names)}
+    return pa.table({**columns, "score": pa.array(values)})

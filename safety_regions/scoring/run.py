@@ -1,0 +1,68 @@
+"""One scoring job: a backbone, a method and a name in; the kept scores of every address out."""
+
+import importlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from safety_regions.backbone import Backbone
+from safety_regions.methods import method_cards
+from safety_regions.names import Name
+from safety_regions.scoring.evidence import shuffle_evidence
+from safety_regions.scoring.keep import as_table, keep_top
+from safety_regions.scoring.samples import Chosen, batches, encode_samples
+
+
+class Job(NamedTuple):
+    """What a score is made of: the method's module, its options, and what is stored.
+
+    Attributes:
+        method: module name on the shelf of methods.
+        options: every option of the method, defaults filled in.
+        kept: scope -> stored fraction (0-1].
+        allow_empty: accept scopes so small that their stored fraction is no unit.
+        batch_size: samples per pass; changes nothing beyond rounding.
+    """
+
+    method: str
+    options: dict
+    kept: dict[str, float]
+    allow_empty: bool = False
+    batch_size: int = 8
+
+
+class Scores(NamedTuple):
+    """Row groups of the score table, one per address, and the stamp of the file."""
+
+    groups: Iterator[pa.Table]
+    stamp: dict
+
+
+def score(backbone: Backbone, name: Name, chosen: Chosen, job: Job) -> Scores:
+    """Score every unit of ``backbone`` on the chosen prompts.
+
+    Raises:
+        StudyError: a sample does not fit, or a value is not finite.
+    """
+    method = importlib.import_module(f"safety_regions.methods.{job.method}")
+    samples = encode_samples(backbone, chosen.rows)
+    evidence = method.gather(backbone, batches(samples, job.batch_size), job.options)
+    if name.shuffle is not None:
+        evidence = shuffle_evidence(evidence, name.shuffle)
+    card = method_cards()[job.method]
+    shapes = {
+        address: list(scores.shape) for address, scores in method.scores(backbone, evidence, job.options)
+    }
+    stamp = {
+        "granularity": card["granularity"],
+        "shapes": shapes,
+        "kept": job.kept,
+        "method": job.method,
+        "options": job.options,
+        "samples_used": len(samples),
+        "samples_skipped": chosen.skipped,
+        "response_tokens": sum(len(s.ids) - s.prompt_length for s in samples),
+    }
+    kept = keep_top(lambda: method.scores(backbone, evidence, job.options), job.kept)
+    return Scores((as_table(*address_scores) for address_scores in kept), stamp)

@@ -1,0 +1,147 @@
+"""Which answered prompts a score is computed on, and how they become batches of tokens.
+
+Choosing is by rule, not by chance: the responses table is in the hashed order fixed when the prompts were
+read, so "the first n" is a random sample that another dataset never changes.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from safety_regions.backbone import Backbone
+from safety_regions.errors import StudyError, explain
+from safety_regions.names import Name
+from safety_regions.prompts.sharing import prompts_to_drop
+
+KEEP = ("refused", "complied", "all")
+
+
+class Sample(NamedTuple):
+    """One prompt with its response: token ids, of which the first ``prompt_length`` are the prompt's."""
+
+    prompt_id: str
+    ids: list[int]
+    prompt_length: int
+
+
+class Batch(NamedTuple):
+    """Right-padded samples, all tensors of shape (batch, tokens).
+
+    ``attention_mask`` is 1 on real tokens. ``response_mask`` is True where the input token belongs to the
+    response (from its first token to its last). ``target_mask`` is True where the *next* token belongs to the
+    response: the positions whose prediction the loss counts.
+    """
+
+    prompt_ids: tuple[str, ...]
+    input_ids: Tensor
+    attention_mask: Tensor
+    response_mask: Tensor
+    target_mask: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.prompt_ids, *(tensor.to(device) for tensor in self[1:]))
+
+
+class Chosen(NamedTuple):
+    """Rows of the responses tables that a name stands for, and why others were left out."""
+
+    rows: pd.DataFrame
+    skipped: dict[str, int]
+
+
+def choose(
+    name: Name,
+    responses: dict[str, pd.DataFrame],
+    n: int,
+    keep: dict[str, str],
+    shared: pa.Table | None = None,
+) -> Chosen:
+    """The first ``n`` usable identification prompts of each part of ``name``; a half takes the first n // 2.
+
+    Args:
+        name: the parsed name; pooled parts are concatenated in its order.
+        responses: dataset -> its responses table.
+        n: prompts per whole dataset; fewer are taken where fewer were kept, and the stamp says how many.
+        keep: dataset -> "refused", "complied" or "all".
+        shared: the shared-prompts table, to leave out prompts that a dataset earlier in the alphabet has too.
+
+    Raises:
+        StudyError: no prompt is left for a part.
+    """
+    taken, skipped = [], {}
+    drop = prompts_to_drop(shared) if shared is not None else {}
+    for part in name.parts:
+        table = responses[part.dataset]
+        table = table[table["split"] == "identify"]
+        if part.half:
+            table = table[table["half"] == part.half]
+        wanted = {"refused": table["refused"], "complied": ~table["refused"]}
+        unfit = ~wanted.get(keep[part.dataset], pd.Series(True, index=table.index))
+        shared = table["prompt_id"].isin(drop.get(part.dataset, ()))
+        silent = table["n_tokens"] == 0
+        usable = table[~(unfit | shared | silent)].head(n // 2 if part.half else n)
+        if usable.empty:
+            raise StudyError(
+                explain(
+                    f"scores of '{name}'",
+                    f"no usable prompt of '{part.dataset}' ({len(table)} answered, "
+                    f"{int(unfit.sum())} not {keep[part.dataset]}, {int(shared.sum())} shared)",
+                    "at least one",
+                    "`responses: keep: all`, more candidates, or another backbone",
+                )
+            )
+        taken.append(usable)
+        for reason, marks in (("not " + keep[part.dataset], unfit), ("shared", shared), ("empty", silent)):
+            if marks.any():
+                skipped[f"{part.dataset}: {reason}"] = int(marks.sum())
+    return Chosen(pd.concat(taken, ignore_index=True), skipped)
+
+
+def encode_samples(backbone: Backbone, rows: pd.DataFrame) -> list[Sample]:
+    """Tokenise chosen rows.
+
+    Raises:
+        StudyError: a sample has no response token or does not fit the context; the ids are named.
+    """
+    limit = backbone.config.max_position_embeddings
+    samples, bad = [], []
+    for prompt_id, prompt, response in zip(rows["prompt_id"], rows["prompt"], rows["response"], strict=True):
+        ids, prompt_length = backbone.encode(prompt, response)
+        if not prompt_length < len(ids) <= limit:
+            bad.append(f"{prompt_id} ({prompt_length}+{len(ids) - prompt_length})")
+        samples.append(Sample(prompt_id, ids, prompt_length))
+    if bad:
+        raise StudyError(
+            explain(
+                "scoring",
+                f"prompts whose tokens (prompt+response) do not fit: {', '.join(bad[:5])}",
+                f"at least one response token and at most {limit} in all",
+                "a filter in the dataset's card, or a smaller `max_new_tokens`",
+            )
+        )
+    return samples
+
+
+def batches(samples: Sequence[Sample], size: int, pad_id: int = 0) -> Iterator[Batch]:
+    """Right-padded batches of up to ``size`` samples, longest first (so memory peaks at once)."""
+    ordered = sorted(samples, key=lambda sample: (-len(sample.ids), sample.prompt_id))
+    for start in range(0, len(ordered), size):
+        group = ordered[start : start + size]
+        lengths = torch.tensor([len(s.ids) for s in group])[:, None]
+        prompts = torch.tensor([s.prompt_length for s in group])[:, None]
+        position = torch.arange(int(lengths.max()))[None, :]
+        input_ids = torch.full((len(group), int(lengths.max())), pad_id)
+        for row, sample in zip(input_ids, group, strict=True):
+            row[: len(sample.ids)] = torch.tensor(sample.ids)
+        real = position < lengths
+        yield Batch(
+            tuple(s.prompt_id for s in group),
+            input_ids,
+            real.long(),
+            real & (position >= prompts),
+            (position >= prompts - 1) & (position < lengths - 1),
+        )

@@ -1,0 +1,98 @@
+"""SNIP and Wanda against their slow definitions, on every family and at every batch size."""
+
+import pytest
+import torch
+
+from safety_regions.methods import snip, wanda
+from safety_regions.scoring.samples import Sample, batches
+from tests.oracles import weights as oracle
+from tests.tiny import FAMILIES, tiny_backbone
+
+SNIP = {"loss": "mean", "accumulator": "float32"}
+WANDA = {"positions": "response"}
+
+
+def samples_of(n: int = 5, seed: int = 3) -> list[Sample]:
+    """Random samples of several lengths; some longer than the sliding window."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for i in range(n):
+        prompt, response = 3 + 4 * (i % 3), 1 + (3 * i) % 7
+        ids = torch.randint(0, 256, (prompt + response,), generator=generator).tolist()
+        made.append(Sample(f"p{i}", ids, prompt))
+    return made
+
+
+def run(method, backbone, samples, options, batch_size: int = 3) -> dict[str, torch.Tensor]:
+    evidence = method.gather(backbone, batches(samples, batch_size), options)
+    return dict(method.scores(backbone, evidence, options))
+
+
+def assert_close(found: dict, expected: dict, tolerance: float = 2e-5) -> None:
+    assert list(found) == list(expected)
+    for address, scores in found.items():
+        scale = expected[address].abs().max()
+        assert scale > 0, address
+        error = (scores.double() - expected[address]).abs().max() / scale
+        assert error < tolerance, f"{address}: {error:.1e}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("loss", ["mean", "sum"])
+def test_snip_is_its_definition(family, loss):
+    backbone = tiny_backbone(family)
+    options = SNIP | {"loss": loss}
+    assert_close(run(snip, backbone, samples_of(), options), oracle.snip(backbone, samples_of(), loss))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("positions", ["response", "predicting", "all"])
+def test_wanda_is_its_definition(family, positions):
+    backbone = tiny_backbone(family)
+    options = {"positions": positions}
+    assert_close(run(wanda, backbone, samples_of(), options), oracle.wanda(backbone, samples_of(), positions))
+
+
+@pytest.mark.parametrize("method,options", [(snip, SNIP), (wanda, WANDA)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batch_size_changes_nothing(method, options, family):
+    backbone = tiny_backbone(family)
+    one = run(method, backbone, samples_of(), options, batch_size=1)
+    for size in (2, 5):
+        assert_close(run(method, backbone, samples_of(), options, size), one, tolerance=5e-6)
+
+
+def test_snip_takes_absolute_values_per_sample():
+    """Two samples whose gradients would cancel do not cancel: the score of a pool is the mean of the scores."""
+    backbone, samples = tiny_backbone("llama"), samples_of(4)
+    pooled = run(snip, backbone, samples, SNIP)
+    single = [run(snip, backbone, [sample], SNIP) for sample in samples]
+    assert_close(pooled, {a: sum(s[a] for s in single) / 4 for a in pooled}, tolerance=5e-6)
+
+
+def test_wanda_moments_add():
+    backbone, samples = tiny_backbone("qwen2"), samples_of(4)
+    pooled = wanda.gather(backbone, batches(samples, 2), WANDA)
+    single = [wanda.gather(backbone, batches([sample], 1), WANDA) for sample in samples]
+    lengths = [len(sample.ids) - sample.prompt_length for sample in samples]
+    for address, values in pooled.items():
+        total = sum(n * s[address] ** 2 for n, s in zip(lengths, single, strict=True))
+        torch.testing.assert_close(values, (total / sum(lengths)).sqrt())
+
+
+def test_the_native_accumulator_keeps_the_dtype_of_the_weights():
+    backbone = tiny_backbone("llama", dtype=torch.bfloat16)
+    exact = snip.gather(backbone, batches(samples_of(), 1), SNIP)
+    native = snip.gather(backbone, batches(samples_of(), 1), SNIP | {"accumulator": "native"})
+    assert {v.dtype for v in native.values()} == {torch.bfloat16}
+    assert {v.dtype for v in exact.values()} == {torch.float32}
+
+
+def test_no_hook_and_no_gradient_is_left_behind():
+    backbone = tiny_backbone("gemma2")
+    before = {n: p.clone() for n, p in backbone.model.named_parameters()}
+    run(snip, backbone, samples_of(), SNIP)
+    run(wanda, backbone, samples_of(), WANDA)
+    for name, parameter in backbone.model.named_parameters():
+        assert torch.equal(parameter, before[name]) and parameter.grad is None
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in backbone.model.modules())

@@ -1,0 +1,1 @@
+"""The room of prompts: formats, sources, filters, splits and what datasets share."""

@@ -1,0 +1,41 @@
+"""What is not finite is refused by name; shuffles keep marginals."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safety_regions.errors import StudyError
+from safety_regions.methods import snip, wanda
+from safety_regions.scoring.evidence import shuffle_evidence
+from safety_regions.scoring.samples import Sample, batches
+from tests.tiny import tiny_backbone
+
+OPTIONS = {snip: {"loss": "mean", "accumulator": "float32"}, wanda: {"positions": "response"}}
+
+
+@pytest.mark.parametrize("method", [snip, wanda])
+def test_a_value_that_is_not_finite_names_address_and_prompt(method):
+    backbone = tiny_backbone("llama3")  # its output head is not tied to the embedding
+    with torch.no_grad():  # token 7 alone is poisoned
+        backbone.model.get_input_embeddings().weight[7] = float("nan")
+    samples = [Sample("a/1", [1, 2, 3], 1), Sample("a/2", [1, 2, 7], 1)]
+    with pytest.raises(StudyError, match=r"(layers.0.q|loss): found values that are not finite for a/2;"):
+        method.gather(backbone, batches(samples, 2), OPTIONS[method])
+
+
+@given(st.integers(0, 2**31), st.integers(1, 7), st.integers(1, 7))
+def test_a_shuffle_keeps_the_marginals(seed, rows, columns):
+    values = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+    evidence = {"layers.0.q": values, "layers.0.k": values.clone()}
+    shuffled = shuffle_evidence(evidence, seed)
+    for address, before in evidence.items():
+        assert torch.equal(shuffled[address].flatten().sort().values, before.flatten().sort().values)
+        assert torch.equal(shuffled[address], shuffle_evidence(evidence, seed)[address])
+
+
+def test_seeds_and_addresses_shuffle_apart():
+    evidence = {"layers.0.q": torch.arange(100.0), "layers.0.k": torch.arange(100.0)}
+    first, second = shuffle_evidence(evidence, 1), shuffle_evidence(evidence, 2)
+    assert not torch.equal(first["layers.0.q"], second["layers.0.q"])
+    assert not torch.equal(first["layers.0.q"], first["layers.0.k"])

@@ -1,0 +1,91 @@
+"""Choosing samples by rule, and batches that keep the boundary."""
+
+import pandas as pd
+import pytest
+import torch
+
+from safety_regions.errors import StudyError
+from safety_regions.names import parse_name
+from safety_regions.scoring.samples import Sample, batches, choose, encode_samples
+from tests.tiny import tiny_backbone
+
+
+def responses(dataset: str, n: int = 20) -> pd.DataFrame:
+    """Every fifth prompt is complied with; every fourth is held out."""
+    rows = [
+        {
+            "prompt_id": f"{dataset}/{i}", "dataset": dataset, "split": "evaluate" if i % 4 == 0 else "identify",
+            "half": 1 + i % 2, "prompt": f"question {i}", "response": "No.", "refused": i % 5 != 0, "n_tokens": 2,
+        }
+        for i in range(n)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+TABLES = {"a": responses("a"), "b": responses("b")}
+KEEP = {"a": "refused", "b": "refused"}
+
+
+def ids(name: str, n: int = 6, keep=KEEP) -> list[str]:
+    return choose(parse_name(name), TABLES, n, keep).rows["prompt_id"].tolist()
+
+
+def test_only_identification_prompts_that_were_refused():
+    chosen = ids("a", 100)
+    assert chosen == [f"a/{i}" for i in range(20) if i % 4 and i % 5]
+    assert ids("a", 100, {"a": "complied"}) == ["a/5", "a/10", "a/15"]
+    assert len(ids("a", 100, {"a": "all"})) == 15
+
+
+def test_a_larger_n_extends_a_smaller_one():
+    assert ids("a", 6) == ids("a", 9)[:6]
+
+
+def test_halves_partition_and_pools_concatenate():
+    whole = set(ids("a", 100))
+    first, second = set(ids("a.1", 100)), set(ids("a.2", 100))
+    assert first | second == whole and not first & second
+    assert ids("a+b", 6) == ids("a", 6) + ids("b", 6)
+    assert ids("a~3") == ids("a")
+
+
+def test_what_is_left_out_is_counted():
+    chosen = choose(parse_name("a"), TABLES, 100, KEEP)
+    assert chosen.skipped == {"a: not refused": 3} and len(chosen.rows) == 12
+
+
+def test_nothing_left_is_an_error_without_the_prompts():
+    table = TABLES["a"].assign(refused=False)
+    with pytest.raises(StudyError, match="no usable prompt of 'a'") as raised:
+        choose(parse_name("a"), {"a": table}, 5, KEEP)
+    assert "question" not in str(raised.value)
+
+
+def test_batches_mask_padding_prompt_and_targets():
+    samples = [Sample("x", [1, 2, 3, 4, 5], 2), Sample("y", [6, 7, 8], 1)]
+    (batch,) = batches(samples, 2, pad_id=9)
+    assert batch.prompt_ids == ("x", "y")
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 9]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert batch.response_mask.tolist() == [
+        [False, False, True, True, True],
+        [False, True, True, False, False],
+    ]
+    assert batch.target_mask.tolist() == [[False, True, True, True, False], [True, True, False, False, False]]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_every_sample_is_in_one_batch(size):
+    samples = [Sample(str(i), list(range(i + 2)), 1) for i in range(7)]
+    made = list(batches(samples, size))
+    assert sorted(i for batch in made for i in batch.prompt_ids) == [str(i) for i in range(7)]
+    assert sum(int(batch.target_mask.sum()) for batch in made) == sum(len(s.ids) - 1 for s in samples)
+    assert all(torch.equal(b.target_mask.sum(1), b.response_mask.sum(1)) for b in made)
+
+
+def test_a_sample_beyond_the_context_is_named_by_id():
+    backbone = tiny_backbone("llama")
+    rows = pd.DataFrame({"prompt_id": ["a/1"], "prompt": ["word " * 100], "response": ["No."]})
+    with pytest.raises(StudyError, match=r"a/1 \(\d+\+3\)") as raised:
+        encode_samples(backbone, rows)
+    assert "word" not in str(raised.value)

@@ -1,0 +1,67 @@
+"""Tiny random backbones of every family, for tests."""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from safety_regions.backbone import Backbone, wrap_backbone
+
+SIZES = {
+    "vocab_size": 260,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": True,
+    "pad_token_id": 256,
+    "bos_token_id": 257,
+    "eos_token_id": 258,
+}
+FAMILIES = {
+    "llama": {"model_type": "llama", "num_key_value_heads": 4},
+    "llama3": {"model_type": "llama", "tie_word_embeddings": False},
+    "mistral": {"model_type": "mistral", "sliding_window": 7},
+    "qwen2": {"model_type": "qwen2"},
+    "qwen3": {"model_type": "qwen3", "head_dim": 12},
+    "gemma2": {"model_type": "gemma2", "head_dim": 12, "sliding_window": 7, "query_pre_attn_scalar": 12},
+    "gemma3": {"model_type": "gemma3_text", "head_dim": 12, "sliding_window": 7, "query_pre_attn_scalar": 12},
+    "phi3": {"model_type": "phi3", "original_max_position_embeddings": 256},
+}
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per byte, no BOS, and a chat template."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<pad>", "<bos>", "<eos>"])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+    )
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+def tiny_model(family: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes):
+    """A random model whose weights, norms and biases are all away from zero."""
+    sizes = {**SIZES, **FAMILIES[family], **changes}
+    config = AutoConfig.for_model(**sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, mean=0.1 * (parameter.ndim == 1), std=0.15)
+    return model.to(dtype)
+
+
+def tiny_backbone(family: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes) -> Backbone:
+    card = {"template": "native"}
+    return wrap_backbone(tiny_model(family, seed, dtype, **changes), byte_tokenizer(), card, f"tiny {family}")

@@ -1,0 +1,123 @@
+"""A copy of the project in a temporary folder, with a tiny study that runs in seconds."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from safety_regions.catalog import ROOT
+from tests.tiny import byte_tokenizer, tiny_model
+
+PARTS = ("Snakefile", "config.yaml", "workflow", "safety_regions", "catalog", "profiles", "envs")
+VERBS = ("bake", "read", "paint", "mend", "plant", "sell", "carry", "open")
+THINGS = ("bread", "a book", "the fence", "a shirt", "beans", "a chair")
+
+
+class Project:
+    """A working copy in which Snakemake can be asked to plan or to run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def config(self) -> dict:
+        return yaml.safe_load((self.folder / "config.yaml").read_text())
+
+    @config.setter
+    def config(self, config: dict) -> None:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments]
+        env = os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=900)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def run(self, *targets: str) -> subprocess.CompletedProcess:
+        return self.snakemake(*targets, "--cores", "2")
+
+    def plan(self, *arguments: str) -> dict[str, int]:
+        """Rule -> number of jobs that Snakemake would run."""
+        said = self.snakemake("--dry-run", "--quiet", "rules", *arguments).stdout
+        block = said.partition("Job stats:")[2].partition("\n\n")[0]
+        jobs = dict(re.findall(r"^(\w+)\s+(\d+)$", block, flags=re.MULTILINE))
+        return {rule: int(count) for rule, count in jobs.items() if rule not in ("total", "all")}
+
+    def planned_outputs(self) -> set[str]:
+        """Files that Snakemake would write."""
+        said = self.snakemake("--dry-run").stdout
+        return {f for line in re.findall(r"^ +output: (.*)$", said, flags=re.MULTILINE) for f in line.split(", ")}
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        file = self.folder / path
+        text = file.read_text()
+        assert old in text, f"{path} has no {old!r}"
+        file.write_text(text.replace(old, new))
+
+    def prompts(self, name: str, seed: int, n: int = 24) -> None:
+        rows = [
+            {"id": f"{i:02d}", "text": f"Please {VERBS[(i * seed) % 8]} {THINGS[(i + seed) % 6]} {i}", "category": "c"}
+            for i in range(n)
+        ]
+        path = self.folder / "catalog" / "prompts" / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def card(name: str, role: str) -> dict:
+    return {"role": role, "title": name, "licence": "none stated", "embedded": {"path": f"{name}.jsonl"}}
+
+
+def study() -> dict:
+    """Two identification sets, one utility set, one tiny random backbone, two methods."""
+    roles = {"one": "identification", "two": "identification", "three": "identification", "plain": "utility"}
+    backbone = {"kind": "checkpoint", "family": "llama", "path": "tiny"}
+    return {
+        "backbones": ["tiny"],
+        "datasets": {"identification": ["one", "two"], "utility": ["plain"]},
+        "methods": {"snip": {}, "wanda": {}},
+        "samples": {"identify": 8, "candidates": 10, "evaluate": 2},
+        "responses": {"max_new_tokens": 6, "keep_identification": "all", "keep_utility": "all"},
+        "cards": {
+            "backbones": {"tiny": backbone},
+            "datasets": {name: card(name, role) for name, role in roles.items()},
+        },
+    }
+
+
+def make_project(folder: Path) -> Project:
+    folder.mkdir(parents=True)
+    for part in PARTS:
+        source = ROOT / part
+        ignore = shutil.ignore_patterns("__pycache__")
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / part, **({"ignore": ignore} if source.is_dir() else {}))
+    project = Project(folder)
+    for seed, name in enumerate(("one", "two", "three", "plain"), start=1):
+        project.prompts(name, seed)
+    tiny_model("llama").save_pretrained(folder / "tiny")
+    byte_tokenizer().save_pretrained(folder / "tiny")
+    project.config = study()
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """The tiny study, run once; tests must not change it (see `project`)."""
+    project = make_project(tmp_path_factory.mktemp("finished") / "project")
+    project.run()
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Project:
+    """A fresh copy of the finished study, time stamps kept, to edit at will."""
+    copy = tmp_path / "project"
+    shutil.copytree(finished.folder, copy, copy_function=shutil.copy2)
+    return Project(copy)

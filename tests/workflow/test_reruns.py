@@ -1,0 +1,95 @@
+"""What Snakemake would do again after a change: exactly the jobs the change concerns."""
+
+AGGREGATION = {"gather_overlaps", "draw_overlap", "draw_refusals", "draw_shared_prompts", "draw_summary"}
+SCIENCE = {"read_prompts", "train_organism", "write_responses", "score", "select_region", "refine_region"}
+
+
+def test_a_finished_study_has_nothing_to_do(project):
+    assert project.plan() == {}
+
+
+def test_a_new_dataset_plans_its_own_jobs_and_the_aggregation(project):
+    config = project.config
+    config["datasets"]["identification"].append("three")
+    project.config = config
+    plan = project.plan()
+    own = {"read_prompts": 1, "write_responses": 1, "score": 2, "select_region": 2, "refine_region": 2}
+    assert {rule: n for rule, n in plan.items() if rule in SCIENCE} == own
+    assert plan["count_membership"] == plan["compute_overlap"] == 4
+    for output in project.planned_outputs():
+        assert "/one" not in output and "/two" not in output, output
+
+
+def test_taking_a_dataset_out_scores_nothing(project):
+    config = project.config
+    config["datasets"]["identification"] = ["one"]
+    project.config = config
+    assert not SCIENCE & project.plan().keys()
+
+
+def test_editing_a_method_plans_that_method_only(project):
+    project.edit("safety_regions/methods/wanda.py", "weight.float().abs() *", "weight.float().abs() * 2 *")
+    outputs = project.planned_outputs()
+    assert {o for o in outputs if "/scores/" in o} == {
+        f"results/scores/tiny/wanda/{name}.parquet" for name in ("one", "two", "plain")
+    }
+    assert not any("/snip/" in o and "/report/" not in o for o in outputs)
+
+
+def test_editing_the_code_both_methods_share_plans_both(project):
+    project.edit("safety_regions/scoring/run.py", "len(samples)", "len(samples) + 0")
+    assert project.plan()["score"] == 6
+
+
+def test_editing_the_iou_scores_nothing(project):
+    project.edit("safety_regions/overlap/iou.py", "def compute_overlap(", "EXTRA = 1\n\n\ndef compute_overlap(")
+    assert project.plan() == {}, "what nothing reaches changes nothing"
+    project.edit("safety_regions/overlap/iou.py", "    combination", "    EXTRA\n    combination")
+    plan = project.plan()
+    assert plan["compute_overlap"] == 4 and not SCIENCE & plan.keys()
+
+
+def test_comments_docstrings_captions_and_profiles_plan_nothing(project):
+    project.edit("safety_regions/methods/snip.py", '"""SNIP:', '# A comment.\n"""SNIP, again:')
+    project.edit("workflow/scripts/score.py", "from pathlib", "# A comment.\nfrom pathlib")
+    project.edit("profiles/default/config.yaml", "keep-going: true", "keep-going: false")
+    for caption in (project.folder / "workflow" / "report").glob("*.rst"):
+        caption.write_text(caption.read_text() + "\nMore words.\n")
+    assert project.plan() == {}
+
+
+def test_an_option_of_a_method_plans_that_method(project):
+    config = project.config
+    config["methods"]["snip"] = {"options": {"loss": "sum"}}
+    project.config = config
+    assert project.plan()["score"] == 3
+
+
+def test_another_fraction_scores_nothing(project):
+    config = project.config
+    config["methods"]["snip"] = {"selections": ["row-0.04"]}
+    project.config = config
+    plan = project.plan()
+    assert plan["select_region"] == 3 and "score" not in plan
+
+
+def test_another_label_title_or_order_plans_no_science(project):
+    config = project.config
+    config["methods"] = dict(reversed(config["methods"].items()))
+    config["cards"]["backbones"]["tiny"]["title"] = "A tiny Llama"
+    project.config = config
+    assert not SCIENCE & project.plan().keys()
+
+
+def test_a_changed_prompt_plans_its_dataset(project):
+    project.prompts("two", seed=9)
+    plan = project.plan()
+    assert plan["read_prompts"] == 1 and plan["score"] == 2 and plan["write_responses"] == 1
+
+
+def test_a_changed_checkpoint_plans_its_backbone(project):
+    from tests.tiny import tiny_model
+
+    tiny_model("llama", seed=1).save_pretrained(project.folder / "tiny")
+    plan = project.plan()
+    assert plan["write_responses"] == 3 and plan["score"] == 6 and "read_prompts" not in plan

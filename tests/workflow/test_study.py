@@ -1,0 +1,120 @@
+"""The tiny study from end to end: files, their contracts, and what they say."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+from safety_regions.regions.masks import read_region
+from safety_regions.tables import IOU, RESPONSES, SCORES, open_table, read_stamp, read_table
+
+NAMES = ("one", "two", "plain")
+
+
+def test_every_promised_file_is_there(finished):
+    results = finished.folder / "results"
+    expected = [f"prompts/{name}.parquet" for name in NAMES]
+    expected += [f"responses/tiny/{name}.parquet" for name in NAMES]
+    for method in ("snip", "wanda"):
+        expected += [f"scores/tiny/{method}/{name}.parquet" for name in NAMES]
+        expected += [f"regions/tiny/{method}/{name}/row-0.05/raw.safetensors" for name in NAMES]
+        for refinement in ("raw", "minus-plain"):
+            cell = f"overlap/tiny/{method}/row-0.05/{refinement}"
+            expected += [f"{cell}.membership.parquet", f"{cell}.parquet", f"{cell}.iou.tsv"]
+    expected += ["prompts/shared_prompts.parquet", "overlap/iou.parquet", "overlap/region_sizes.parquet"]
+    assert [path for path in expected if not (results / path).is_file()] == []
+    assert list(results.rglob("*.part")) == []
+
+
+def test_scores_say_where_they_come_from(finished):
+    path = finished.folder / "results/scores/tiny/snip/one.parquet"
+    stamp = read_stamp(path)
+    assert stamp["samples_used"] == 8 and stamp["backbone"] == "tiny" and stamp["name"] == "one"
+    assert stamp["options"]["loss"] == "mean" and stamp["kept"] == {"matrix": 0.05, "row": 0.05}
+    file = open_table(path, SCORES["weight"])
+    assert file.num_row_groups == len(stamp["shapes"]) == 21
+
+
+def test_a_region_opens_with_safetensors_alone(finished):
+    """What the README shows to a stranger."""
+    import json
+
+    import numpy as np
+
+    path = finished.folder / "results/regions/tiny/snip/one/row-0.05/raw.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        shape = json.loads(file.metadata()["shapes"])["layers.0.q"]
+        bits = np.unpackbits(file.get_tensor("layers.0.q"), count=shape[0] * shape[1])
+    mask = bits.reshape(shape).astype(bool)
+    assert (mask.sum(axis=1) == int(0.05 * shape[1])).all()
+
+
+def test_the_aggregation_is_the_regions_own_overlap(finished):
+    iou = read_table(finished.folder / "results/overlap/iou.parquet", IOU).to_pandas()
+    assert set(iou["refinement"]) == {"raw", "minus-plain"} and set(iou["method"]) == {"snip", "wanda"}
+    regions = {}
+    for name in ("one", "two"):
+        region = read_region(finished.folder / f"results/regions/tiny/wanda/{name}/row-0.05/minus-plain.safetensors")
+        regions[name] = {a: int.from_bytes(bits.tobytes()) for a, bits in region.masks.items()}
+    both = sum((regions["one"][a] & regions["two"][a]).bit_count() for a in regions["one"])
+    either = sum((regions["one"][a] | regions["two"][a]).bit_count() for a in regions["one"])
+    row = iou.query("method == 'wanda' and refinement == 'minus-plain' and level == 'model'").iloc[0]
+    assert (row["intersection"], row["union"]) == (both, either) and row["iou"] == both / either
+
+
+def test_the_matrix_is_square(finished):
+    path = finished.folder / "results/overlap/tiny/snip/row-0.05/raw.iou.tsv"
+    matrix = pd.read_csv(path, sep="\t", index_col=0)
+    assert list(matrix.index) == list(matrix.columns) == ["one", "two"]
+    assert matrix.loc["one", "one"] == 1 and matrix.loc["one", "two"] == matrix.loc["two", "one"]
+
+
+def test_no_prompt_is_printed(finished):
+    prompts = read_table(finished.folder / "results/responses/tiny/one.parquet", RESPONSES)["prompt"].to_pylist()
+    logs = [p for folder in ("logs", ".snakemake/log") for p in (finished.folder / folder).rglob("*.log")]
+    assert logs
+    for path in logs:
+        text = path.read_text()
+        assert not any(prompt in text for prompt in prompts), path
+
+
+@pytest.mark.parametrize("module", ["select_region", "refine_region", "count_membership", "compute_overlap"])
+def test_jobs_after_scoring_import_no_torch(finished, module):
+    script = (finished.folder / "workflow/scripts" / f"{module}.py").read_text()
+    imports = "\n".join(re.findall(r"^ *(from safety_regions.* import .*)$", script, flags=re.MULTILINE))
+    code = "\n".join(line.strip() for line in imports.splitlines())
+    code += "\nimport sys\nassert not {'torch', 'transformers'} & set(sys.modules), 'torch was imported'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_killed_run_resumes_and_gives_the_same_bits(project):
+    """SIGKILL the whole run in the middle of the scores, then run again."""
+    results = project.folder / "results"
+    kept = {
+        path.relative_to(results): path.read_bytes()
+        for pattern in ("scores/**/*.parquet", "regions/**/*.safetensors", "overlap/**/*.parquet", "overlap/**/*.tsv")
+        for path in results.glob(pattern)
+    }
+    assert len(kept) > 20
+    for folder in ("scores", "regions", "overlap"):
+        subprocess.run(["rm", "-r", str(results / folder)], check=True)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "2"],
+        cwd=project.folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(results.glob("scores/*/*/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    import os
+
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert list(results.glob("scores/*/*/*.parquet")) and not (results / "overlap/iou.parquet").exists()
+    project.snakemake("--unlock")
+    project.run()
+    assert {path for path in kept if (results / path).read_bytes() != kept[path]} == set()

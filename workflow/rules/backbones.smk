@@ -1,0 +1,62 @@
+"""Backbones: organisms are trained here, and every backbone answers the prompts.
+
+IN   prompts/{dataset}.parquet; the card of a backbone
+OUT  organisms/{organism}/ (a Hugging Face checkpoint, its training log), responses/{backbone}/{dataset}.parquet
+"""
+
+
+rule train_organism:
+    message:
+        "Training {wildcards.organism}: helpful first, then aligned to refuse"
+    input:
+        prompts=lambda wc: collect(
+            "<results>/prompts/{dataset}.parquet", dataset=STUDY.training_sets(wc.organism)
+        ),
+    output:
+        checkpoint=collect("<results>/organisms/{{organism}}/{file}", file=grid.CHECKPOINT_FILES),
+        log="<results>/organisms/{organism}/training.parquet",
+    log:
+        "<logs>/train_organism/{organism}.log",
+    benchmark:
+        "<benchmarks>/train_organism/{organism}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        card=lambda wc: STUDY.backbones[wc.organism],
+        code=script_version("train_organism.py"),
+    script:
+        "../scripts/train_organism.py"
+
+
+rule write_responses:
+    message:
+        "{wildcards.backbone} answers {wildcards.dataset}"
+    input:
+        prompts="<results>/prompts/{dataset}.parquet",
+        checkpoint=lambda wc: checkpoint_files(wc.backbone),
+    output:
+        responses="<results>/responses/{backbone}/{dataset}.parquet",
+    log:
+        "<logs>/write_responses/{backbone}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/write_responses/{backbone}/{dataset}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        batch_size=32,
+    params:
+        backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),
+        candidates=STUDY.samples["candidates"],
+        evaluate=STUDY.samples["evaluate"],
+        origin=STUDY.responses["origin"],
+        max_new_tokens=STUDY.responses["max_new_tokens"],
+        code=lambda wc: script_version("write_responses.py", model_code(wc.backbone)),
+    script:
+        "../scripts/write_responses.py"

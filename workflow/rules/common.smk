@@ -1,0 +1,44 @@
+"""What every rule shares: the checked study, the cells of its grid, wildcards. No rules here."""
+
+import sys
+
+from safety_regions import grid
+from safety_regions.config import read_study
+from safety_regions.errors import StudyError
+from safety_regions.names import DATASET, NAME
+from safety_regions.provenance import code_version
+
+try:
+    STUDY = read_study(dict(config))
+except StudyError as error:
+    sys.exit(str(error))
+
+CELLS = [cell.path for cell in grid.cells(STUDY)]
+
+
+wildcard_constraints:
+    dataset=DATASET,
+    name=NAME,
+    backbone=r"[a-z0-9][a-z0-9._-]*",
+    organism=r"[a-z0-9][a-z0-9._-]*",
+    method=r"[a-z0-9][a-z0-9_-]*",
+    selection=r"(row|matrix|layer|global)-[0-9.]+",
+    refinement=rf"raw|minus-{DATASET}",
+    utility=DATASET,
+
+
+def script_version(script, *entries):
+    """The code version of a rule: its script, and what the script loads by name."""
+    return code_version(workflow.source_path(f"../scripts/{script}"), *entries)
+
+
+def checkpoint_files(backbone):
+    """Files a job that loads a backbone depends on."""
+    if backbone in STUDY.organisms:
+        return collect("<results>/organisms/{backbone}/{file}", backbone=backbone, file=grid.CHECKPOINT_FILES)
+    return grid.local_checkpoint(STUDY.backbones[backbone])
+
+
+def model_code(backbone):
+    """The family's table, which code that loads a backbone reads by name."""
+    return f"safety_regions.families.{STUDY.backbones[backbone]['family']}"

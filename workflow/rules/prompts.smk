@@ -1,0 +1,43 @@
+"""Prompts: every dataset becomes one table, split and halves decided once.
+
+IN   the card of a dataset; its embedded file, its file in data_dir, or the Hub
+OUT  prompts/{dataset}.parquet, prompts/shared_prompts.parquet
+"""
+
+
+rule read_prompts:
+    message:
+        "Reading the prompts of {wildcards.dataset}"
+    input:
+        lambda wc: STUDY.source_files(wc.dataset),
+    output:
+        prompts="<results>/prompts/{dataset}.parquet",
+    log:
+        "<logs>/read_prompts/{dataset}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        card=lambda wc: STUDY.datasets[wc.dataset],
+        data_dir=STUDY.data_dir,
+        seed=STUDY.seed,
+        evaluate_fraction=STUDY.samples["evaluate_fraction"],
+        code=script_version("read_prompts.py"),
+    script:
+        "../scripts/read_prompts.py"
+
+
+rule compare_prompts:
+    message:
+        "Looking for prompts that datasets share"
+    input:
+        prompts=collect("<results>/prompts/{dataset}.parquet", dataset=grid.studied_datasets(STUDY)),
+    output:
+        shared="<results>/prompts/shared_prompts.parquet",
+    log:
+        "<logs>/compare_prompts.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=script_version("compare_prompts.py"),
+    script:
+        "../scripts/compare_prompts.py"

@@ -1,0 +1,51 @@
+"""Scores: one pass of a method over the answered prompts of a name; the best fraction of each scope is kept.
+
+IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the backbone's checkpoint
+OUT  scores/{backbone}/{method}/{name}.parquet
+"""
+
+
+rule score:
+    message:
+        "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}"
+    input:
+        responses=lambda wc: collect(
+            "<results>/responses/{backbone}/{dataset}.parquet",
+            backbone=wc.backbone,
+            dataset=grid.name_datasets(wc.name),
+        ),
+        checkpoint=lambda wc: checkpoint_files(wc.backbone),
+        shared=branch(
+            STUDY.samples["drop_shared"],
+            then="<results>/prompts/shared_prompts.parquet",
+            otherwise=[],
+        ),
+    output:
+        scores="<results>/scores/{backbone}/{method}/{name}.parquet",
+    log:
+        "<logs>/score/{backbone}/{method}/{name}.log",
+    benchmark:
+        "<benchmarks>/score/{backbone}/{method}/{name}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+        batch_size=8,
+    params:
+        backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),
+        method=lambda wc: STUDY.methods[wc.method].module,
+        options=lambda wc: dict(sorted(STUDY.methods[wc.method].options.items())),
+        kept=lambda wc: dict(sorted(STUDY.methods[wc.method].kept.items())),
+        samples=STUDY.samples["identify"],
+        keep=lambda wc: grid.keep_of(STUDY, wc.name),
+        drop_shared=STUDY.samples["drop_shared"],
+        allow_empty=STUDY.allow_empty,
+        code=lambda wc: script_version(
+            "score.py",
+            model_code(wc.backbone),
+            f"safety_regions.methods.{STUDY.methods[wc.method].module}",
+        ),
+    script:
+        "../scripts/score.py"

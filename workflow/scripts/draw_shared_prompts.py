@@ -1,0 +1,12 @@
+"""Show which datasets share prompts."""
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    from safety_regions.report.files import save_text, save_tsv
+    from safety_regions.report.shared import shared_counts, shared_page
+    from safety_regions.tables import SHARED_PROMPTS, read_table
+
+    counts = shared_counts(read_table(snakemake.input.shared, SHARED_PROMPTS))
+    save_tsv(snakemake.output.tsv, counts)
+    save_text(snakemake.output.html, shared_page(counts))

@@ -1,0 +1,21 @@
+"""Read one dataset into the common prompts table."""
+
+from pathlib import Path
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    from safety_regions.catalog import CATALOG
+    from safety_regions.prompts.reading import read_prompts
+    from safety_regions.tables import PROMPTS, write_table
+
+    p = snakemake.params
+    table, stamp = read_prompts(
+        snakemake.wildcards.dataset,
+        p.card,
+        data_dir=Path(p.data_dir) if p.data_dir else None,
+        catalog_dir=CATALOG,
+        seed=p.seed,
+        evaluate_fraction=p.evaluate_fraction,
+    )
+    write_table(snakemake.output.prompts, table, PROMPTS, stamp)

@@ -1,0 +1,23 @@
+"""Score the units of a backbone with one method on the answered prompts of a name."""
+
+from pathlib import Path
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    from safety_regions.backbone import load_backbone
+    from safety_regions.names import parse_name
+    from safety_regions.scoring.run import Job, score
+    from safety_regions.scoring.samples import choose
+    from safety_regions.tables import RESPONSES, SCORES, SHARED_PROMPTS, read_table, write_groups
+
+    p, w, files = snakemake.params, snakemake.wildcards, snakemake.input
+    name = parse_name(w.name)
+    responses = {Path(path).stem: read_table(path, RESPONSES).to_pandas() for path in files.responses}
+    shared = read_table(files.shared, SHARED_PROMPTS) if p.drop_shared else None
+    chosen = choose(name, responses, p.samples, p.keep, shared)
+    backbone = load_backbone(p.backbone, files.checkpoint)
+    job = Job(p.method, p.options, p.kept, p.allow_empty, snakemake.resources.batch_size)
+    groups, stamp = score(backbone, name, chosen, job)
+    labels = {"backbone": w.backbone, "label": w.method, "name": w.name, **backbone.stamp}
+    write_groups(snakemake.output.scores, groups, SCORES[stamp["granularity"]], {**labels, **stamp})

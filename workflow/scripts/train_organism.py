@@ -1,0 +1,13 @@
+"""Train an organism: helpful on everything first, then aligned to refuse harmful prompts."""
+
+from pathlib import Path
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    from safety_regions.organisms.organism import TRAINING_LOG, train_organism
+    from safety_regions.tables import PROMPTS, read_table, write_table
+
+    prompts = {Path(path).stem: read_table(path, PROMPTS) for path in snakemake.input.prompts}
+    log = train_organism(snakemake.params.card, prompts, Path(snakemake.output.log).parent)
+    write_table(snakemake.output.log, log, TRAINING_LOG, {"organism": snakemake.wildcards.organism})

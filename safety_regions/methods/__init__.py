@@ -6,7 +6,7 @@ A method module holds its formula in the docstring and three names:
     a literal dict: title, granularity (weight, neuron, layer), default ``selections``, ``options`` (a JSON
     schema with a default for each), and ``presets``. It is read from the syntax tree, so that listing the
     shelf imports no method and no torch.
-``gather(backbone, batches, options) -> evidence``
+``gather(backbone, samples, options) -> evidence``
     one pass over the samples; a tensor per address.
 ``scores(backbone, evidence, options) -> iterator of (address, scores)``
     evidence combined with the weights, float32, larger means more important.

@@ -11,14 +11,14 @@ lib/model_wrapper.py 241-318, 359-366. There the passes are repeated for each la
 weights' dtype (option ``accumulator: native``) and are not divided by the number of samples (a constant).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from safety_regions.backbone import Backbone, ScoredLinear
 from safety_regions.scoring.evidence import Evidence, watch_gradients
-from safety_regions.scoring.samples import Batch
+from safety_regions.scoring.samples import Samples
 
 CARD = {
     "title": "SNIP",
@@ -42,7 +42,7 @@ CARD = {
 }
 
 
-def gather(backbone: Backbone, batches: Iterable[Batch], options: dict) -> Evidence:
+def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     """Mean over samples of the absolute gradient: address -> (out, in)."""
     dtype = torch.float32 if options["accumulator"] == "float32" else None
     sums = {
@@ -54,9 +54,9 @@ def gather(backbone: Backbone, batches: Iterable[Batch], options: dict) -> Evide
         for x_sample, delta_sample in zip(x, delta, strict=True):
             total.add_((delta_sample.T @ x_sample).abs_())
 
-    samples = watch_gradients(backbone, batches, add, options["loss"])
+    seen = watch_gradients(backbone, samples.batches(), add, options["loss"])
     return {
-        address: sums[id(linear.module)][start:stop] / samples
+        address: sums[id(linear.module)][start:stop] / seen
         for linear in backbone.linears
         for address, start, stop in linear.slices
     }

@@ -11,14 +11,14 @@ the response by Wei et al. 2024, arXiv 2402.05162 (boyiwei/alignment-attribution
 lib/layerwrapper.py 28-51, lib/prune.py 255-470). One forward pass; only second moments are kept.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from safety_regions.backbone import Backbone, ScoredLinear
 from safety_regions.scoring.evidence import Evidence, watch_inputs
-from safety_regions.scoring.samples import Batch
+from safety_regions.scoring.samples import Batch, Samples
 
 CARD = {
     "title": "Wanda",
@@ -35,7 +35,7 @@ CARD = {
 }
 
 
-def gather(backbone: Backbone, batches: Iterable[Batch], options: dict) -> Evidence:
+def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     """Root mean square of each input channel over the counted positions: address -> (in,)."""
     sums = {
         id(linear.module): torch.zeros(linear.module.in_features, device=linear.module.weight.device)
@@ -48,7 +48,7 @@ def gather(backbone: Backbone, batches: Iterable[Batch], options: dict) -> Evide
         sums[id(linear.module)] += counted.square().sum(0)
         positions[id(linear.module)] += len(counted)
 
-    watch_inputs(backbone, batches, add)
+    watch_inputs(backbone, samples.batches(), add)
     return {
         address: (sums[id(linear.module)] / positions[id(linear.module)]).sqrt()
         for linear in backbone.linears

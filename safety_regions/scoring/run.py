@@ -11,7 +11,7 @@ from safety_regions.methods import method_cards
 from safety_regions.names import Name
 from safety_regions.scoring.evidence import shuffle_evidence
 from safety_regions.scoring.keep import as_table, keep_top
-from safety_regions.scoring.samples import Chosen, batches, encode_samples
+from safety_regions.scoring.samples import Chosen, Samples, encode_samples
 
 
 class Job(NamedTuple):
@@ -46,8 +46,8 @@ def score(backbone: Backbone, name: Name, chosen: Chosen, job: Job) -> Scores:
         StudyError: a sample does not fit, or a value is not finite.
     """
     method = importlib.import_module(f"safety_regions.methods.{job.method}")
-    samples = encode_samples(backbone, chosen.rows)
-    evidence = method.gather(backbone, batches(samples, job.batch_size), job.options)
+    samples = Samples(encode_samples(backbone, chosen.rows), batch_size=job.batch_size)
+    evidence = method.gather(backbone, samples, job.options)
     if name.shuffle is not None:
         evidence = shuffle_evidence(evidence, name.shuffle)
     card = method_cards()[job.method]
@@ -60,9 +60,9 @@ def score(backbone: Backbone, name: Name, chosen: Chosen, job: Job) -> Scores:
         "kept": job.kept,
         "method": job.method,
         "options": job.options,
-        "samples_used": len(samples),
+        "samples_used": len(samples.identification),
         "samples_skipped": chosen.skipped,
-        "response_tokens": sum(len(s.ids) - s.prompt_length for s in samples),
+        "response_tokens": sum(len(s.ids) - s.prompt_length for s in samples.identification),
     }
     kept = keep_top(lambda: method.scores(backbone, evidence, job.options), job.kept)
     return Scores((as_table(*address_scores) for address_scores in kept), stamp)

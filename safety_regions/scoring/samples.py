@@ -5,6 +5,7 @@ read, so "the first n" is a random sample that another dataset never changes.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -44,6 +45,30 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(self.prompt_ids, *(tensor.to(device) for tensor in self[1:]))
+
+
+class Samples(NamedTuple):
+    """What a method sees of the data: tokenised samples, and how many go through the model at once.
+
+    Attributes:
+        identification: the samples of the name that is scored.
+        contrast: ordinary samples, for a method whose CARD asks for a ``contrast`` dataset.
+        adapter: directory of the backbone's LoRA adapter, for a method whose CARD asks for an ``adapter``.
+        batch_size: samples per pass; changes nothing beyond rounding.
+    """
+
+    identification: Sequence[Sample]
+    contrast: Sequence[Sample] = ()
+    adapter: Path | None = None
+    batch_size: int = 8
+
+    def batches(self) -> Iterator[Batch]:
+        """A fresh pass over the identification samples."""
+        return batches(self.identification, self.batch_size)
+
+    def contrast_batches(self) -> Iterator[Batch]:
+        """A fresh pass over the contrast samples."""
+        return batches(self.contrast, self.batch_size)
 
 
 class Chosen(NamedTuple):

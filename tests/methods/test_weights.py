@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from safety_regions.methods import snip, wanda
-from safety_regions.scoring.samples import Sample, batches
+from safety_regions.scoring.samples import Sample, Samples
 from tests.oracles import weights as oracle
 from tests.tiny import FAMILIES, tiny_backbone
 
@@ -24,7 +24,7 @@ def samples_of(n: int = 5, seed: int = 3) -> list[Sample]:
 
 
 def run(method, backbone, samples, options, batch_size: int = 3) -> dict[str, torch.Tensor]:
-    evidence = method.gather(backbone, batches(samples, batch_size), options)
+    evidence = method.gather(backbone, Samples(samples, batch_size=batch_size), options)
     return dict(method.scores(backbone, evidence, options))
 
 
@@ -72,8 +72,8 @@ def test_snip_takes_absolute_values_per_sample():
 
 def test_wanda_moments_add():
     backbone, samples = tiny_backbone("qwen2"), samples_of(4)
-    pooled = wanda.gather(backbone, batches(samples, 2), WANDA)
-    single = [wanda.gather(backbone, batches([sample], 1), WANDA) for sample in samples]
+    pooled = wanda.gather(backbone, Samples(samples, batch_size=2), WANDA)
+    single = [wanda.gather(backbone, Samples([sample]), WANDA) for sample in samples]
     lengths = [len(sample.ids) - sample.prompt_length for sample in samples]
     for address, values in pooled.items():
         total = sum(n * s[address] ** 2 for n, s in zip(lengths, single, strict=True))
@@ -82,8 +82,8 @@ def test_wanda_moments_add():
 
 def test_the_native_accumulator_keeps_the_dtype_of_the_weights():
     backbone = tiny_backbone("llama", dtype=torch.bfloat16)
-    exact = snip.gather(backbone, batches(samples_of(), 1), SNIP)
-    native = snip.gather(backbone, batches(samples_of(), 1), SNIP | {"accumulator": "native"})
+    exact = snip.gather(backbone, Samples(samples_of()), SNIP)
+    native = snip.gather(backbone, Samples(samples_of()), SNIP | {"accumulator": "native"})
     assert {v.dtype for v in native.values()} == {torch.bfloat16}
     assert {v.dtype for v in exact.values()} == {torch.float32}
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safety_regions.errors import StudyError
 from safety_regions.methods import snip, wanda
 from safety_regions.scoring.evidence import shuffle_evidence
-from safety_regions.scoring.samples import Sample, batches
+from safety_regions.scoring.samples import Sample, Samples
 from tests.tiny import tiny_backbone
 
 OPTIONS = {snip: {"loss": "mean", "accumulator": "float32"}, wanda: {"positions": "response"}}
@@ -21,7 +21,7 @@ def test_a_value_that_is_not_finite_names_address_and_prompt(method):
         backbone.model.get_input_embeddings().weight[7] = float("nan")
     samples = [Sample("a/1", [1, 2, 3], 1), Sample("a/2", [1, 2, 7], 1)]
     with pytest.raises(StudyError, match=r"(layers.0.q|loss): found values that are not finite for a/2;"):
-        method.gather(backbone, batches(samples, 2), OPTIONS[method])
+        method.gather(backbone, Samples(samples), OPTIONS[method])
 
 
 @given(st.integers(0, 2**31), st.integers(1, 7), st.integers(1, 7))

@@ -1,0 +1,9 @@
+"""Settings of all tests: no deadline on a busy machine, the same examples on every run of CI."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None, max_examples=50, derandomize="CI" in os.environ)
+settings.load_profile("default")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -25,6 +25,7 @@ class Column(NamedTuple):
     name: str
     type: pa.DataType
     meaning: str
+    optional: bool = False  # null throughout where the data lack it
 
 
 class Contract(NamedTuple):
@@ -40,7 +41,7 @@ class Contract(NamedTuple):
         return pa.schema([(c.name, c.type) for c in self.columns])
 
 
-def _contract(name: str, version: int, row: str, *columns: tuple[str, pa.DataType, str]) -> Contract:
+def _contract(name: str, version: int, row: str, *columns: tuple) -> Contract:
     return Contract(name, version, row, tuple(Column(*c) for c in columns))
 
 
@@ -126,6 +127,8 @@ NEURON_SCORES = _contract(
     *_ADDRESS,
     ("unit", pa.int32(), "row of q, k, v, up; column of down"),
     ("score", pa.float32(), "the method's score, larger means more important"),
+    ("ranks", pa.list_(pa.int32()), "rank in its module for each prompt, ascending; 1 is the most important", True),
+    ("importances", pa.list_(pa.float32()), "importance for each prompt, descending, in the method's unit", True),
 )
 LAYER_SCORES = _contract(
     "layer_scores",
@@ -133,6 +136,20 @@ LAYER_SCORES = _contract(
     "layer",
     ("layer", pa.int16(), "decoder block, 0-based"),
     ("score", pa.float32(), "the method's score, larger means more important"),
+    ("gap", pa.float64(), "normal_malicious - normal_normal, degrees", True),
+    ("normal_normal", pa.float64(), "mean angle between two normal prompts, degrees", True),
+    ("normal_malicious", pa.float64(), "mean angle between a normal and a malicious prompt, degrees", True),
+    ("malicious_malicious", pa.float64(), "mean angle between two malicious prompts, degrees", True),
+)
+LAYER_SWEEP = _contract(
+    "layer_sweep",
+    1,
+    "range of layers that was scaled, in the order of measuring",
+    ("alpha", pa.float64(), "factor on the layers; 1 with none scaled"),
+    ("bound", CATEGORY, "what it was first measured for: none, spread (of alpha), upper, lower or grid"),
+    ("first_layer", pa.int16(), "0-based, null where none is scaled"),
+    ("last_layer", pa.int16(), "0-based, included, null where none is scaled"),
+    ("refusals", pa.int64(), "over-rejection questions refused"),
 )
 MEMBERSHIP = _contract(
     "membership",
@@ -175,11 +192,16 @@ def finished_at(path: str | Path) -> Iterator[Path]:
 def conform(data: pa.Table | Any, contract: Contract) -> pa.Table:
     """``data`` (a pyarrow table or a pandas frame) with exactly the contract's columns, order and dtypes.
 
+    Optional columns that are missing come as nulls.
+
     Raises:
         StudyError: a column is missing, unknown, or does not fit its dtype.
     """
     if not isinstance(data, pa.Table):
         data = pa.Table.from_pandas(data, preserve_index=False)
+    for column in contract.columns:
+        if column.optional and column.name not in data.column_names:
+            data = data.append_column(column.name, pa.nulls(data.num_rows, column.type))
     wanted = [c.name for c in contract.columns]
     if sorted(data.column_names) != sorted(wanted):
         raise StudyError(
@@ -205,7 +227,7 @@ def write_groups(
     path: str | Path, groups: Iterable[pa.Table | Any], contract: Contract, stamp: dict | None = None
 ) -> None:
     """Write one row group per element of ``groups``, so that a reader can take one address at a time."""
-    full = {"schema": contract.name, "version": contract.version, **(stamp or {})}
+    full = {**(stamp or {}), "schema": contract.name, "version": contract.version}
     schema = contract.schema.with_metadata({STAMP: json.dumps(full, sort_keys=True).encode()})
     with (
         finished_at(path) as temporary,
@@ -224,7 +246,7 @@ def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
     """
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError) as error:
         raise StudyError(
             explain(
                 path,
@@ -252,7 +274,7 @@ def read_table(path: str | Path, contract: Contract, columns: list[str] | None =
     file = open_table(path, contract)
     try:
         return file.read(columns=columns)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError) as error:
         raise StudyError(
             explain(
                 path,

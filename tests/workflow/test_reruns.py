@@ -37,14 +37,14 @@ def test_editing_a_method_plans_that_method_only(project):
 
 
 def test_editing_the_code_both_methods_share_plans_both(project):
-    project.edit("safety_regions/scoring/run.py", "len(samples)", "len(samples) + 0")
+    project.edit("safety_regions/scoring/run.py", "chosen.skipped,", "dict(chosen.skipped),")
     assert project.plan()["score"] == 6
 
 
 def test_editing_the_iou_scores_nothing(project):
     project.edit("safety_regions/overlap/iou.py", "def compute_overlap(", "EXTRA = 1\n\n\ndef compute_overlap(")
     assert project.plan() == {}, "what nothing reaches changes nothing"
-    project.edit("safety_regions/overlap/iou.py", "    combination", "    EXTRA\n    combination")
+    project.edit("safety_regions/overlap/iou.py", "    names = membership", "    EXTRA  # noqa: B018\n    names = membership")
     plan = project.plan()
     assert plan["compute_overlap"] == 4 and not SCIENCE & plan.keys()
 

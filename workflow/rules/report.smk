@@ -20,6 +20,9 @@ FIGURES = [
         figure=["iou", "sizes", "kway"],
     ),
 ]
+# Sets that the overlaps need scores of; a utility set that no refinement subtracts is not scored for a figure.
+SCORED = [*STUDY.identification, *filter(None, map(grid.subtracted, STUDY.refinements))]
+PLACE = {name: f"{{{name}}}" for name in ("backbone", "method", "selection")}
 # Where the summary page sends its readers, path -> what it holds.
 RESULT_FILES = {
     f"{RESULTS}/overlap/iou.parquet": "every IoU: cell of the grid, combination of sets, model, layer or projection",
@@ -57,36 +60,21 @@ rule draw_overlap:
             caption="../report/iou.rst",
             category="4 Overlap",
             subcategory="{backbone}",
-            labels={
-                "backbone": "{backbone}",
-                "method": "{method}",
-                "selection": "{selection}",
-                "figure": "pairwise IoU",
-            },
+            labels={**PLACE, "figure": "pairwise IoU"},
         ),
         kway=report(
             "<results>/report/{backbone}/{method}/{selection}/kway.svg",
             caption="../report/kway.rst",
             category="4 Overlap",
             subcategory="{backbone}",
-            labels={
-                "backbone": "{backbone}",
-                "method": "{method}",
-                "selection": "{selection}",
-                "figure": "IoU of k sets",
-            },
+            labels={**PLACE, "figure": "IoU of k sets"},
         ),
         sizes=report(
             "<results>/report/{backbone}/{method}/{selection}/sizes.svg",
             caption="../report/sizes.rst",
             category="4 Overlap",
             subcategory="{backbone}",
-            labels={
-                "backbone": "{backbone}",
-                "method": "{method}",
-                "selection": "{selection}",
-                "figure": "region sizes",
-            },
+            labels={**PLACE, "figure": "region sizes"},
         ),
         iou_tsv="<results>/report/{backbone}/{method}/{selection}/iou.tsv",
         kway_tsv="<results>/report/{backbone}/{method}/{selection}/kway.tsv",
@@ -116,19 +104,14 @@ rule draw_refusals:
             "<results>/scores/{backbone}/{method}/{dataset}.parquet",
             backbone=STUDY.backbones,
             method=STUDY.methods,
-            dataset=grid.studied_datasets(STUDY),
+            dataset=SCORED,
         ),
     output:
         svg=report(
             "<results>/report/refusals.svg",
             caption="../report/refusals.rst",
             category="3 Refusals",
-            labels={
-                "backbone": "all",
-                "method": "all",
-                "selection": "all",
-                "figure": "refusal rates",
-            },
+            labels={"figure": "refusal rates"},
         ),
         tsv="<results>/report/refusals.tsv",
     log:
@@ -155,12 +138,7 @@ rule draw_shared_prompts:
             "<results>/report/shared_prompts.html",
             caption="../report/shared_prompts.rst",
             category="2 Prompts",
-            labels={
-                "backbone": "all",
-                "method": "all",
-                "selection": "all",
-                "figure": "shared prompts",
-            },
+            labels={"figure": "shared prompts"},
         ),
         tsv="<results>/report/shared_prompts.tsv",
     log:
@@ -184,12 +162,7 @@ rule draw_summary:
             "<results>/report/summary.html",
             caption="../report/summary.rst",
             category="1 Summary",
-            labels={
-                "backbone": "all",
-                "method": "all",
-                "selection": "all",
-                "figure": "summary",
-            },
+            labels={"figure": "summary"},
         ),
         tsv="<results>/report/summary.tsv",
     log:

@@ -9,7 +9,7 @@ with logged(snakemake.log[0]):
 
     paths = snakemake.input.responses
     # The texts stay in the file: what is not read cannot be shown.
-    columns = ["dataset", "split", "refused"]
+    columns = ["dataset", "split", "origin", "refused"]
     responses = ((read_stamp(path)["backbone"], read_table(path, RESPONSES, columns)) for path in paths)
     used = samples_used(read_stamp(path) for path in snakemake.input.scores)
     rates = refusal_rates(responses, snakemake.params.roles, used)

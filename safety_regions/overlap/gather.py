@@ -1,0 +1,77 @@
+"""The final aggregation: the overlaps and region sizes of all cells of the grid, and a square matrix as text."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.overlap.membership import Membership, addresses_of, read_membership, sizes_at
+from safety_regions.regions.columns import category, column, texts
+from safety_regions.regions.masks import MATRICES, parse_address
+from safety_regions.tables import IOU, OVERLAP, REGION_SIZES, finished_at, read_table
+
+# Backbone, method, selection, refinement: the labels that make a cell, and the first columns of both tables.
+Cell = tuple[str, str, str, str]
+UNDEFINED = "NA"
+
+
+def gather_overlaps(paths: Mapping[Cell, str | Path]) -> pa.Table:
+    """The overlap tables of one or more cells, one below the other, as an `IOU` table.
+
+    Raises:
+        StudyError: a file is missing or damaged.
+    """
+    parts = [_label(read_table(path, OVERLAP), cell, IOU.schema) for cell, path in paths.items()]
+    return pa.concat_tables(parts).unify_dictionaries()
+
+
+def region_sizes(membership: Membership, cell: Cell) -> pa.Table:
+    """How many units each region of a cell has at each address: a `REGION_SIZES` table."""
+    names, addresses = membership.stamp["names"], addresses_of(membership)
+    places = [parse_address(where) for where in addresses] * len(names)
+    layer = np.array([-1 if p.layer is None else p.layer for p in places], np.int16)
+    codes = [-1 if p.layer is None else MATRICES.index(p.projection) for p in places]
+    n_units = [membership.stamp["n_units"][where] for where in addresses]
+    columns = {
+        "name": texts([name for name in names for _ in addresses]),
+        "layer": column(layer, missing=layer < 0),
+        "projection": category(codes, MATRICES),
+        "n_units": column(np.tile(np.array(n_units, np.int64), len(names))),
+        "n_selected": column(sizes_at(membership).ravel()),
+    }
+    return _label(
+        pa.Table.from_arrays(list(columns.values()), names=list(columns)), cell, REGION_SIZES.schema
+    )
+
+
+def gather_sizes(paths: Mapping[Cell, str | Path]) -> pa.Table:
+    """The region sizes of one or more cells, from their membership tables, as a `REGION_SIZES` table.
+
+    Raises:
+        StudyError: a file is missing or damaged.
+    """
+    parts = [region_sizes(read_membership(path), cell) for cell, path in paths.items()]
+    return pa.concat_tables(parts).unify_dictionaries()
+
+
+def write_square_tsv(path: str | Path, names: Sequence[str], matrix: np.ndarray) -> None:
+    """Write a square matrix with its names as header and first column, tab-separated; NaN is written ``NA``.
+
+    Raises:
+        StudyError: the matrix is not (names, names).
+    """
+    if matrix.shape != (len(names), len(names)):
+        raise StudyError(explain(path, f"a matrix {matrix.shape}", f"({len(names)}, {len(names)})"))
+    lines = [["name", *names]]
+    for name, row in zip(names, matrix.tolist(), strict=True):
+        lines.append([name, *(UNDEFINED if np.isnan(value) else repr(value) for value in row)])
+    with finished_at(path) as temporary:
+        temporary.write_text("".join("\t".join(line) + "\n" for line in lines))
+
+
+def _label(table: pa.Table, cell: Cell, schema: pa.Schema) -> pa.Table:
+    """``table`` with the cell's four labels as its first columns."""
+    labels = [category(np.zeros(table.num_rows, np.int32), [word]) for word in cell]
+    return pa.Table.from_arrays([*labels, *table.columns], schema=schema)

@@ -1,0 +1,173 @@
+"""Every IoU of a set of regions, from the counts of their membership patterns; the masks are not opened again.
+
+With c[P] units of pattern P, a combination T of names has
+
+    intersection(T) = sum of c[P] over the patterns P that hold all of T
+    union(T)        = all units - sum of c[P] over the patterns P that hold none of T
+
+and one pass over the bits gives either sum for all T at once (the zeta transform on the lattice of subsets).
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from safety_regions.overlap.chance import densities, expect
+from safety_regions.overlap.membership import Counts, Membership, addresses_of, as_counts, sizes_at
+from safety_regions.regions.columns import categories, category, column, numbers, texts
+from safety_regions.regions.masks import MATRICES, parse_address
+from safety_regions.tables import OVERLAP
+
+ALL_SUBSETS = 12
+JOIN = " & "
+LEVELS = ("model", "layer", "projection")
+
+Team = tuple[int, ...]
+
+
+class Groups(NamedTuple):
+    """What IoUs are taken over, g groups: codes (g,), -1 where null, and the addresses inside, (g, addresses)."""
+
+    level: np.ndarray
+    layer: np.ndarray
+    projection: np.ndarray
+    inside: np.ndarray
+
+
+def compute_overlap(membership: Membership) -> pa.Table:
+    """Intersection, union, IoU and chance of every combination at every level: an `OVERLAP` table.
+
+    Up to 12 names every combination of 2 or more is computed; beyond that all pairs, all names but one, and
+    the first 2, 3, ... names. Levels are the model, each layer and each projection; where units are whole
+    layers, the model alone. Floor and ceiling stay null: they come from the overlaps of other names.
+    """
+    names = membership.stamp["names"]
+    counts = as_counts(membership)
+    groups = _group(counts.addresses)
+    teams = choose_teams(len(names))
+    shape = (len(teams), len(groups.level))
+    sizes = sizes_at(membership) @ groups.inside.T
+    intersection, union = _from_lattice(_lattice(counts, groups, len(names)), teams)
+    values = {
+        "intersection": intersection,
+        "union": union,
+        "iou": _ratio(intersection, union),
+        "smallest": np.array([sizes[list(team)].min(0) for team in teams], np.int64).reshape(shape),
+        "largest": np.array([sizes[list(team)].max(0) for team in teams], np.int64).reshape(shape),
+        "chance": _chance(membership, groups, teams),
+    }
+    return _as_table([[names[d] for d in team] for team in teams], groups, values)
+
+
+def choose_teams(n: int) -> list[Team]:
+    """The combinations of n names that are computed, as tuples of indices, smaller ones first."""
+    if n <= ALL_SUBSETS:
+        return [team for k in range(2, n + 1) for team in combinations(range(n), k)]
+    prefixes = {tuple(range(k)) for k in range(2, n + 1)}
+    teams = prefixes | set(combinations(range(n), 2)) | set(combinations(range(n), n - 1))
+    return sorted(teams, key=lambda team: (len(team), team))
+
+
+def iou_matrix(overlap: pa.Table, sizes: Mapping[str, int]) -> np.ndarray:
+    """The pairwise IoUs over the whole model: float64, (names, names), NaN where undefined.
+
+    Args:
+        overlap: an `OVERLAP` table.
+        sizes: name -> units in its region; gives the order, and tells which region is empty (its IoU with
+            itself is undefined; everybody else's is 1).
+    """
+    place = {name: i for i, name in enumerate(sizes)}
+    matrix = np.diag([1.0 if n else np.nan for n in sizes.values()])
+    is_model = categories(overlap, "level").codes == _code_of(overlap, "level", "model")
+    rows = np.flatnonzero(is_model & (numbers(overlap, "k") == 2))
+    pairs = overlap["combination"].take(column(rows)).to_pylist()
+    for pair, iou in zip(pairs, numbers(overlap, "iou", null=np.nan)[rows], strict=True):
+        a, b = (place[name] for name in pair.split(JOIN))
+        matrix[a, b] = matrix[b, a] = iou
+    return matrix
+
+
+def _group(addresses: Sequence[str]) -> Groups:
+    places = [parse_address(where) for where in addresses]
+    layers = sorted({p.layer for p in places} - {None})
+    projections = [i for i, name in enumerate(MATRICES) if any(p.projection == name for p in places)]
+    inside = [
+        np.ones(len(places), bool),
+        *(np.array([p.layer == layer for p in places]) for layer in layers),
+        *(np.array([p.projection == MATRICES[i] for p in places]) for i in projections),
+    ]
+    return Groups(
+        level=np.repeat(np.arange(3), [1, len(layers), len(projections)]),
+        layer=np.array([-1, *layers, *[-1] * len(projections)], np.int16),
+        projection=np.array([-1, *[-1] * len(layers), *projections]),
+        inside=np.array(inside),
+    )
+
+
+def _lattice(counts: Counts, groups: Groups, n_names: int) -> np.ndarray:
+    """Units of each group and pattern: int64, (groups, 2^names)."""
+    lattice = np.zeros((len(groups.inside), 1 << n_names), np.int64)
+    for cells, inside in zip(lattice, groups.inside, strict=True):
+        rows = inside[counts.place]
+        np.add.at(cells, counts.pattern[rows], counts.count[rows])
+    return lattice
+
+
+def _from_lattice(lattice: np.ndarray, teams: Sequence[Team]) -> tuple[np.ndarray, np.ndarray]:
+    """Intersections and unions of the teams: int64, (teams, groups) each."""
+    team_bits = np.array([sum(1 << d for d in team) for team in teams], np.int64)
+    others = lattice.shape[1] - 1 - team_bits
+    holds_all = _zeta(lattice, into=0, source=1)[:, team_bits]
+    holds_none = _zeta(lattice, into=1, source=0)[:, others]
+    return holds_all.T, (lattice.sum(1, keepdims=True) - holds_none).T
+
+
+def _zeta(lattice: np.ndarray, into: int, source: int) -> np.ndarray:
+    """Sums over supersets (``into=0, source=1``) or subsets (``into=1, source=0``) of every pattern."""
+    sums = lattice.copy()
+    n_names = lattice.shape[1].bit_length() - 1
+    for d in range(n_names):
+        by_bit = sums.reshape(len(sums), -1, 2, 1 << d)
+        by_bit[:, :, into] += by_bit[:, :, source]
+    return sums
+
+
+def _chance(membership: Membership, groups: Groups, teams: Sequence[Team]) -> np.ndarray:
+    stamp, addresses = membership.stamp, addresses_of(membership)
+    available = np.array([stamp["available"][where] for where in addresses])
+    density = densities(stamp["scope"], addresses, sizes_at(membership), available)
+    expected = [expect(density[list(team)], available) for team in teams]
+    intersection, union = (
+        np.array(values).reshape(len(teams), len(available)) @ groups.inside.T
+        for values in ([e.intersection for e in expected], [e.union for e in expected])
+    )
+    return _ratio(intersection, union)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def _as_table(teams: Sequence[Sequence[str]], groups: Groups, values: Mapping[str, np.ndarray]) -> pa.Table:
+    n_teams, n_groups = len(teams), len(groups.level)
+    labels = [JOIN.join(sorted(team)) for team in teams]
+    n_rows = n_teams * n_groups
+    arrays = {
+        "combination": texts(labels).take(column(np.repeat(np.arange(n_teams), n_groups))),
+        "k": column(np.repeat(np.array([len(team) for team in teams], np.int16), n_groups)),
+        "level": category(np.tile(groups.level, n_teams), LEVELS),
+        "layer": column(np.tile(groups.layer, n_teams), missing=np.tile(groups.layer < 0, n_teams)),
+        "projection": category(np.tile(groups.projection, n_teams), MATRICES),
+        **{name: column(v.ravel(), missing=np.isnan(v.ravel())) for name, v in values.items()},
+        "floor": pa.nulls(n_rows, pa.float64()),
+        "ceiling": pa.nulls(n_rows, pa.float64()),
+    }
+    return pa.Table.from_arrays([arrays[name] for name in OVERLAP.schema.names], schema=OVERLAP.schema)
+
+
+def _code_of(table: pa.Table, name: str, word: str) -> int:
+    words = categories(table, name).words
+    return words.index(word) if word in words else -2

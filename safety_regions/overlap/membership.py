@@ -1,0 +1,163 @@
+"""The histogram behind every IoU: how many units of each address lie in exactly which regions.
+
+Bit d of a pattern is set where a unit lies in the region of name d. The regions' bits are walked through once,
+a quarter of a million units at a time, so memory does not grow with the regions.
+"""
+
+import math
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.regions.columns import categories, category, column, numbers
+from safety_regions.regions.files import REMEDY, RegionFile, iter_blocks
+from safety_regions.regions.masks import LAYERS, MATRICES, address, parse_address, sort_addresses
+from safety_regions.tables import MEMBERSHIP, read_stamp, read_table
+
+MOST_NAMES = 16
+# What regions must share to be compared: chance is computed for one scope and one set of available units.
+SAME = ("granularity", "backbone", "scope", "refinement")
+
+
+class Membership(NamedTuple):
+    """Pattern counts and what they are of.
+
+    Attributes:
+        table: a `MEMBERSHIP` table; the counts of an address sum to its units.
+        stamp: ``names`` (name d is bit d), ``n_units`` and ``available`` (address -> units), and the
+            granularity, backbone, scope and refinement that the regions share.
+    """
+
+    table: pa.Table
+    stamp: dict
+
+
+class Counts(NamedTuple):
+    """The rows of a membership table as arrays: ``addresses[place[i]]`` has ``count[i]`` units of ``pattern[i]``."""
+
+    addresses: list[str]
+    place: np.ndarray
+    pattern: np.ndarray
+    count: np.ndarray
+
+
+def count_membership(paths_by_name: Mapping[str, str | Path]) -> Membership:
+    """Count the 2^k membership patterns of k regions, 1 to 16, address by address.
+
+    Args:
+        paths_by_name: name -> region file, in the order of the pattern's bits.
+
+    Raises:
+        StudyError: too many regions or none, a damaged file, or regions that cannot be compared: of another
+            granularity, backbone, scope, refinement or shape, or with other numbers of available units.
+    """
+    if not 1 <= len(paths_by_name) <= MOST_NAMES:
+        raise StudyError(explain("membership", f"{len(paths_by_name)} regions", f"1 to {MOST_NAMES}"))
+    stamp = {"names": list(paths_by_name), **_common_stamp(list(paths_by_name.values()))}
+    blocks = groupby(iter_blocks(list(paths_by_name.values())), key=lambda block: block.address)
+    histograms = {where: sum(_count(block.bits) for block in group) for where, group in blocks}
+    for where, n in stamp["n_units"].items():
+        histograms[where][0] -= -n % 8  # the bits that fill up the last byte are no units
+    return Membership(_as_table(histograms), stamp)
+
+
+def read_membership(path: str | Path) -> Membership:
+    """The membership table at ``path`` with its stamp.
+
+    Raises:
+        StudyError: the file is missing or damaged, or its counts do not sum to its units.
+    """
+    membership = Membership(read_table(path, MEMBERSHIP), read_stamp(path))
+    counts, n_units = as_counts(membership), membership.stamp["n_units"]
+    sums = np.zeros(len(n_units), np.int64)
+    np.add.at(sums, counts.place, counts.count)
+    if sums.tolist() != [n_units[where] for where in counts.addresses]:
+        raise StudyError(explain(path, "counts that do not sum to the units of an address", hint=REMEDY))
+    return membership
+
+
+def addresses_of(membership: Membership) -> list[str]:
+    """All addresses of the regions, sorted; those of `Counts` and of the columns of `sizes_at`."""
+    return sort_addresses(membership.stamp["n_units"])
+
+
+def as_counts(membership: Membership) -> Counts:
+    """The rows of the table as arrays."""
+    table, addresses = membership.table, addresses_of(membership)
+    layer, projection = numbers(table, "layer", null=0).astype(np.int64), categories(table, "projection")
+    place = np.zeros(len(layer), np.int64)
+    if addresses != [LAYERS]:
+        codes, first = np.unique(layer * len(projection.words) + projection.codes, return_inverse=True)
+        where = [
+            address(c // len(projection.words), projection.words[c % len(projection.words)]) for c in codes
+        ]
+        place = np.array([addresses.index(a) for a in where], np.int64)[first]
+    return Counts(addresses, place, numbers(table, "pattern"), numbers(table, "count"))
+
+
+def sizes_at(membership: Membership) -> np.ndarray:
+    """Units of each name's region at each address: int64, (names, addresses)."""
+    counts, names = as_counts(membership), membership.stamp["names"]
+    sizes = np.zeros((len(names), len(counts.addresses)), np.int64)
+    for d in range(len(names)):
+        inside = counts.pattern >> d & 1 == 1
+        np.add.at(sizes[d], counts.place[inside], counts.count[inside])
+    return sizes
+
+
+def region_totals(membership: Membership) -> dict[str, int]:
+    """Name -> units in its region, names in the order of the stamp."""
+    return dict(zip(membership.stamp["names"], sizes_at(membership).sum(1).tolist(), strict=True))
+
+
+def _common_stamp(paths: list[str | Path]) -> dict:
+    files = [RegionFile(path) for path in paths]
+    first = _comparable(files[0])
+    for file in files:
+        for key, value in _comparable(file).items():
+            if value != first[key]:
+                found = "other numbers of available units" if key == "available" else f"{key} {value}"
+                raise StudyError(explain(file.path, found, f"the same {key} as {paths[0]}"))
+    return {**first, "n_units": {where: math.prod(shape) for where, shape in files[0].shapes.items()}}
+
+
+def _comparable(file: RegionFile) -> dict:
+    return {key: file.stamp.get(key) for key in SAME} | {"available": file.available}
+
+
+def _count(bits: np.ndarray) -> np.ndarray:
+    """How often each pattern occurs in packed bits (names, bytes): int64, (2^names,)."""
+    patterns = _patterns(bits[:8])
+    if len(bits) > 8:
+        patterns = (_patterns(bits[8:]).astype(np.uint16) << 8) | patterns
+    return np.bincount(patterns, minlength=1 << len(bits))
+
+
+def _patterns(bits: np.ndarray) -> np.ndarray:
+    """The pattern of every unit in the packed bits (at most 8 names, bytes): uint8, (units,)."""
+    patterns = np.unpackbits(bits[-1])
+    for mask in bits[-2::-1]:
+        patterns += patterns
+        patterns |= np.unpackbits(mask)
+    return patterns
+
+
+def _as_table(histograms: Mapping[str, np.ndarray]) -> pa.Table:
+    occurring = {where: np.flatnonzero(histogram) for where, histogram in histograms.items()}
+    n_rows = [patterns.size for patterns in occurring.values()]
+    places = [parse_address(where) for where in occurring]
+    layer = np.repeat([-1 if p.layer is None else p.layer for p in places], n_rows).astype(np.int16)
+    codes = [-1 if p.projection is None else MATRICES.index(p.projection) for p in places]
+    counts = [histograms[where][patterns] for where, patterns in occurring.items()]
+    columns = [
+        column(layer, missing=layer < 0),
+        category(np.repeat(codes, n_rows), MATRICES),
+        column(np.concatenate(list(occurring.values())).astype(np.int32)),
+        column(np.concatenate(counts)),
+    ]
+    return pa.Table.from_arrays(columns, schema=MEMBERSHIP.schema)

@@ -1,0 +1,84 @@
+"""Numpy arrays as arrow columns and back, past ``pa.array`` and ``to_numpy``: they import pandas, 0.25 s a job."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from safety_regions.errors import StudyError, explain
+
+
+class Categories(NamedTuple):
+    """A column of few distinct words: row i reads ``words[codes[i]]``, and is null where the code is -1."""
+
+    codes: np.ndarray
+    words: list[str]
+
+
+def column(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
+    """A numeric arrow column of ``values``, null where the boolean array ``missing`` is true."""
+    values = np.ascontiguousarray(values)
+    valid = None if missing is None else pa.py_buffer(np.packbits(~missing, bitorder="little"))
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(values)])
+
+
+def texts(words: Sequence[str]) -> pa.StringArray:
+    """A string column."""
+    encoded = [word.encode() for word in words]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(words), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
+
+
+def category(codes: np.ndarray, words: Sequence[str]) -> pa.DictionaryArray:
+    """A dictionary column of the form described by `Categories`."""
+    codes = np.asarray(codes, dtype=np.int32)
+    return pa.DictionaryArray.from_arrays(column(codes, missing=codes < 0), texts(words))
+
+
+def numbers(table: pa.Table, name: str, null: int | float | None = None) -> np.ndarray:
+    """A numeric column as a numpy array, with ``null`` in the place of nulls.
+
+    Raises:
+        StudyError: the column holds nulls and no stand-in is given.
+    """
+    count = table[name].null_count
+    if count and null is None:
+        raise StudyError(explain(f"column '{name}'", f"{count} nulls", "a value in every row"))
+    empty = np.zeros(0, table.schema.field(name).type.to_pandas_dtype())
+    return np.concatenate([empty, *(_values(chunk, null) for chunk in table[name].chunks if len(chunk))])
+
+
+def lists(table: pa.Table, name: str) -> np.ndarray:
+    """A column of numeric lists, all of one length, as an array (rows, length).
+
+    Raises:
+        StudyError: lists are missing, or of different lengths.
+    """
+    array = table[name].combine_chunks()
+    ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    lengths = np.unique(np.diff(ends))
+    if array.null_count or lengths.size > 1:
+        found = f"{array.null_count} nulls, lengths {lengths.min(initial=0)} to {lengths.max(initial=0)}"
+        raise StudyError(explain(f"column '{name}'", found, "lists of one length"))
+    return _values(array.flatten(), None).reshape(len(array), lengths.max(initial=0))
+
+
+def categories(table: pa.Table, name: str) -> Categories:
+    """A dictionary column as codes and words."""
+    chunks = [chunk for chunk in table[name].unify_dictionaries().chunks if len(chunk)]
+    words = chunks[0].dictionary.to_pylist() if chunks else []
+    return Categories(
+        np.concatenate([np.zeros(0, np.int32), *(_values(c.indices, -1) for c in chunks)]), words
+    )
+
+
+def _values(array: pa.Array, null: int | float | None) -> np.ndarray:
+    valid, data = array.buffers()
+    rows = slice(array.offset, array.offset + len(array))
+    values = np.frombuffer(data, array.type.to_pandas_dtype())[rows]
+    if array.null_count:
+        missing = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[rows] == 0
+        values = np.where(missing, values.dtype.type(null), values)
+    return values

@@ -1,0 +1,46 @@
+"""Regions of neurons and layers seen as weights, so that methods of different granularity can be compared.
+
+A neuron of q, k, v or up is a row of its projection, a neuron of down a column; a layer is all seven
+projections of its block. Weights stay what they are.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.regions.masks import LAYERS, Region, parse_address
+
+
+def expand_region(region: Region, weight_shapes: Mapping[str, tuple[int, int]]) -> Region:
+    """The weights that a region's units are made of.
+
+    Args:
+        region: a raw region of weights, neurons or layers.
+        weight_shapes: address -> (out, in) of every projection of the backbone.
+
+    Returns:
+        A region of granularity weight over all addresses of ``weight_shapes``; addresses that the method does not
+        score hold no weight. Its scope is matrix, the resolution at which chance is computed.
+
+    Raises:
+        StudyError: the region's units do not fit the shapes.
+    """
+    masks = {where: np.packbits(_expand(region, where, tuple(shape))) for where, shape in weight_shapes.items()}
+    shapes = {where: tuple(shape) for where, shape in weight_shapes.items()}
+    stamp = {**region.stamp, "granularity": "weight", "scope": "matrix", "expanded_from": region.stamp["granularity"]}
+    return Region(masks, shapes, stamp, {where: rows * columns for where, (rows, columns) in shapes.items()})
+
+
+def _expand(region: Region, where: str, shape: tuple[int, int]) -> np.ndarray:
+    layer, projection = parse_address(where)
+    if LAYERS in region.shapes:
+        return np.full(shape, region.flags(LAYERS)[layer])
+    if where not in region.shapes:
+        return np.zeros(shape, bool)
+    flags = region.flags(where)
+    if flags.ndim == 1:
+        flags = flags[None, :] if projection == "down" else flags[:, None]
+    if any(own not in (1, wanted) for own, wanted in zip(flags.shape, shape, strict=True)):
+        raise StudyError(explain(f"region at {where}", f"units {region.shapes[where]}", f"those of weights {shape}"))
+    return np.broadcast_to(flags, shape)

@@ -1,0 +1,41 @@
+"""Refinement: a region without the units that a utility set's region holds too (Wei et al. 2024, section 2.2).
+
+Both regions are sets of the same units, so this is the set difference ``top-q of safety \\ top-p of utility``,
+unit by unit, whatever the scope they were selected in.
+"""
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.regions.files import count_bits
+from safety_regions.regions.masks import Region
+
+SAME = ("granularity", "backbone")
+
+
+def subtract_region(region: Region, other: Region) -> Region:
+    """The units of ``region`` that are not in ``other``; those of ``other`` are no longer available.
+
+    The stamp keeps that of ``region``, with refinement ``minus-{name of other}`` and the other region's stamp
+    under ``subtracted``.
+
+    Raises:
+        StudyError: the regions are of different units (granularity, backbone, addresses, shapes), or ``region``
+            is refined already: the units available after two refinements cannot be told from counts.
+    """
+    where = f"{_name(region)} minus {_name(other)}"
+    for key in SAME:
+        if region.stamp.get(key) != other.stamp.get(key):
+            raise StudyError(explain(where, f"{key} {other.stamp.get(key)}", f"{region.stamp.get(key)}"))
+    if region.shapes != other.shapes:
+        raise StudyError(
+            explain(where, "other addresses or shapes", "regions of the same backbone and units")
+        )
+    if region.available != region.units_at:
+        raise StudyError(explain(where, "a region that is refined already", "a raw region"))
+    masks = {address: mask & ~other.masks[address] for address, mask in region.masks.items()}
+    available = {address: n - count_bits(other.masks[address]) for address, n in region.units_at.items()}
+    stamp = {**region.stamp, "refinement": f"minus-{_name(other)}", "subtracted": other.stamp}
+    return Region(masks, region.shapes, stamp, available)
+
+
+def _name(region: Region) -> str:
+    return region.stamp.get("name", "unnamed")

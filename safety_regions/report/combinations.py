@@ -1,0 +1,94 @@
+"""What the figures take from the overlap tables: IoUs of the whole model, by pair and by number of sets."""
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.overlap.iou import JOIN
+
+REFERENCES = ("chance", "floor", "ceiling")
+"""What an IoU is read against; floor and ceiling are null where the study did not ask for them."""
+
+NUMBERS = ("iou", *REFERENCES, "intersection", "union", "smallest", "largest")
+
+
+def model_rows(tables: Iterable[tuple[str, pa.Table]], names: Sequence[str]) -> pd.DataFrame:
+    """The rows of the whole model among ``names``.
+
+    Args:
+        tables: (refinement, its overlap table), in the order the figures show; taken one at a time.
+        names: the identification sets; combinations with any other name are left out.
+
+    Returns:
+        Columns ``refinement`` (categorical, in the order given), ``combination``, ``k`` and `NUMBERS`.
+    """
+    found = {refinement: _model_rows(table, set(names)) for refinement, table in tables}
+    frame = pd.concat(found, names=["refinement"]).reset_index(level=0).reset_index(drop=True)
+    frame["refinement"] = pd.Categorical(frame["refinement"], categories=list(found))
+    return frame
+
+
+def _model_rows(table: pa.Table, names: set[str]) -> pd.DataFrame:
+    table = table.filter(pc.equal(table["level"].cast(pa.string()), "model"))
+    frame = table.select(["combination", "k", *NUMBERS]).to_pandas()
+    known = [names.issuperset(text.split(JOIN)) for text in frame["combination"]]
+    return frame.loc[np.array(known, dtype=bool)]
+
+
+def pairs(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """One row per refinement and pair of sets a < b: columns ``refinement``, ``a``, ``b`` and `NUMBERS`.
+
+    ``a`` and ``b`` are categorical over the sorted names, so that a single set is still known by name.
+
+    Raises:
+        StudyError: a pair is missing or stands twice.
+    """
+    check_pairs(rows, names)
+    frame = rows[rows["k"] == 2].reset_index(drop=True)
+    parts = [text.split(JOIN) for text in frame["combination"]]
+    for i, column in enumerate(("a", "b")):
+        frame[column] = pd.Categorical([part[i] for part in parts], categories=sorted(names))
+    return frame[["refinement", "a", "b", *NUMBERS]]
+
+
+def check_pairs(rows: pd.DataFrame, names: Sequence[str]) -> None:
+    """Raise `StudyError` unless each refinement has every pair of ``names`` once."""
+    frame, names = rows[rows["k"] == 2], sorted(names)
+    wanted = sorted(JOIN.join(pair) for pair in combinations(names, 2))
+    for refinement in frame["refinement"].cat.categories:
+        found = sorted(frame.loc[frame["refinement"] == refinement, "combination"])
+        if found != wanted:
+            raise StudyError(
+                explain(
+                    f"overlap table '{refinement}'",
+                    f"{len(found)} pairs of sets",
+                    f"each of {len(wanted)} once",
+                    "delete the overlap tables and run snakemake again",
+                )
+            )
+
+
+def by_count(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per refinement and number of sets k, over all subsets of that size in the tables.
+
+    Returns:
+        Columns ``refinement``, ``k``, ``subsets``, ``undefined`` (subsets whose union is empty), then ``min``,
+        ``q25``, ``median``, ``q75``, ``max`` of the defined IoUs and the means of `REFERENCES` over the subsets
+        that have them.
+    """
+    groups = rows.groupby(["refinement", "k"], observed=True, sort=True)
+    quartiles = {"q25": 0.25, "median": 0.5, "q75": 0.75}
+    columns = {
+        "subsets": groups.size(),
+        "undefined": groups.size() - groups["iou"].count(),
+        "min": groups["iou"].min(),
+        **{name: groups["iou"].quantile(q) for name, q in quartiles.items()},
+        "max": groups["iou"].max(),
+        **{name: groups[name].mean() for name in REFERENCES},
+    }
+    return pd.DataFrame(columns).reset_index()

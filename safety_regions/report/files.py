@@ -1,0 +1,28 @@
+"""Figures, tables and pages as files: the same input gives the same bytes, and no half-written file remains."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from safety_regions.overlap.gather import UNDEFINED
+from safety_regions.report.style import styled
+from safety_regions.tables import finished_at
+
+
+@styled
+def save_svg(path: str | Path, figure: Figure) -> None:
+    """Write a figure as SVG, without a date."""
+    with finished_at(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def save_tsv(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write the table a figure shows, tab-separated, numbers in full, ``NA`` where undefined."""
+    save_text(path, frame.to_csv(sep="\t", index=False, lineterminator="\n", na_rep=UNDEFINED))
+
+
+def save_text(path: str | Path, text: str) -> None:
+    """Write a page."""
+    with finished_at(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

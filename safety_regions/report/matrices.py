@@ -1,0 +1,70 @@
+"""Pairwise IoU matrices of the whole model, one panel for each refinement."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from safety_regions.report.combinations import REFERENCES
+from safety_regions.report.heatmap import Labels, show_matrix
+from safety_regions.report.style import entitle, grid, say, styled
+
+CELL = 0.42
+"""Inches of a cell of the matrix."""
+
+SPAN = 0.02
+"""Smallest range of the colours: smaller differences of IoU are not to look like structure."""
+
+
+@styled
+def draw_matrices(pairs: pd.DataFrame, where: str) -> Figure:
+    """Draw the table of `combinations.pairs`; all panels share one colour scale.
+
+    The scale spans the IoUs of different sets; the diagonal, a region with itself, is grey. With fewer than two
+    sets the panels say so.
+    """
+    names, refinements = list(pairs["a"].cat.categories), list(pairs["refinement"].cat.categories)
+    side = CELL * len(names) + 0.085 * max(map(len, names))
+    figure, axes = grid(len(refinements), max(side + 0.3, 3.0), max(side + 0.5, 2.0), aside=1.0)
+    entitle(figure, "Pairwise IoU of safety regions, whole model", where)
+    scale, image = colour_scale(pairs["iou"]), None
+    for axis, refinement in zip(axes, refinements, strict=True):
+        one = pairs[pairs["refinement"] == refinement]
+        axis.set_title(f"{refinement}\n{beside(one)}")
+        if len(names) < 2:
+            say(axis, "needs two sets")
+            continue
+        diagonal = {(i, i) for i in range(len(names))}
+        image = show_matrix(axis, matrix(one), Labels(names, names), scale, digits=2, grey=diagonal)
+        axis.set_aspect("equal")
+        axis.tick_params(axis="x", rotation=90)
+    if image is not None:
+        figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, label="IoU (0-1)")
+    return figure
+
+
+def matrix(pairs: pd.DataFrame) -> np.ndarray:
+    """The symmetric matrix (sets, sets) of one refinement's IoUs; NaN on the diagonal and where undefined."""
+    n = len(pairs["a"].cat.categories)
+    values = np.full((n, n), np.nan)
+    a, b = pairs["a"].cat.codes, pairs["b"].cat.codes
+    values[a, b] = values[b, a] = pairs["iou"]
+    return values
+
+
+def colour_scale(values: pd.Series) -> Normalize:
+    """From the smallest to the largest defined value, at least `SPAN` wide."""
+    defined = values.dropna()
+    if defined.empty:
+        return Normalize(0, 1)
+    low, high = defined.min(), defined.max()
+    spare = max(0.0, SPAN - (high - low)) / 2
+    return Normalize(max(0.0, low - spare), high + spare)
+
+
+def beside(pairs: pd.DataFrame) -> str:
+    """Median IoU and the mean of what it is read against, e.g. ``median 0.213, chance 0.026``."""
+    said = [f"median {pairs['iou'].median():.3f}"] if pairs["iou"].notna().any() else []
+    said += [f"{name} {pairs[name].mean():.3f}" for name in REFERENCES if pairs[name].notna().any()]
+    # Two a line: a panel of few sets is narrow.
+    return "\n".join(", ".join(said[i : i + 2]) for i in range(0, len(said), 2))

@@ -1,0 +1,35 @@
+"""Regions on disk and their memberships, for tests of overlaps."""
+
+import numpy as np
+
+from safety_regions.overlap.membership import count_membership
+from safety_regions.regions.masks import Region, write_region
+from tests.regions.cases import SHAPES_OF, STAMP, region_of
+
+
+def write_regions(folder, regions):
+    """Write regions by name; the paths by name."""
+    for name, region in regions.items():
+        write_region(folder / f"{name}.safetensors", region)
+    return {name: folder / f"{name}.safetensors" for name in regions}
+
+
+def draw_regions(seed, n, granularity="weight", scope="matrix", shapes=None):
+    """n regions of random density that share a random core, so that every pattern has a chance to occur."""
+    rng = np.random.default_rng(seed)
+    shapes = shapes or SHAPES_OF[granularity]
+    core = {where: rng.random(shape) < 0.2 for where, shape in shapes.items()}
+    stamp = {**STAMP, "granularity": granularity, "scope": scope}
+    densities = rng.choice([0.0, 0.1, 0.5, 1.0], n, p=[0.1, 0.4, 0.4, 0.1])
+    drawn = [region_of(rng, density, shapes) for density in densities]
+    shared = [density > 0 for density in densities]
+    return {
+        f"{chr(ord('a') + n - 1 - d)}{d}": Region.pack(
+            {where: region.flags(where) | (core[where] & shared[d]) for where in shapes}, stamp
+        )
+        for d, region in enumerate(drawn)
+    }
+
+
+def membership_of(folder, regions):
+    return count_membership(write_regions(folder, regions))

@@ -1,0 +1,151 @@
+"""Pattern counts say of every unit which regions hold it."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safety_regions.errors import StudyError
+from safety_regions.overlap.membership import (
+    MOST_NAMES,
+    Membership,
+    count_membership,
+    read_membership,
+    region_totals,
+    sizes_at,
+)
+from safety_regions.regions.masks import LAYERS, parse_address, write_region
+from safety_regions.regions.refine import subtract_region
+from safety_regions.tables import MEMBERSHIP, conform, write_table
+from tests.overlap.cases import draw_regions, membership_of, write_regions
+from tests.regions.cases import SHAPES, region_of, units
+
+MANY = {"seed": st.integers(0, 2**32 - 1), "n": st.integers(1, MOST_NAMES)}
+
+
+def literal(regions):
+    """(layer, projection, pattern) -> units, unit by unit."""
+    held = [units(region) for region in regions.values()]
+    first = next(iter(regions.values()))
+    return Counter(
+        (*parse_address(where), sum(1 << d for d, region in enumerate(held) if (where, i) in region))
+        for where, n in first.units_at.items()
+        for i in range(n)
+    )
+
+
+def rows(membership):
+    keys = zip(
+        *(membership.table[name].to_pylist() for name in ("layer", "projection", "pattern")), strict=True
+    )
+    return dict(zip(keys, membership.table["count"].to_pylist(), strict=True))
+
+
+@settings(max_examples=40, deadline=None)
+@given(**MANY, granularity=st.sampled_from(["weight", "neuron", "layer"]))
+def test_counting_is_literal(tmp_path_factory, seed, n, granularity):
+    regions = draw_regions(seed, n, granularity)
+    membership = membership_of(tmp_path_factory.mktemp("m"), regions)
+    assert rows(membership) == literal(regions)
+    assert sum(rows(membership).values()) == sum(membership.stamp["n_units"].values())
+    assert region_totals(membership) == {name: region.n_selected for name, region in regions.items()}
+    assert conform(membership.table, MEMBERSHIP).equals(membership.table)
+
+
+def test_more_units_than_a_block(tmp_path):
+    """Three blocks and a bit, so that blocks add up and only the last one has padding."""
+    shape = {"layers.0.q": (3 * 512 + 1, 1023)}
+    regions = draw_regions(0, 9, shapes=shape)
+    flags = np.stack([region.flags("layers.0.q").ravel() for region in regions.values()])
+    patterns = (flags.astype(np.int64) << np.arange(9)[:, None]).sum(0)
+    expected = np.bincount(patterns)
+    found = rows(membership_of(tmp_path, regions))
+    assert found == {(0, "q", p): c for p, c in enumerate(expected.tolist()) if c}
+
+
+def test_the_stamp_says_what_was_counted(tmp_path):
+    stamp = membership_of(tmp_path, draw_regions(0, 3, scope="row")).stamp
+    assert stamp["names"] == ["c0", "b1", "a2"]
+    assert (stamp["scope"], stamp["granularity"]) == ("row", "weight")
+    assert stamp["n_units"] == stamp["available"] == {w: int(np.prod(s)) for w, s in SHAPES.items()}
+
+
+def test_refined_regions_have_fewer_available_units(tmp_path):
+    utility = region_of(np.random.default_rng(9), name="u")
+    refined = {n: subtract_region(r, utility) for n, r in draw_regions(0, 3).items()}
+    membership = membership_of(tmp_path, refined)
+    assert membership.stamp["available"] == {
+        w: n - utility.selected_at[w] for w, n in utility.units_at.items()
+    }
+    assert membership.stamp["refinement"] == "minus-u"
+
+
+@pytest.mark.parametrize("granularity", ["weight", "layer"])
+def test_a_membership_survives_its_file(tmp_path, granularity):
+    membership = membership_of(tmp_path, draw_regions(0, 4, granularity))
+    write_table(
+        tmp_path / "m.parquet", membership.table, MEMBERSHIP, {"backbone": "label", **membership.stamp}
+    )
+    again = read_membership(tmp_path / "m.parquet")
+    assert rows(again) == rows(membership)
+    assert np.array_equal(sizes_at(again), sizes_at(membership))
+    assert again.stamp["names"] == membership.stamp["names"]
+
+
+def test_counts_that_do_not_add_up_are_refused(tmp_path):
+    table, stamp = membership_of(tmp_path, draw_regions(0, 4))
+    write_table(tmp_path / "m.parquet", table.slice(1), MEMBERSHIP, stamp)
+    with pytest.raises(StudyError, match="do not sum"):
+        read_membership(tmp_path / "m.parquet")
+
+
+OTHER = {
+    "granularity": {"granularity": "neuron"},
+    "backbone": {"backbone": "other"},
+    "scope": {"scope": "row"},
+    "refinement": {"refinement": "minus-u"},
+    "shapes": {"shapes": {"layers.0.q": (3, 5)}},
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_regions_that_cannot_be_compared_are_refused(tmp_path, name):
+    regions = {
+        "a": region_of(np.random.default_rng(0)),
+        "b": region_of(np.random.default_rng(0), **OTHER[name]),
+    }
+    with pytest.raises(StudyError, match=f"{tmp_path}/b.*(other|{name}|minus)"):
+        membership_of(tmp_path, regions)
+
+
+def test_regions_with_other_available_units_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    regions = [subtract_region(region_of(rng), region_of(rng, density, name="u")) for density in (0.1, 0.5)]
+    with pytest.raises(StudyError, match="other numbers of available units"):
+        membership_of(tmp_path, dict(zip("ab", regions, strict=True)))
+
+
+@pytest.mark.parametrize("n", [0, MOST_NAMES + 1])
+def test_too_many_regions_or_none_are_refused(tmp_path, n):
+    region = region_of(np.random.default_rng(0))
+    write_region(tmp_path / "r", region)
+    with pytest.raises(StudyError, match=f"{n} regions"):
+        count_membership({str(d): tmp_path / "r" for d in range(n)})
+
+
+def test_a_damaged_region_is_not_counted(tmp_path):
+    paths = write_regions(tmp_path, draw_regions(0, 3))
+    content = bytearray(paths["b1"].read_bytes())
+    content[-1] ^= 1
+    paths["b1"].write_bytes(content)
+    with pytest.raises(StudyError, match=r"b1\.safetensors: layers\.10\.v"):
+        count_membership(paths)
+
+
+def test_sizes_of_whole_layers(tmp_path):
+    regions = draw_regions(1, 3, "layer")
+    membership = membership_of(tmp_path, regions)
+    assert isinstance(membership, Membership)
+    assert sizes_at(membership).tolist() == [[r.selected_at[LAYERS]] for r in regions.values()]

@@ -1,0 +1,88 @@
+"""Small regions and score tables for tests: drawn by hypothesis, or built from arrays."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from safety_regions.regions.masks import LAYERS, Region, address, parse_address
+from safety_regions.tables import SCORES, write_groups
+
+ORACLES = Path(__file__).parents[3] / "shared" / "oracles" / "llama"
+needs_oracles = pytest.mark.skipif(not ORACLES.exists(), reason="the published code's results are not here")
+
+# Sizes around a byte; more than nine layers, so that names and numbers sort differently.
+SHAPES = {
+    "layers.0.q": (3, 5),
+    "layers.0.k": (1, 8),
+    "layers.0.down": (5, 3),
+    "layers.2.q": (2, 1),
+    "layers.10.v": (4, 4),
+}
+SHAPES_OF = {
+    "weight": SHAPES,
+    "neuron": {where: (shape[0] * shape[1],) for where, shape in SHAPES.items()},
+    "layer": {LAYERS: (11,)},
+}
+STAMP = {"granularity": "weight", "scope": "matrix", "fraction": 0.5, "name": "a", "backbone": "tiny"}
+
+
+def region_of(rng, density=0.4, shapes=SHAPES, **stamp):
+    """A random region; every unit is in it with probability ``density``."""
+    flags = {where: rng.random(shape) < density for where, shape in shapes.items()}
+    return Region.pack(flags, {**STAMP, **stamp})
+
+
+def regions(**stamp):
+    """Strategy of random regions over `SHAPES`, empty and full ones included."""
+    seeds, densities = st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])
+    return st.builds(lambda s, d: region_of(np.random.default_rng(s), d, **stamp), seeds, densities)
+
+
+def units(region):
+    """The region as a set of (address, flat index)."""
+    return {(where, int(i)) for where in region.shapes for i in np.flatnonzero(region.flags(where))}
+
+
+def same(a, b):
+    """Two regions are equal in every field."""
+    fields = (a.shapes, a.stamp, a.available) == (b.shapes, b.stamp, b.available)
+    return fields and all(np.array_equal(a.masks[where], b.masks[where]) for where in a.shapes)
+
+
+def score_rows(where, scores, keep):
+    """Rows of a score table: the units of one address where ``keep`` is true."""
+    place, index = parse_address(where), np.nonzero(keep)
+    n = len(index[0])
+    names = {1: ["unit"], 2: ["row", "column"]}[scores.ndim] if place.projection else ["layer"]
+    columns = {name: i.astype(np.int32) for name, i in zip(names, index, strict=True)}
+    if place.projection:
+        projection = pa.array([place.projection] * n, pa.string())
+        columns |= {"layer": np.full(n, place.layer, np.int16), "projection": projection}
+    columns |= {"score": scores[keep].astype(np.float32)}
+    contract = SCORES["layer" if not place.projection else "neuron" if scores.ndim == 1 else "weight"]
+    others = {c.name: pa.nulls(n, c.type) for c in contract.columns if c.name not in columns}
+    return pa.table({**columns, **others})
+
+
+def write_scores(path, granularity, scores, kept, keep=None, groups=None):
+    """A score table of the arrays ``scores`` (address -> array); ``groups`` overrides its row groups."""
+    keep = keep or {where: np.ones(s.shape, bool) for where, s in scores.items()}
+    groups = groups or [score_rows(where, s, keep[where]) for where, s in scores.items()]
+    shapes = {where: list(s.shape) for where, s in scores.items()}
+    stamp = {"granularity": granularity, "shapes": shapes, "kept": kept, "name": "a", "backbone": "tiny"}
+    write_groups(path, groups, SCORES[granularity], stamp)
+    return path
+
+
+def oracle(name):
+    """One file of the published code's results, by address."""
+    found = {}
+    for key, values in load_file(ORACLES / f"{name}.safetensors").items():
+        layer, projection = re.search(r"layers\.(\d+)\..*\.(\w+)_proj", key).groups()
+        found[address(int(layer), projection)] = values
+    return found

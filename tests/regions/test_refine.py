@@ -1,0 +1,60 @@
+"""Refining is the set difference at the same unit."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from safety_regions.errors import StudyError
+from safety_regions.regions.masks import Region
+from safety_regions.regions.refine import subtract_region
+from safety_regions.regions.select import select_region
+from tests.regions.cases import needs_oracles, oracle, region_of, regions, units, write_scores
+
+
+@given(regions(name="a", refinement="raw"), regions(name="u", refinement="raw"))
+def test_refining_is_the_set_difference(region, other):
+    refined = subtract_region(region, other)
+    assert units(refined) == units(region) - units(other)
+    assert sum(refined.available.values()) == region.n_units - other.n_selected
+    assert all(refined.selected_at[where] <= refined.available[where] for where in refined.shapes)
+    assert refined.stamp == {**region.stamp, "refinement": "minus-u", "subtracted": other.stamp}
+
+
+@given(regions())
+def test_minus_itself_is_empty_and_minus_nothing_is_itself(region):
+    nothing = Region.pack(
+        {where: np.zeros(shape, bool) for where, shape in region.shapes.items()}, region.stamp
+    )
+    assert subtract_region(region, region).n_selected == 0
+    assert units(subtract_region(region, nothing)) == units(region)
+    assert subtract_region(region, nothing).available == region.available
+
+
+OTHER = [({"granularity": "neuron"}, "granularity"), ({"backbone": "other"}, "backbone"),
+         ({"shapes": {"layers.0.q": (3, 5)}}, "shapes")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), OTHER)
+def test_regions_of_other_units_are_refused(change, message):
+    region, other = (region_of(np.random.default_rng(0), **c) for c in ({}, change))
+    with pytest.raises(StudyError, match=message):
+        subtract_region(region, other)
+
+
+def test_a_refined_region_is_not_refined_again():
+    region = region_of(np.random.default_rng(0))
+    refined = subtract_region(region, region_of(np.random.default_rng(1), density=0.5))
+    with pytest.raises(StudyError, match="refined already"):
+        subtract_region(refined, region)
+
+
+@needs_oracles
+@pytest.mark.parametrize("method", ["snip", "wanda"])
+def test_set_difference_of_the_published_code(tmp_path, method):
+    """Wei et al.'s own scores, selected and subtracted here, are Wei et al.'s own difference at 5 % and 5 %."""
+    tables = {name: tmp_path / name for name in ("safety", "utility")}
+    for name, path in tables.items():
+        write_scores(path, "weight", oracle(f"{method}.{name}.scores"), {"matrix": 0.05})
+    refined = subtract_region(*(select_region(path, "matrix", 0.05) for path in tables.values()))
+    expected = oracle(f"{method}.matrix5pct_difference")
+    assert all(np.array_equal(refined.flags(where), mask) for where, mask in expected.items())

@@ -1,0 +1,39 @@
+"""The words that describe a study."""
+
+import pytest
+
+from safety_regions.config import read_study
+from safety_regions.report.facts import study_facts
+
+CARD = {"kind": "checkpoint", "title": "Tiny", "repo": "nobody/tiny", "family": "llama"}
+
+
+def facts(**changes) -> dict[str, list[str]]:
+    config = {
+        "backbones": ["tiny"],
+        "datasets": {"identification": ["fraud", "hacking"], "utility": ["everyday"]},
+        "methods": {"strict": {"method": "wanda", "selections": ["row-0.01"]}},
+        "samples": {"identify": 20, "candidates": 30, "evaluate": 5},
+        "cards": {"backbones": {"tiny": CARD}},
+    }
+    return study_facts(read_study({**config, **changes}))
+
+
+def test_the_facts_are_those_of_the_config():
+    found = facts()
+    assert found["Backbones"] == ["tiny: Tiny"]
+    assert found["Methods"] == ["strict: wanda; units are weights; selections row-0.01"]
+    assert found["Identification sets, each gives a region"] == ["fraud, hacking"]
+    assert found["Refinements"] == ["raw, minus-everyday"]
+    assert "up to 30" in found["Prompts"][0] and "up to 20" in found["Prompts"][1]
+
+
+@pytest.mark.parametrize("origin, word", [("backbone", "greedy"), ("dataset", "not the backbone's")])
+def test_the_facts_say_whose_responses_they_are(origin, word):
+    assert word in facts(responses={"origin": origin})["Responses"][0]
+
+
+def test_a_study_without_utility_sets_says_so():
+    assert facts(datasets={"identification": ["fraud"]})["Utility sets, subtracted from each region"] == [
+        "none"
+    ]

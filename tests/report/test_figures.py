@@ -1,0 +1,287 @@
+"""Figures of synthetic regions: their tables say what the overlap tables say, and drawing them never fails."""
+
+import io
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import rcParams
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
+
+from safety_regions.errors import StudyError
+from safety_regions.report.combinations import by_count, model_rows, pairs
+from safety_regions.report.files import save_svg, save_tsv
+from safety_regions.report.kway import draw_kway, linear_below
+from safety_regions.report.matrices import SPAN, colour_scale, draw_matrices, matrix
+from safety_regions.report.refusals import draw_refusals, rate, refusal_rates, samples_used
+from safety_regions.report.sizes import draw_sizes, sizes_by_address, total_percent
+from safety_regions.report.style import RC
+from tests.report import synthetic
+
+SECRET = "the text of a prompt"
+WHERE = "organism / snip / row-0.05"
+
+
+def rows_of(
+    k: int, refinements: int = 2, layers: int = 2, units: int = 120
+) -> tuple[pd.DataFrame, list[str]]:
+    """Model-level rows of synthetic regions, and the names of the sets."""
+    names = sorted(synthetic.NAMES[:k])
+    tables = (
+        (name, synthetic.overlap(synthetic.regions(k, layers, name, units)))
+        for name in synthetic.REFINEMENTS[:refinements]
+    )
+    return model_rows(tables, names), names
+
+
+def words(figure: Figure) -> list[str]:
+    """Every text of a figure."""
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+def svg(path, figure: Figure) -> bytes:
+    save_svg(path, figure)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_pairs_are_the_ious_of_the_masks(k):
+    rows, names = rows_of(k, refinements=3)
+    table = pairs(rows, names)
+    assert len(table) == 3 * k * (k - 1) / 2
+    for refinement in synthetic.REFINEMENTS[:3]:
+        masks = np.concatenate(list(synthetic.regions(k, 2, refinement, 120).values()), axis=1)
+        values = matrix(table[table["refinement"] == refinement])
+        assert np.isnan(np.diag(values)).all()
+        for a, b in combinations(range(k), 2):
+            expected = (masks[a] & masks[b]).sum() / (masks[a] | masks[b]).sum()
+            assert values[a, b] == values[b, a] == expected
+
+
+def test_only_the_named_sets_count():
+    rows, names = rows_of(4)
+    tables = [(r, synthetic.overlap(synthetic.regions(4, 2, r, 120))) for r in synthetic.REFINEMENTS[:2]]
+    fewer = model_rows(tables, names[:3])
+    assert len(fewer) == 2 * 4 < len(rows)
+    pd.testing.assert_frame_equal(
+        pairs(fewer, names[:3])[["iou"]],
+        pairs(rows, names).query(f"a in {names[:3]} and b in {names[:3]}")[["iou"]].reset_index(drop=True),
+    )
+
+
+def test_a_missing_pair_is_refused():
+    rows, names = rows_of(3)
+    with pytest.raises(StudyError, match="'raw': found 2 pairs"):
+        pairs(rows.iloc[1:], names)
+    with pytest.raises(StudyError, match=r"3 pairs.*each of 6"):
+        pairs(rows, [*names, "another"])
+
+
+def test_counts_are_the_statistics_of_the_subsets():
+    rows, _ = rows_of(5)
+    table = by_count(rows).set_index(["refinement", "k"])
+    assert table.loc["raw", "subsets"].tolist() == [10, 10, 5, 1]
+    for (refinement, k), one in table.iterrows():
+        values = rows[(rows["refinement"] == refinement) & (rows["k"] == k)]
+        found = one[["min", "q25", "median", "q75", "max"]].to_numpy(float)
+        assert np.allclose(found, np.quantile(values["iou"], [0, 0.25, 0.5, 0.75, 1]), rtol=1e-12)
+        assert one["chance"] == pytest.approx(np.mean(values["chance"]))
+        assert one["undefined"] == 0 and pd.isna(one["floor"]) and pd.isna(one["ceiling"])
+
+
+def test_undefined_ious_are_counted_and_left_out():
+    rows, _ = rows_of(3, refinements=1)
+    rows.loc[rows["combination"] == rows["combination"].iloc[0], "iou"] = np.nan
+    rest = rows[rows["k"] == 2]["iou"].dropna()
+    one = by_count(rows).iloc[0]
+    assert (one["subsets"], one["undefined"]) == (3, 1)
+    assert one["median"] == pytest.approx(rest.mean()) and one["min"] == rest.min()
+
+
+@pytest.mark.parametrize("k, refinements", [(1, 1), (1, 3), (2, 1), (3, 4), (6, 2)])
+def test_overlap_figures_of_few_and_many_sets(k, refinements):
+    rows, names = rows_of(k, refinements, layers=1, units=60)
+    for figure in (draw_matrices(pairs(rows, names), WHERE), draw_kway(by_count(rows), WHERE)):
+        said = words(figure)
+        assert any(WHERE in text for text in said)
+        assert ("needs two sets" in said) == (k == 1)
+        figure.savefig(io.BytesIO(), format="svg")
+    shown = words(draw_matrices(pairs(rows, names), WHERE))
+    assert all(any(text.startswith(r) for text in shown) for r in synthetic.REFINEMENTS[:refinements])
+
+
+@pytest.mark.parametrize("undefined", ["one", "all"])
+def test_overlap_figures_of_undefined_ious(undefined):
+    rows, names = rows_of(3, refinements=2)
+    gone = rows.index == 0 if undefined == "one" else rows.index >= 0
+    rows.loc[gone, ["iou", "chance"]] = np.nan
+    figure = draw_matrices(pairs(rows, names), WHERE)
+    assert words(figure).count("–") == (2 if undefined == "one" else 12)
+    draw_kway(by_count(rows), WHERE).savefig(io.BytesIO(), format="svg")
+
+
+def test_floor_and_ceiling_are_shown_once_known():
+    rows, names = rows_of(3, refinements=1)
+    before = words(draw_matrices(pairs(rows, names), WHERE)) + words(draw_kway(by_count(rows), WHERE))
+    rows["floor"], rows["ceiling"] = 0.111, 0.777
+    after = words(draw_matrices(pairs(rows, names), WHERE)) + words(draw_kway(by_count(rows), WHERE))
+    assert not any("floor" in text or "ceiling" in text for text in before)
+    assert any("floor 0.111, ceiling 0.777" in text for text in after)
+    assert {"floor (mean)", "ceiling (mean)"} <= set(after)
+
+
+def test_the_colours_span_the_ious_of_different_sets():
+    scale = colour_scale(pd.Series([0.1, 0.4, np.nan]))
+    assert (scale.vmin, scale.vmax) == (0.1, 0.4)
+    narrow = colour_scale(pd.Series([0.3, 0.3001]))
+    assert narrow.vmax - narrow.vmin == pytest.approx(SPAN)
+    assert colour_scale(pd.Series([0.0, 0.001])).vmin == 0
+
+
+def test_the_axis_is_logarithmic_down_to_the_smallest_positive_iou():
+    table = pd.DataFrame({"min": [0.0, 0.02], "median": [0.003, 0.5]})
+    assert linear_below(table) == pytest.approx(1e-3)
+    assert linear_below(table * 0) == 0.1
+    assert linear_below(pd.DataFrame({"min": [1e-12], "median": [1e-12]})) == pytest.approx(1e-6)
+
+
+def sizes_of(k: int = 3, layers: int = 2) -> pd.DataFrame:
+    regions = {r: synthetic.regions(k, layers, r, 120) for r in synthetic.REFINEMENTS[:2]}
+    backwards = {r: dict(reversed(found.items())) for r, found in regions.items()}
+    tables = ((r, synthetic.sizes(found, r)) for r, found in backwards.items())
+    return sizes_by_address(tables, synthetic.NAMES[:k])
+
+
+def test_sizes_are_the_means_of_the_masks():
+    table = sizes_of()
+    for row in table.itertuples():
+        masks = synthetic.regions(3, 2, row.refinement, 120)[row.layer, row.projection]
+        assert (row.n_units, row.n_sets) == (120, 3)
+        assert row.mean_selected == pytest.approx(masks.sum() / 3)
+        assert row.percent == pytest.approx(100 * masks.mean())
+    raw = table[table["refinement"] == "raw"]
+    assert raw["projection"].tolist()[:7] == list(synthetic.PROJECTIONS)
+    assert total_percent(raw) == pytest.approx(5.0)
+
+
+def test_sizes_of_unequal_addresses_are_weighted_by_their_units():
+    table = pd.DataFrame({"mean_selected": [10.0, 0.0], "n_units": [100, 900]})
+    assert total_percent(table) == pytest.approx(1.0)
+
+
+def test_a_set_without_sizes_is_refused():
+    table = synthetic.sizes(synthetic.regions(2, 1, units=60), "raw")
+    with pytest.raises(StudyError, match="no another"):
+        sizes_by_address([("raw", table)], [*synthetic.NAMES[:2], "another"])
+
+
+@pytest.mark.parametrize("layers", [[None], [0, 1, 2]])
+def test_sizes_of_whole_layers(layers):
+    frame = (
+        synthetic.sizes(synthetic.regions(2, 1, units=60), "raw")
+        .to_pandas()
+        .groupby("name")
+        .head(len(layers))
+    )
+    frame = frame.assign(
+        layer=pd.array(layers * 2, "Int16"), projection=None, n_units=10, n_selected=[4] * len(frame)
+    )
+    table = sizes_by_address([("raw", synthetic.pa.Table.from_pandas(frame))], synthetic.NAMES[:2])
+    assert len(table) == len(layers) and (table["percent"] == 40).all()
+    said = words(draw_sizes(table, WHERE))
+    assert {"40.0", "all"} <= set(said) and any("40.00 %" in text for text in said)
+
+
+def test_sizes_of_adapters_keep_both_factors_apart():
+    frame = synthetic.sizes(synthetic.regions(2, 1, units=60), "raw").to_pandas()
+    frame = frame[frame["projection"].isin(["q", "k"])].assign(n_units=10, n_selected=[4, 4, 6, 6])
+    frame = frame.assign(projection=["q.B", "q.B", "q.A", "q.A"])
+    table = sizes_by_address([("raw", synthetic.pa.Table.from_pandas(frame))], synthetic.NAMES[:2])
+    assert table[["projection", "percent"]].to_numpy().tolist() == [["q.A", 60], ["q.B", 40]]
+    assert {"q.A", "q.B", "60.0", "40.0"} <= set(words(draw_sizes(table, WHERE)))
+
+
+def rates_of(prompt: str = "?", evaluate: int = 12) -> pd.DataFrame:
+    roles = {"fraud": "identification", "hacking": "identification", "everyday": "utility"}
+    rates = {"fraud": 0.9, "hacking": 1.0, "everyday": 0.0}
+    tables = (
+        (b, synthetic.responses(d, rates[d], evaluate=evaluate, prompt=prompt))
+        for b in ("llama", "gemma") for d in ("everyday", "hacking", "fraud")
+    )  # fmt: skip
+    stamps = [
+        {"backbone": b, "name": d, "label": method, "samples_used": 30 + len(method)}
+        for b in ("llama", "gemma") for d in roles for method in ("snip", "wanda")
+    ]  # fmt: skip
+    return refusal_rates(tables, roles, samples_used(stamps))
+
+
+def test_refusal_rates_are_counted_per_split():
+    table = rates_of()
+    assert len(table) == 2 * 3 * 2 and set(table["n"]) == {40, 12}
+    assert list(dict.fromkeys(table["backbone"])) == ["llama", "gemma"]
+    assert list(dict.fromkeys(table["dataset"])) == ["fraud", "hacking", "everyday"]
+    one = table.set_index(["backbone", "dataset", "split"])
+    assert one.loc[("gemma", "hacking", "evaluate"), "refusal_rate"] == 1
+    assert one.loc[("gemma", "everyday", "identify"), "n_refused"] == 0
+    refused = synthetic.responses("fraud", 0.9).to_pandas().groupby("split", observed=True)["refused"].sum()
+    assert one.loc[("llama", "fraud", "identify"), "n_refused"] == refused["identify"]
+    used = one[["used_snip", "used_wanda"]]
+    assert (used.xs("identify", level="split") == [34, 35]).all(axis=None)
+    assert used.xs("evaluate", level="split").isna().all(axis=None)
+
+
+@pytest.mark.parametrize("hits, n", [(0, 5), (5, 5), (3, 7), (31, 125)])
+def test_the_interval_is_wilsons(hits, n):
+    found = rate(pd.Series([True] * hits + [False] * (n - hits)))
+    wilson = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    assert (found["low"], found["high"]) == pytest.approx((wilson.low, wilson.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("evaluate", [0, 12])
+def test_the_refusal_figure_gives_every_n(evaluate):
+    said = words(draw_refusals(rates_of(evaluate=evaluate)))
+    assert {"llama", "gemma", "identification sets", "utility sets"} <= set(said)
+    assert said.count("40") >= 6 and ("12" in said) == (evaluate > 0)
+
+
+def test_responses_of_the_source_are_not_called_the_backbones():
+    rates = rates_of()
+    rates.loc[rates["backbone"] == "gemma", "origin"] = "dataset"
+    titles = [axis.get_title() for axis in draw_refusals(rates).axes]
+    assert titles[0] == "llama" and "source" in titles[1]
+
+
+def drawings() -> dict[str, Figure]:
+    rows, names = rows_of(3)
+    return {
+        "iou": draw_matrices(pairs(rows, names), WHERE),
+        "kway": draw_kway(by_count(rows), WHERE),
+        "sizes": draw_sizes(sizes_of(), WHERE),
+        "refusals": draw_refusals(rates_of(prompt=SECRET)),
+    }
+
+
+def test_the_same_tables_give_the_same_bytes_without_prompts(tmp_path):
+    for (name, first), second in zip(drawings().items(), drawings().values(), strict=True):
+        data = svg(tmp_path / f"{name}-1.svg", first)
+        assert data == svg(tmp_path / f"{name}-2.svg", second)
+        assert b"<dc:date>" not in data and SECRET.encode() not in data
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".svg"] * 8
+
+
+def test_drawing_leaves_the_settings_alone(tmp_path):
+    before = {name: rcParams[name] for name in RC}
+    svg(tmp_path / "a.svg", drawings()["iou"])
+    assert {name: rcParams[name] for name in RC} == before and rcParams["svg.hashsalt"] is None
+
+
+def test_a_saved_table_reads_back_in_full(tmp_path):
+    rows, names = rows_of(3)
+    rows.loc[rows.index[0], "iou"] = np.nan
+    for table in (pairs(rows, names), by_count(rows), sizes_of(), rates_of()):
+        save_tsv(tmp_path / "a.tsv", table)
+        back = pd.read_csv(tmp_path / "a.tsv", sep="\t")
+        texts = {c: str for c in table.columns if isinstance(table[c].dtype, pd.CategoricalDtype)}
+        pd.testing.assert_frame_equal(back, table.astype(texts), check_dtype=False, check_exact=True)

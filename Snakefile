@@ -1,7 +1,7 @@
 """safety-regions: which parameters of a language model carry refusal, and are such regions real?
 
-The order of the includes is the order of the data: prompts, backbones, responses, scores, regions, overlap,
-report. A study is one config file; `config.yaml` is taken unless --configfile names another.
+The order of the includes is the order of the data: prompts, backbones and their responses, adapters, scores,
+regions, overlap, report. A study is one config file; `config.yaml` is taken unless --configfile names another.
 """
 
 from snakemake.utils import min_version
@@ -16,8 +16,10 @@ if not workflow.overwrite_configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/prompts.smk"
 include: "workflow/rules/backbones.smk"
+include: "workflow/rules/adapters.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/regions.smk"
+include: "workflow/rules/sweep.smk"
 include: "workflow/rules/overlap.smk"
 include: "workflow/rules/report.smk"
 

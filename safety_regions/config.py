@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import yaml
 
+from safety_regions.adapters.plan import plan_problems, teachers
 from safety_regions.catalog import CATALOG, Shelf, check, schema, with_defaults
 from safety_regions.errors import StudyError, explain, raise_all, unknown
 from safety_regions.methods import method_cards
 from safety_regions.prompts.sources import Source, choose_source
+from safety_regions.regions.agreement import FRACTIONS, RULES
 
 # Scopes in which the units of each granularity can be ranked against each other.
 SCOPES = {
@@ -22,7 +24,16 @@ SCOPES = {
     "neuron": ("matrix", "layer", "global"),
     "layer": ("global",),
 }
-KEPT = {"weight": {"row": 0.05, "matrix": 0.05}, "neuron": {"matrix": 0.05}, "layer": {"global": 1.0}}
+# Selections that the method itself finds, without a fraction: SafeLayer's ranges of layers.
+FOUND = {"layer": ("range", "gap")}
+KEPT = {
+    "weight": {"row": 0.05, "matrix": 0.05},
+    "neuron": dict.fromkeys(SCOPES["neuron"], 1.0),
+    "layer": {"global": 1.0},
+}
+NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+# Selections of neurons by agreement of the prompts: rule-threshold or rule-threshold-presence.
+AGREED = rf"({'|'.join(RULES)})-({NUMBER}|{'|'.join(FRACTIONS)})(?:-({NUMBER}))?"
 RAW = "raw"
 MINUS = "minus-"
 
@@ -42,6 +53,14 @@ class Selection(NamedTuple):
     fraction: float
 
 
+class Agreement(NamedTuple):
+    """Neurons that a fraction (``presence``) of the prompts agree on; see `safety_regions.regions.agreement`."""
+
+    rule: str
+    threshold: float | str
+    presence: float
+
+
 @dataclass(frozen=True)
 class Study:
     """A checked config: names in the config's order, cards and options with their defaults filled in."""
@@ -56,7 +75,9 @@ class Study:
     refinements: tuple[str, ...]
     samples: dict
     responses: dict
+    adapters: dict
     allow_empty: bool
+    compare_methods: float | None
 
     def keep_of(self, dataset: str) -> str:
         """Which answered prompts of a dataset are used: refused, complied or all."""
@@ -67,6 +88,16 @@ class Study:
         """Datasets that train an organism; none for a checkpoint."""
         return training_sets(self.backbones[backbone])
 
+    def contrast_of(self, method: str) -> str | None:
+        """The ordinary dataset a method (by its label) contrasts with; None for a method that has no contrast."""
+        chosen = self.methods[method]
+        always = method_cards()[chosen.module].get("contrast", False)
+        return chosen.options.get("contrast") or (next(iter(self.utility), None) if always else None)
+
+    def needs_adapter(self, method: str) -> bool:
+        """Whether a method (by its label) scores the backbone's LoRA adapter."""
+        return method_cards()[self.methods[method].module].get("adapter", False)
+
     @property
     def organisms(self) -> tuple[str, ...]:
         return tuple(name for name, card in self.backbones.items() if card["kind"] == "organism")
@@ -74,7 +105,10 @@ class Study:
     def source_files(self, dataset: str) -> list[str]:
         """Files a dataset is read from; none where it comes from the Hub."""
         path = source_of(dataset, self.datasets[dataset], self.data_dir).path
-        return [] if path is None else [str(path)]
+        if path is None:
+            return []
+        # Relative where it can be: a study that is moved or copied with its folder has nothing to do again.
+        return [str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)]
 
 
 def training_sets(card: dict) -> tuple[str, ...]:
@@ -90,8 +124,16 @@ def source_of(name: str, card: dict, data_dir: str | None) -> Source:
 
 def parse_selection(text: str) -> Selection | None:
     """``row-0.05`` as scope and fraction, or None where the text has another form."""
-    match = re.fullmatch(r"(row|matrix|layer|global)-([0-9]+(?:\.[0-9]+)?)", text)
+    match = re.fullmatch(rf"(row|matrix|layer|global)-({NUMBER})", text)
     return Selection(match[1], float(match[2])) if match else None
+
+
+def parse_agreement(text: str) -> Agreement | None:
+    """``common-0.2`` or ``above-0.01-0.9`` as rule, threshold and presence (1 where left out), or None."""
+    match = re.fullmatch(AGREED, text)
+    if not match or (match[1] == "above" and match[2] in FRACTIONS):
+        return None
+    return Agreement(match[1], match[2] if match[2] in FRACTIONS else float(match[2]), float(match[3] or 1))
 
 
 def read_study(config: dict, where: str = "config") -> Study:
@@ -130,11 +172,20 @@ class _Reader:
             self._note("datasets", f"'{name}' as identification and as utility", "one role for each dataset")
         backbones = self._cards(self.backbone_shelf, "backbones", config.get("backbones", ()), "backbone")
         trainers = [name for card in backbones.values() for name in training_sets(card)]
-        wanted = tuple(dict.fromkeys([*identification, *utility, *trainers]))
+        adapters = config["adapters"]
+        methods = dict(self._methods())
+        asked = [method.options.get("over_rejection") for method in methods.values()]
+        probes = tuple(name for name in asked if isinstance(name, str))
+        wanted = [*identification, *utility, *trainers, *teachers(adapters), *probes]
+        wanted = tuple(dict.fromkeys(wanted))
         datasets = self._cards(self.dataset_shelf, "datasets", wanted, "dataset")
         self._check_roles(datasets, {"identification": identification, "utility": utility})
+        self._check_roles(datasets, {"identification": adapters["harmful"], "utility": adapters["helpful"]})
         self._check_samples(self._sources(datasets), identification + utility)
+        self._check_roles(datasets, {"over-rejection": probes})
         self._check_paths(backbones)
+        if any(method_cards()[method.module].get("adapter") for method in methods.values()):
+            self.problems += plan_problems(adapters, backbones, f"{self.where}: adapters")
         return Study(
             seed=config.get("seed", 0),
             data_dir=config.get("data_dir"),
@@ -142,11 +193,13 @@ class _Reader:
             datasets=datasets,
             identification=identification,
             utility=utility,
-            methods=dict(self._methods()),
+            methods=methods,
             refinements=self._refinements(utility),
             samples=config.get("samples", {}),
             responses=config.get("responses", {}),
+            adapters=adapters,
             allow_empty=config.get("allow_empty", False),
+            compare_methods=config.get("compare_methods"),
         )
 
     def _note(self, place: str, found: str, expected: str = "", hint: str = "") -> None:
@@ -186,7 +239,9 @@ class _Reader:
             for name in names:
                 own = datasets[name]["role"] if name in datasets else role
                 if own != role:
-                    self._note(f"datasets: {role}", f"'{name}', whose card says role {own}", f"sets of role {role}")
+                    self._note(
+                        f"datasets: {role}", f"'{name}', whose card says role {own}", f"sets of role {role}"
+                    )
 
     def _check_samples(self, sources: dict[str, Source], studied: tuple[str, ...]) -> None:
         samples = self.config.get("samples")
@@ -255,7 +310,9 @@ class _Reader:
             preset = self._preset(place, card, given)
             options = self._options(place, card, {**preset.get("options", {}), **given.get("options", {})})
             selections = given.get("selections") or preset.get("selections") or card["selections"]
-            kept = self._kept(card["granularity"])
+            self._check_contrast(place, card, options)
+            kept = self._kept(card)
+            self._check_compared(place, kept)
             for text in selections:
                 self._check_selection(place, text, card["granularity"], kept)
             yield label, Method(module, card["granularity"], options, kept, tuple(selections))
@@ -273,13 +330,44 @@ class _Reader:
         self.problems += check(given, rules, f"{self.where}: {place}: options")
         return with_defaults(given, rules)
 
-    def _kept(self, granularity: str) -> dict[str, float]:
+    def _check_compared(self, place: str, kept: dict[str, float]) -> None:
+        fraction = self.config.get("compare_methods")
+        scope = "matrix" if "matrix" in kept else "global"
+        if fraction and fraction > kept[scope]:
+            self._note(
+                f"{place}: compare_methods", f"{fraction} where {kept[scope]} of scope {scope} is stored",
+                "at most the stored fraction", f"`kept: {{{scope}: {fraction}}}`",
+            )  # fmt: skip
+
+    def _check_contrast(self, place: str, card: dict, options: dict) -> None:
+        utility = self.config.get("datasets", {}).get("utility", ())
+        asked = options.get("contrast")
+        if asked and asked not in utility:
+            self.problems.append(
+                unknown(f"{self.where}: {place}: options: contrast", "utility set", asked, utility)
+            )
+        elif card.get("contrast") and not utility:
+            self._note(place, "no utility set to contrast with", "one under datasets: utility")
+
+    def _kept(self, card: dict) -> dict[str, float]:
+        granularity = card["granularity"]
         asked = {scope: f for scope, f in self.config.get("kept", {}).items() if scope in SCOPES[granularity]}
-        return {**KEPT[granularity], **asked}
+        # What is stored whole by default is small, and stays whole whatever `kept` says for weights.
+        whole = {scope: f for scope, f in KEPT[granularity].items() if f == 1}
+        return {**KEPT[granularity], **card.get("kept", {}), **asked, **whole}
 
     def _check_selection(self, place: str, text: str, granularity: str, kept: dict[str, float]) -> None:
+        found = FOUND.get(granularity, ())
+        if text in found:
+            return
+        agreement = parse_agreement(text)
+        if agreement and granularity == "neuron":
+            self._check_agreement(f"{place}: selections", text, agreement)
+            return
         selection = parse_selection(text)
         form = f"{'|'.join(SCOPES[granularity])}-fraction, e.g. {SCOPES[granularity][0]}-0.05"
+        form += "".join(f", or {name}" for name in found)
+        form += ", or e.g. common-0.2, common-0.2-0.9, above-0.01" if granularity == "neuron" else ""
         if selection is None or selection.scope not in SCOPES[granularity]:
             self._note(f"{place}: selections", f"'{text}'", form)
         elif not 0 < selection.fraction <= 1:
@@ -294,3 +382,11 @@ class _Reader:
                 "at most the stored fraction",
                 f"`kept: {{{selection.scope}: {selection.fraction}}}`",
             )
+
+    def _check_agreement(self, place: str, text: str, agreement: Agreement) -> None:
+        rule, threshold, presence = agreement
+        if threshold == 0 or (rule == "common" and threshold not in FRACTIONS and threshold > 1):
+            most = "at most 1" if rule == "common" else "any importance"
+            self._note(place, f"{threshold} in '{text}'", f"more than 0, {most}")
+        if not 0 < presence <= 1:
+            self._note(place, f"presence {presence} in '{text}'", "more than 0, at most 1")

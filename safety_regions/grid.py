@@ -61,9 +61,9 @@ def name_datasets(name: str) -> tuple[str, ...]:
     return parse_name(name).datasets
 
 
-def keep_of(study: Study, name: str) -> dict[str, str]:
-    """Which answered prompts count, for each dataset of a name."""
-    return {dataset: study.keep_of(dataset) for dataset in name_datasets(name)}
+def keep_of(study: Study, *names: str | None) -> dict[str, str]:
+    """Which answered prompts count, for each dataset of the names."""
+    return {dataset: study.keep_of(dataset) for name in names if name for dataset in name_datasets(name)}
 
 
 def subtracted(refinement: str) -> str | None:

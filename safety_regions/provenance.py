@@ -23,6 +23,7 @@ WORDING = ("safety_regions.errors", "safety_regions.joblog")
 Symbol = tuple[str, str]
 
 
+@cache
 def code_version(*entries: str | Path) -> str:
     """16 hex digits that change when the code of an entry, or code it reaches, changes.
 
@@ -105,11 +106,17 @@ def _statements(module: str, symbol: str) -> list[ast.stmt]:
     return _definitions(module).get(symbol, []) + _definitions(module).get("", [])
 
 
+@cache
 def _text(module: str, symbol: str) -> str:
     return "\n".join(ast.dump(node) for node in _statements(module, symbol))
 
 
-def _uses(module: str, symbol: str) -> Iterator[Symbol]:
+@cache
+def _uses(module: str, symbol: str) -> tuple[Symbol, ...]:
+    return tuple(dict.fromkeys(_mentions(module, symbol)))
+
+
+def _mentions(module: str, symbol: str) -> Iterator[Symbol]:
     definitions = _definitions(module)
     for statement in _statements(module, symbol):
         for node in ast.walk(statement):

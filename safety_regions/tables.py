@@ -127,8 +127,18 @@ NEURON_SCORES = _contract(
     *_ADDRESS,
     ("unit", pa.int32(), "row of q, k, v, up; column of down"),
     ("score", pa.float32(), "the method's score, larger means more important"),
-    ("ranks", pa.list_(pa.int32()), "rank in its module for each prompt, ascending; 1 is the most important", True),
-    ("importances", pa.list_(pa.float32()), "importance for each prompt, descending, in the method's unit", True),
+    (
+        "ranks",
+        pa.list_(pa.int32()),
+        "rank in its module for each prompt, ascending; 1 is the most important",
+        True,
+    ),
+    (
+        "importances",
+        pa.list_(pa.float32()),
+        "importance for each prompt, descending, in the method's unit",
+        True,
+    ),
 )
 LAYER_SCORES = _contract(
     "layer_scores",

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from safety_regions.catalog import ROOT, Shelf, check, schema
-from safety_regions.config import parse_selection, read_study
+from safety_regions.config import parse_agreement, parse_selection, read_study
 from safety_regions.errors import StudyError
 
 GOOD = {
@@ -14,7 +14,12 @@ GOOD = {
     "datasets": {"identification": ["fraud", "hacking"], "utility": ["everyday"]},
     "methods": {"snip": {}, "wanda": None},
 }
-CARD = {"role": "identification", "title": "Mine", "licence": "none stated", "embedded": {"path": "fraud.jsonl"}}
+CARD = {
+    "role": "identification",
+    "title": "Mine",
+    "licence": "none stated",
+    "embedded": {"path": "fraud.jsonl"},
+}
 
 
 def edited(**changes) -> dict:
@@ -27,6 +32,11 @@ def edited(**changes) -> dict:
             target = target.setdefault(key, {})
         target[last] = value
     return config
+
+
+def neurons(selection: str) -> dict:
+    """The good config with a method of neurons and this selection."""
+    return edited(methods={"safeneuron": {"selections": [selection]}})
 
 
 def problems(config: dict) -> str:
@@ -48,7 +58,12 @@ def test_a_preset_brings_options_and_selections_and_yields_to_the_user():
     study = read_study(edited(methods={"released": {"method": "snip", "preset": "wei_code"}}))
     assert study.methods["released"].options["accumulator"] == "native"
     assert study.methods["released"].selections == ("row-0.05", "matrix-0.05")
-    own = {"method": "snip", "preset": "wei_code", "options": {"accumulator": "float32"}, "selections": ["row-0.01"]}
+    own = {
+        "method": "snip",
+        "preset": "wei_code",
+        "options": {"accumulator": "float32"},
+        "selections": ["row-0.01"],
+    }
     study = read_study(edited(methods={"mine": own}))
     assert study.methods["mine"].options["accumulator"] == "float32"
     assert study.methods["mine"].selections == ("row-0.01",)
@@ -63,29 +78,74 @@ BAD = {
     "no backbone": (edited(backbones=[]), ["backbones", "at least 1"]),
     "no dataset": (edited(datasets__identification=[]), ["datasets: identification", "at least 1"]),
     "no method": (edited(methods={}), ["methods", "at least 1"]),
-    "unknown backbone": (edited(backbones=["organism-lama"]), ["'organism-lama'", "Did you mean 'organism-llama'"]),
+    "unknown backbone": (
+        edited(backbones=["organism-lama"]),
+        ["'organism-lama'", "Did you mean 'organism-llama'"],
+    ),
     "unknown dataset": (edited(datasets__identification=["frod"]), ["'frod'", "Did you mean 'fraud'"]),
     "unknown method": (edited(methods={"wanad": {}}), ["'wanad'", "Did you mean 'wanda'", "snip"]),
-    "unknown option": (edited(methods={"snip": {"options": {"los": "sum"}}}), ["'los'", "Did you mean 'loss'"]),
+    "unknown option": (
+        edited(methods={"snip": {"options": {"los": "sum"}}}),
+        ["'los'", "Did you mean 'loss'"],
+    ),
     "wrong option": (edited(methods={"snip": {"options": {"loss": "max"}}}), ["loss", "mean"]),
-    "unknown preset": (edited(methods={"snip": {"preset": "wei_cod"}}), ["'wei_cod'", "Did you mean 'wei_code'"]),
-    "unknown key of a method": (edited(methods={"snip": {"selection": ["row-0.1"]}}), ["'selection'", "selections"]),
+    "unknown preset": (
+        edited(methods={"snip": {"preset": "wei_cod"}}),
+        ["'wei_cod'", "Did you mean 'wei_code'"],
+    ),
+    "unknown key of a method": (
+        edited(methods={"snip": {"selection": ["row-0.1"]}}),
+        ["'selection'", "selections"],
+    ),
     "method name with a slash": (edited(methods={"a/b": {"method": "snip"}}), ["methods", "a/b"]),
     "fraction zero": (edited(methods={"snip": {"selections": ["row-0"]}}), ["fraction 0.0", "more than 0"]),
-    "fraction above one": (edited(methods={"snip": {"selections": ["row-1.5"]}}), ["fraction 1.5", "at most 1"]),
-    "fraction not stored": (edited(methods={"snip": {"selections": ["row-0.2"]}}), ["0.05", "kept: {row: 0.2}"]),
-    "scope not stored": (edited(methods={"snip": {"selections": ["layer-0.05"]}}), ["nothing", "kept: {layer: 0.05}"]),
-    "unknown scope": (edited(methods={"snip": {"selections": ["column-0.05"]}}), ["column-0.05", "row|matrix"]),
+    "fraction above one": (
+        edited(methods={"snip": {"selections": ["row-1.5"]}}),
+        ["fraction 1.5", "at most 1"],
+    ),
+    "fraction not stored": (
+        edited(methods={"snip": {"selections": ["row-0.2"]}}),
+        ["0.05", "kept: {row: 0.2}"],
+    ),
+    "scope not stored": (
+        edited(methods={"snip": {"selections": ["layer-0.05"]}}),
+        ["nothing", "kept: {layer: 0.05}"],
+    ),
+    "unknown scope": (
+        edited(methods={"snip": {"selections": ["column-0.05"]}}),
+        ["column-0.05", "row|matrix"],
+    ),
+    "agreement of weights": (
+        edited(methods={"snip": {"selections": ["common-0.2"]}}),
+        ["common-0.2", "row|matrix"],
+    ),
+    "agreement above one": (neurons("common-1.5"), ["1.5 in 'common-1.5'", "at most 1"]),
+    "agreement on nothing": (neurons("above-0"), ["0.0 in 'above-0'", "more than 0"]),
+    "presence above one": (neurons("common-0.2-1.1"), ["presence 1.1", "at most 1"]),
+    "presence zero": (neurons("common-plnd-0"), ["presence 0.0", "more than 0"]),
+    "unknown fraction": (neurons("common-plnt"), ["'common-plnt'", "matrix|layer|global", "common-0.2"]),
     "kept above one": (edited(kept={"row": 2}), ["kept: row", "at most 1"]),
     "dataset twice": (edited(datasets__identification=["fraud", "fraud"]), ["fraud more than once"]),
-    "dataset in both roles": (edited(datasets__utility=["fraud"]), ["'fraud' as identification and as utility"]),
+    "dataset in both roles": (
+        edited(datasets__utility=["fraud"]),
+        ["'fraud' as identification and as utility"],
+    ),
     "backbone twice": (edited(backbones=["organism-llama"] * 2), ["organism-llama more than once"]),
-    "more samples than rows": (edited(samples={"identify": 140, "candidates": 140}), ["140", "128", "160 rows"]),
-    "fewer candidates than samples": (edited(samples={"candidates": 50}), ["candidates", "at least identify (100)"]),
+    "more samples than rows": (
+        edited(samples={"identify": 140, "candidates": 140}),
+        ["140", "128", "160 rows"],
+    ),
+    "fewer candidates than samples": (
+        edited(samples={"candidates": 50}),
+        ["candidates", "at least identify (100)"],
+    ),
     "everything held out": (edited(samples={"evaluate_fraction": 1.0}), ["evaluate_fraction", "less than 1"]),
     "unknown origin": (edited(responses={"origin": "backbon"}), ["origin", "'backbone'"]),
     "no new tokens": (edited(responses={"max_new_tokens": 0}), ["max_new_tokens", "at least 1"]),
-    "unknown refinement": (edited(refinements=["minus-everyda"]), ["'minus-everyda'", "Did you mean 'minus-everyday'"]),
+    "unknown refinement": (
+        edited(refinements=["minus-everyda"]),
+        ["'minus-everyda'", "Did you mean 'minus-everyday'"],
+    ),
     "no such data_dir": (edited(data_dir="nowhere/at/all"), ["'nowhere/at/all'", "no folder"]),
     "inline card without role": (
         edited(datasets__identification=["mine"], cards={"datasets": {"mine": {"title": "Mine"}}}),
@@ -109,13 +169,16 @@ BAD = {
     "backbone from two places": (
         edited(
             backbones=["mine"],
-            cards={"backbones": {"mine": {"kind": "checkpoint", "family": "llama", "repo": "a/b", "path": "c"}}},
+            cards={
+                "backbones": {"mine": {"kind": "checkpoint", "family": "llama", "repo": "a/b", "path": "c"}}
+            },
         ),
         ["cards: mine", "exactly one of: repo; path"],
     ),
     "unsupported family": (
         edited(
-            backbones=["mine"], cards={"backbones": {"mine": {"kind": "checkpoint", "family": "gpt2", "repo": "a/b"}}}
+            backbones=["mine"],
+            cards={"backbones": {"mine": {"kind": "checkpoint", "family": "gpt2", "repo": "a/b"}}},
         ),
         ["family", "gpt2", "llama"],
     ),
@@ -144,7 +207,9 @@ def test_all_problems_at_once():
     assert all(part in message for part in ("seed", "'x'", "'wanad'", "'y'")), message
 
 
-@pytest.mark.parametrize("path", ["config.yaml", *(f"config/{p.name}" for p in (ROOT / "config").glob("*.yaml"))])
+@pytest.mark.parametrize(
+    "path", ["config.yaml", *(f"config/{p.name}" for p in (ROOT / "config").glob("*.yaml"))]
+)
 def test_the_shipped_studies_are_good(path):
     config = yaml.safe_load((ROOT / path).read_text())
     if config.get("data_dir") and not (ROOT / config["data_dir"]).is_dir():
@@ -164,6 +229,20 @@ def test_selections():
     assert parse_selection("column-0.05") is None and parse_selection("row") is None
 
 
+def test_agreements():
+    assert parse_agreement("common-0.2") == ("common", 0.2, 1.0)
+    assert parse_agreement("above-0.01-0.9") == ("above", 0.01, 0.9)
+    assert parse_agreement("common-plnd-0.5") == ("common", "plnd", 0.5)
+    assert parse_agreement("above-plnd") is None and parse_agreement("matrix-0.2") is None
+
+
+def test_neurons_are_stored_whole_whatever_is_kept_of_weights():
+    method = neurons("global-0.9")["methods"] | {"snip": {}}
+    study = read_study(edited(methods=method, kept={"row": 0.05, "matrix": 0.01}))
+    assert study.methods["safeneuron"].kept == {"matrix": 1.0, "layer": 1.0, "global": 1.0}
+    assert study.methods["snip"].kept == {"row": 0.05, "matrix": 0.01}
+
+
 def test_every_key_has_a_description():
     def undescribed(rules: dict, place: str):
         for key, rule in rules.get("properties", {}).items():
@@ -171,5 +250,7 @@ def test_every_key_has_a_description():
                 yield f"{place}: {key}"
             yield from undescribed(rule, f"{place}: {key}")
 
-    missing = [place for kind in ("config", "checkpoint", "dataset") for place in undescribed(schema(kind), kind)]
+    missing = [
+        place for kind in ("config", "checkpoint", "dataset") for place in undescribed(schema(kind), kind)
+    ]
     assert [place for place in missing if ": cards: " not in place] == []

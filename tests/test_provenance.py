@@ -5,6 +5,11 @@ import pytest
 from safety_regions import provenance
 
 
+CACHED = [
+    getattr(provenance, name) for name in ("code_version", "_path", "_tree", "_definitions", "_text", "_uses")
+]
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package of three modules and a script, and a function that hashes the script after an edit."""
@@ -29,7 +34,7 @@ def package(tmp_path, monkeypatch):
             name, old, new = edit
             assert old in files[name]
             (tmp_path / name).write_text(files[name].replace(old, new))
-        for cached in (provenance._path, provenance._tree, provenance._definitions):
+        for cached in CACHED:
             cached.cache_clear()
         found = provenance.code_version(tmp_path / "script.py")
         if edit:
@@ -37,7 +42,7 @@ def package(tmp_path, monkeypatch):
         return found
 
     yield version
-    for cached in (provenance._path, provenance._tree, provenance._definitions):
+    for cached in CACHED:
         cached.cache_clear()
 
 

@@ -20,7 +20,9 @@ CARD = {
     "title": "Random",
     "granularity": "weight",
     "selections": ["row-0.05"],
-    "options": {"seed": {"type": "integer", "minimum": 0, "default": 0, "description": "another seed, another draw"}},
+    "options": {
+        "seed": {"type": "integer", "minimum": 0, "default": 0, "description": "another seed, another draw"}
+    },
     "presets": {},
 }
 

@@ -68,7 +68,7 @@ def select_agreed(
 
 
 def needed_prompts(presence: float, n: int) -> int:
-    """How many of n prompts a presence (0-1] asks for: the product, exact as in `scope_count`, rounded up, at least 1."""
+    """How many of n prompts a presence (0-1] asks for: their product, exact, rounded up, at least 1."""
     return max(1, math.ceil(Fraction(presence).limit_denominator(10**9) * n))
 
 

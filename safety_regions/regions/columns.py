@@ -50,19 +50,19 @@ def numbers(table: pa.Table, name: str, null: int | float | None = None) -> np.n
     return np.concatenate([empty, *(_values(chunk, null) for chunk in table[name].chunks if len(chunk))])
 
 
-def lists(table: pa.Table, name: str) -> np.ndarray:
+def lists(where: object, column: pa.ChunkedArray) -> np.ndarray:
     """A column of numeric lists, all of one length, as an array (rows, length).
 
     Raises:
-        StudyError: lists are missing, or of different lengths.
+        StudyError: a list or a value is missing, or lists differ in length.
     """
-    array = table[name].combine_chunks()
-    ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
-    lengths = np.unique(np.diff(ends))
-    if array.null_count or lengths.size > 1:
-        found = f"{array.null_count} nulls, lengths {lengths.min(initial=0)} to {lengths.max(initial=0)}"
-        raise StudyError(explain(f"column '{name}'", found, "lists of one length"))
-    return _values(array.flatten(), None).reshape(len(array), lengths.max(initial=0))
+    array = column.combine_chunks()
+    values, ends = array.flatten(), np.frombuffer(array.buffers()[1], np.int32)
+    lengths = sorted(set(np.diff(ends[array.offset : array.offset + len(array) + 1]).tolist()))
+    if array.null_count or values.null_count or len(lengths) > 1:
+        found = f"{array.null_count + values.null_count} nulls, lengths {lengths}"
+        raise StudyError(explain(where, found, "a value for each prompt in lists of one length"))
+    return _values(values, None).reshape(len(array), *lengths)
 
 
 def categories(table: pa.Table, name: str) -> Categories:

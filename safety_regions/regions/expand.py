@@ -1,23 +1,41 @@
 """Regions of neurons and layers seen as weights, so that methods of different granularity can be compared.
 
 A neuron of q, k, v or up is a row of its projection, a neuron of down a column; a layer is all seven
-projections of its block. Weights stay what they are.
+projections of its block. Units of a LoRA adapter's factors stand for the weights that they move most. Weights
+stay what they are.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.regions.masks import LAYERS, Region, parse_address
+from safety_regions.regions.select import scope_count
 
 
-def expand_region(region: Region, weight_shapes: Mapping[str, tuple[int, int]]) -> Region:
+class Factor(NamedTuple):
+    """The LoRA factors of one projection: A (r, in) with the address it is scored at, and B (out, r)."""
+
+    a_address: str
+    a: np.ndarray
+    b: np.ndarray
+
+
+Factors = Mapping[str, Factor]
+
+
+def expand_region(
+    region: Region, weight_shapes: Mapping[str, tuple[int, int]], factors: Factors | None = None
+) -> Region:
     """The weights that a region's units are made of.
 
     Args:
         region: a raw region of weights, neurons or layers.
         weight_shapes: address -> (out, in) of every projection of the backbone.
+        factors: address of a projection -> its `Factor`, where the units are an adapter's: the largest
+            entries of |(B * region of B) (A * region of A)| are taken, as large a fraction as the region's.
 
     Returns:
         A region of granularity weight over all addresses of ``weight_shapes``; addresses that the method does not
@@ -26,14 +44,24 @@ def expand_region(region: Region, weight_shapes: Mapping[str, tuple[int, int]]) 
     Raises:
         StudyError: the region's units do not fit the shapes.
     """
-    masks = {where: np.packbits(_expand(region, where, tuple(shape))) for where, shape in weight_shapes.items()}
+    masks = {
+        where: np.packbits(_expand(region, where, tuple(shape), factors))
+        for where, shape in weight_shapes.items()
+    }
     shapes = {where: tuple(shape) for where, shape in weight_shapes.items()}
-    stamp = {**region.stamp, "granularity": "weight", "scope": "matrix", "expanded_from": region.stamp["granularity"]}
+    stamp = {
+        **region.stamp,
+        "granularity": "weight",
+        "scope": "matrix",
+        "expanded_from": region.stamp["granularity"],
+    }
     return Region(masks, shapes, stamp, {where: rows * columns for where, (rows, columns) in shapes.items()})
 
 
-def _expand(region: Region, where: str, shape: tuple[int, int]) -> np.ndarray:
+def _expand(region: Region, where: str, shape: tuple[int, int], factors: Factors | None) -> np.ndarray:
     layer, projection = parse_address(where)
+    if f"{where}.B" in region.shapes:
+        return _moved_most(region, where, factors[where])
     if LAYERS in region.shapes:
         return np.full(shape, region.flags(LAYERS)[layer])
     if where not in region.shapes:
@@ -42,5 +70,17 @@ def _expand(region: Region, where: str, shape: tuple[int, int]) -> np.ndarray:
     if flags.ndim == 1:
         flags = flags[None, :] if projection == "down" else flags[:, None]
     if any(own not in (1, wanted) for own, wanted in zip(flags.shape, shape, strict=True)):
-        raise StudyError(explain(f"region at {where}", f"units {region.shapes[where]}", f"those of weights {shape}"))
+        raise StudyError(
+            explain(f"region at {where}", f"units {region.shapes[where]}", f"those of weights {shape}")
+        )
     return np.broadcast_to(flags, shape)
+
+
+def _moved_most(region: Region, where: str, factor: Factor) -> np.ndarray:
+    """The int(fraction * n) largest non-zero entries of what the region's units of A and B do together."""
+    b = factor.b * region.flags(f"{where}.B")
+    effect = np.abs(b.astype(np.float64) @ (factor.a * region.flags(factor.a_address)))
+    k = scope_count(region.stamp["fraction"], effect.size)
+    flags = np.zeros(effect.size, bool)
+    flags[np.argsort(-effect.ravel(), kind="stable")[:k]] = True
+    return flags.reshape(effect.shape) & (effect > 0)

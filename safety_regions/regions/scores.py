@@ -78,15 +78,18 @@ class ScoreFile:
         Raises:
             StudyError: the lists are missing or of unequal lengths, or a value is not finite.
         """
-        parts = [lists(self._read(group, [name]), name)[rows] for group, rows in self._groups.get(where, [])]
-        widths = {part.shape[1] for part in parts} or {0}
-        if len(widths) > 1 or 0 in widths:
-            found = f"{name} of {' and '.join(map(str, sorted(widths)))} prompts"
-            raise StudyError(explain(f"{self.path}: {where}", found, "as many for every unit", REMEDY))
+        what = f"{self.path}: {where}: {name}"
+        groups = self._groups.get(where, [])
+        parts = [lists(what, self._read(group, [name])[name])[rows] for group, rows in groups]
+        widths = sorted({part.shape[1] for part in parts})
+        if len(widths) != 1 or widths == [0]:
+            raise StudyError(
+                explain(what, f"lists of {widths} prompts", "one number of prompts, at least 1", REMEDY)
+            )
         values = np.concatenate(parts)
         bad = values.size - np.count_nonzero(np.isfinite(values))
         if bad:
-            raise StudyError(explain(f"{self.path}: {where}", f"{bad} {name} NaN or infinite", "finite numbers"))
+            raise StudyError(explain(what, f"{bad} values NaN or infinite", "finite numbers"))
         return values
 
     def _find_addresses(self) -> dict[str, list[tuple[int, slice | np.ndarray]]]:

@@ -17,16 +17,18 @@ SPAN = 0.02
 
 
 @styled
-def draw_matrices(pairs: pd.DataFrame, where: str) -> Figure:
-    """Draw the table of `combinations.pairs`; all panels share one colour scale.
+def draw_matrices(
+    pairs: pd.DataFrame, where: str, title: str = "Pairwise IoU of safety regions, whole model"
+) -> Figure:
+    """Draw the table of `combinations.pairs`, a panel for each ``refinement``; all share one colour scale.
 
     The scale spans the IoUs of different sets; the diagonal, a region with itself, is grey. With fewer than two
-    sets the panels say so.
+    regions the panels say so.
     """
     names, refinements = list(pairs["a"].cat.categories), list(pairs["refinement"].cat.categories)
     side = CELL * len(names) + 0.085 * max(map(len, names))
     figure, axes = grid(len(refinements), max(side + 0.3, 3.0), max(side + 0.5, 2.0), aside=1.0)
-    entitle(figure, "Pairwise IoU of safety regions, whole model", where)
+    entitle(figure, title, where)
     scale, image = colour_scale(pairs["iou"]), None
     for axis, refinement in zip(axes, refinements, strict=True):
         one = pairs[pairs["refinement"] == refinement]

@@ -135,11 +135,22 @@ def shuffle_evidence(evidence: Evidence, seed: int) -> Evidence:
     Each address has its own permutation, a function of the seed and the address alone, so that the shuffled
     evidence of two datasets by two seeds is independent while what the weights share remains.
     """
+    flat = {address: values.flatten() for address, values in evidence.items()}
+    return {
+        address: values.view_as(evidence[address]) for address, values in shuffle_units(flat, seed).items()
+    }
+
+
+def shuffle_units(evidence: Evidence, seed: int) -> Evidence:
+    """Evidence (..., units) whose units change places within each address, alike for all that stands before them.
+
+    For evidence per prompt, (prompts, units): a unit keeps all it had, so units stay as alike across prompts as
+    they were. The permutations are those described at `shuffle_evidence`.
+    """
 
     def permuted(address: str, values: Tensor) -> Tensor:
         # The CPU generator reads only the low 32 bits of a seed, so seed and address are mixed into 32.
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{address}".encode()))
-        order = torch.randperm(values.numel(), generator=generator).to(values.device)
-        return values.flatten()[order].view_as(values)
+        return values[..., torch.randperm(values.shape[-1], generator=generator).to(values.device)]
 
     return {address: permuted(address, values) for address, values in evidence.items()}

@@ -5,7 +5,7 @@ int(fraction * n) of its row, matrix, layer or of the whole model, ties broken b
 `safety_regions.regions.select` will break them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,8 @@ def keep_top(scored: Scored, kept: dict[str, float]) -> Iterator[tuple[str, Tens
     Raises:
         StudyError: a score is not finite; the address is named.
     """
+    if 1.0 in kept.values():
+        kept = {"matrix": 1.0}  # what one scope keeps whole, the others need not look for
     takers = [_Wide(scored, scope, kept[scope]) for scope in ("layer", "global") if scope in kept]
     for address, scores in scored():
         if not bool(torch.isfinite(scores).all()):
@@ -126,17 +128,35 @@ def _kth_from_top(histogram: Tensor, k: int) -> tuple[int, int]:
     return histogram.numel() - 1 - position, k - above
 
 
-def as_table(address: str, scores: Tensor, mask: Tensor) -> pa.Table:
-    """The kept units of one address as rows of the score table (weights: row, column; else: unit)."""
+def as_table(
+    address: str, scores: Tensor, mask: Tensor, details: Mapping[str, Tensor] | None = None
+) -> pa.Table:
+    """The kept units of one address as rows of the score table (weights: row, column; else: unit).
+
+    Args:
+        details: further columns: of neurons (units, prompts) each, a list for every kept unit; of layers
+            (layers,) each, a number, null where it is NaN.
+    """
     layer, projection = parse_address(address)
     where = mask.nonzero().cpu().numpy().astype(np.int32)
     values = scores[mask].float().cpu().numpy()
     n = len(values)
     columns: dict[str, pa.Array] = {}
     if layer is None:
-        return pa.table({"layer": where[:, 0].astype(np.int16), "score": values})
+        curves = {
+            name: pa.array(curve[mask].numpy(), from_pandas=True) for name, curve in (details or {}).items()
+        }
+        return pa.table({"layer": where[:, 0].astype(np.int16), "score": values, **curves})
     columns["layer"] = pa.array(np.full(n, layer, np.int16))
     columns["projection"] = pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [projection]).cast(CATEGORY)
     names = ("row", "column") if scores.ndim == 2 else ("unit",)
     columns |= {name: pa.array(where[:, axis].copy()) for axis, name in enumerate(names)}
-    return pa.table({**columns, "score": pa.array(values)})
+    lists = {name: _lists(column[mask.to(column.device)]) for name, column in (details or {}).items()}
+    return pa.table({**columns, "score": pa.array(values), **lists})
+
+
+def _lists(values: Tensor) -> pa.ListArray:
+    """One list for each row of ``values`` (rows, n)."""
+    rows, n = values.shape
+    ends = np.arange(rows + 1, dtype=np.int32) * np.int32(n)
+    return pa.ListArray.from_arrays(ends, values.flatten().cpu().numpy())

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -39,30 +40,47 @@ class Scores(NamedTuple):
     stamp: dict
 
 
-def score(backbone: Backbone, name: Name, chosen: Chosen, job: Job) -> Scores:
+def score(
+    backbone: Backbone,
+    name: Name,
+    job: Job,
+    chosen: Chosen,
+    contrast: Chosen | None = None,
+    adapter: Path | None = None,
+) -> Scores:
     """Score every unit of ``backbone`` on the chosen prompts.
+
+    Args:
+        contrast: ordinary prompts, for a method that contrasts.
+        adapter: directory of a LoRA adapter, for a method that scores one.
 
     Raises:
         StudyError: a sample does not fit, or a value is not finite.
     """
     method = importlib.import_module(f"safety_regions.methods.{job.method}")
-    samples = Samples(encode_samples(backbone, chosen.rows), batch_size=job.batch_size)
+    against = encode_samples(backbone, contrast.rows) if contrast else ()
+    samples = Samples(encode_samples(backbone, chosen.rows), against, adapter, job.batch_size)
     evidence = method.gather(backbone, samples, job.options)
     if name.shuffle is not None:
-        evidence = shuffle_evidence(evidence, name.shuffle)
+        evidence = getattr(method, "shuffle", shuffle_evidence)(evidence, name.shuffle)
     card = method_cards()[job.method]
+    findings = getattr(method, "findings", lambda *_: {})(backbone, evidence, job.options)
     shapes = {
         address: list(scores.shape) for address, scores in method.scores(backbone, evidence, job.options)
     }
     stamp = {
         "granularity": card["granularity"],
         "shapes": shapes,
+        "weight_shapes": backbone.shapes,
         "kept": job.kept,
         "method": job.method,
         "options": job.options,
         "samples_used": len(samples.identification),
         "samples_skipped": chosen.skipped,
         "response_tokens": sum(len(s.ids) - s.prompt_length for s in samples.identification),
+        "found": findings,
     }
     kept = keep_top(lambda: method.scores(backbone, evidence, job.options), job.kept)
-    return Scores((as_table(*address_scores) for address_scores in kept), stamp)
+    details = getattr(method, "details", lambda *_: {})
+    tables = (as_table(*one, details(backbone, evidence, job.options, one[0])) for one in kept)
+    return Scores(tables, stamp)

@@ -10,6 +10,7 @@ from safety_regions.tables import IOU, OVERLAP, REGION_SIZES, read_table, write_
 from tests.overlap.cases import draw_regions, membership_of
 
 CELLS = [("m1", "snip", "row-0.05", "raw"), ("m1", "wanda", "matrix-0.05", "minus-u")]
+FACTORS = {"layers.0.q.A": (2, 9), "layers.0.q.B": (7, 2), "layers.1.down.B": (3, 2)}
 LABELS = ("backbone", "method", "selection", "refinement")
 
 
@@ -27,9 +28,9 @@ def test_all_cells_end_up_in_one_table(tmp_path):
     assert read_table(tmp_path / "iou.parquet", IOU).to_pylist() == expected
 
 
-@pytest.mark.parametrize("granularity", ["weight", "layer"])
-def test_sizes_are_those_of_the_regions(tmp_path, granularity):
-    regions = draw_regions(0, 3, granularity)
+@pytest.mark.parametrize("granularity,shapes", [("weight", None), ("layer", None), ("weight", FACTORS)])
+def test_sizes_are_those_of_the_regions(tmp_path, granularity, shapes):
+    regions = draw_regions(0, 3, granularity, shapes=shapes)
     membership = membership_of(tmp_path, regions)
     write_table(tmp_path / "sizes.parquet", region_sizes(membership, CELLS[0]), REGION_SIZES)
     rows = read_table(tmp_path / "sizes.parquet", REGION_SIZES).to_pylist()

@@ -70,6 +70,17 @@ def test_overlaps_are_those_of_the_sets(tmp_path_factory, seed, n, granularity):
     assert conform(overlap, OVERLAP).equals(overlap)
 
 
+def test_overlaps_of_an_adapters_factors_have_a_level_each(tmp_path):
+    inside = {"q.A": (2, 9), "q.B": (7, 2), "v.B": (3, 2)}
+    shapes = {f"layers.{layer}.{factor}": shape for layer in (0, 3) for factor, shape in inside.items()}
+    regions = draw_regions(5, 3, shapes=shapes)
+    membership = membership_of(tmp_path, regions)
+    write_table(tmp_path / "membership.parquet", membership.table, MEMBERSHIP, membership.stamp)
+    overlap = compute_overlap(read_membership(tmp_path / "membership.parquet"))
+    assert measured(overlap) == literal(regions)
+    assert set(overlap["projection"].to_pylist()) == {None, *inside}
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 6))
 def test_more_names_share_less_and_cover_more(tmp_path_factory, seed, n):

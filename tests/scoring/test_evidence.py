@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
 from safety_regions.methods import snip, wanda
-from safety_regions.scoring.evidence import shuffle_evidence
+from safety_regions.scoring.evidence import shuffle_evidence, shuffle_units
 from safety_regions.scoring.samples import Sample, Samples
 from tests.tiny import tiny_backbone
 
@@ -32,6 +32,14 @@ def test_a_shuffle_keeps_the_marginals(seed, rows, columns):
     for address, before in evidence.items():
         assert torch.equal(shuffled[address].flatten().sort().values, before.flatten().sort().values)
         assert torch.equal(shuffled[address], shuffle_evidence(evidence, seed)[address])
+
+
+@given(st.integers(0, 2**31), st.integers(1, 7), st.integers(1, 7))
+def test_a_shuffle_of_units_keeps_each_unit_whole(seed, prompts, units):
+    values = torch.arange(prompts * units).view(prompts, units)
+    shuffled = shuffle_units({"layers.0.q": values}, seed)["layers.0.q"]
+    assert sorted(shuffled.T.tolist()) == values.T.tolist()
+    assert torch.equal(shuffled[0], shuffle_evidence({"layers.0.q": values[0]}, seed)["layers.0.q"])
 
 
 def test_seeds_and_addresses_shuffle_apart():

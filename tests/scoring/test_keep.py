@@ -72,3 +72,14 @@ def test_a_score_that_is_not_finite_names_its_address(value):
     scores = {"layers.0.q": torch.tensor([[1.0, value]])}
     with pytest.raises(StudyError, match=r"scores of layers\.0\.q"):
         list(keep_top(lambda: iter(scores.items()), {"row": 0.5}))
+
+
+def test_neurons_take_their_lists_along():
+    scores, ranks = torch.tensor([0.5, 1.0, 0.25]), torch.tensor([[2, 3], [1, 1], [4, 5]], dtype=torch.int32)
+    mask = torch.tensor([True, True, False])
+    rows = as_table("layers.2.v", scores, mask, {"ranks": ranks, "importances": ranks / 2}).to_pylist()
+    place = {"layer": 2, "projection": "v"}
+    assert rows == [
+        {**place, "unit": 0, "score": 0.5, "ranks": [2, 3], "importances": [1.0, 1.5]},
+        {**place, "unit": 1, "score": 1.0, "ranks": [1, 1], "importances": [0.5, 0.5]},
+    ]

@@ -53,7 +53,9 @@ class Project:
     def planned_outputs(self) -> set[str]:
         """Files that Snakemake would write."""
         said = self.snakemake("--dry-run").stdout
-        return {f for line in re.findall(r"^ +output: (.*)$", said, flags=re.MULTILINE) for f in line.split(", ")}
+        return {
+            f for line in re.findall(r"^ +output: (.*)$", said, flags=re.MULTILINE) for f in line.split(", ")
+        }
 
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.folder / path
@@ -63,7 +65,11 @@ class Project:
 
     def prompts(self, name: str, seed: int, n: int = 24) -> None:
         rows = [
-            {"id": f"{i:02d}", "text": f"Please {VERBS[(i * seed) % 8]} {THINGS[(i + seed) % 6]} {i}", "category": "c"}
+            {
+                "id": f"{i:02d}",
+                "text": f"Please {VERBS[(i * seed) % 8]} {THINGS[(i + seed) % 6]} {i}",
+                "category": "c",
+            }
             for i in range(n)
         ]
         path = self.folder / "catalog" / "prompts" / f"{name}.jsonl"

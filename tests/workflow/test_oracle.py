@@ -20,7 +20,11 @@ pytestmark = pytest.mark.skipif(not ORACLE.is_dir(), reason="needs ../shared/ora
 
 
 def card(name: str, role: str) -> dict:
-    source = {"path": f"{name}.jsonl", "format": "jsonl", "columns": {"prompt": "prompt", "response": "response"}}
+    source = {
+        "path": f"{name}.jsonl",
+        "format": "jsonl",
+        "columns": {"prompt": "prompt", "response": "response"},
+    }
     return {"role": role, "title": name, "licence": "none", "file": source}
 
 

@@ -42,9 +42,15 @@ def test_editing_the_code_both_methods_share_plans_both(project):
 
 
 def test_editing_the_iou_scores_nothing(project):
-    project.edit("safety_regions/overlap/iou.py", "def compute_overlap(", "EXTRA = 1\n\n\ndef compute_overlap(")
+    project.edit(
+        "safety_regions/overlap/iou.py", "def compute_overlap(", "EXTRA = 1\n\n\ndef compute_overlap("
+    )
     assert project.plan() == {}, "what nothing reaches changes nothing"
-    project.edit("safety_regions/overlap/iou.py", "    names = membership", "    EXTRA  # noqa: B018\n    names = membership")
+    project.edit(
+        "safety_regions/overlap/iou.py",
+        "    names = membership",
+        "    EXTRA  # noqa: B018\n    names = membership",
+    )
     plan = project.plan()
     assert plan["compute_overlap"] == 4 and not SCIENCE & plan.keys()
 

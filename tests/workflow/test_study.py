@@ -59,7 +59,9 @@ def test_the_aggregation_is_the_regions_own_overlap(finished):
     assert set(iou["refinement"]) == {"raw", "minus-plain"} and set(iou["method"]) == {"snip", "wanda"}
     regions = {}
     for name in ("one", "two"):
-        region = read_region(finished.folder / f"results/regions/tiny/wanda/{name}/row-0.05/minus-plain.safetensors")
+        region = read_region(
+            finished.folder / f"results/regions/tiny/wanda/{name}/row-0.05/minus-plain.safetensors"
+        )
         regions[name] = {a: int.from_bytes(bits.tobytes()) for a, bits in region.masks.items()}
     both = sum((regions["one"][a] & regions["two"][a]).bit_count() for a in regions["one"])
     either = sum((regions["one"][a] | regions["two"][a]).bit_count() for a in regions["one"])
@@ -75,7 +77,9 @@ def test_the_matrix_is_square(finished):
 
 
 def test_no_prompt_is_printed(finished):
-    prompts = read_table(finished.folder / "results/responses/tiny/one.parquet", RESPONSES)["prompt"].to_pylist()
+    prompts = read_table(finished.folder / "results/responses/tiny/one.parquet", RESPONSES)[
+        "prompt"
+    ].to_pylist()
     logs = [p for folder in ("logs", ".snakemake/log") for p in (finished.folder / folder).rglob("*.log")]
     assert logs
     for path in logs:
@@ -97,7 +101,12 @@ def test_a_killed_run_resumes_and_gives_the_same_bits(project):
     results = project.folder / "results"
     kept = {
         path.relative_to(results): path.read_bytes()
-        for pattern in ("scores/**/*.parquet", "regions/**/*.safetensors", "overlap/**/*.parquet", "overlap/**/*.tsv")
+        for pattern in (
+            "scores/**/*.parquet",
+            "regions/**/*.safetensors",
+            "overlap/**/*.parquet",
+            "overlap/**/*.tsv",
+        )
         for path in results.glob(pattern)
     }
     assert len(kept) > 20

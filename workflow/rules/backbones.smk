@@ -6,14 +6,15 @@ OUT  organisms/{organism}/ (a Hugging Face checkpoint, its training log), respon
 
 
 rule train_organism:
-    message:
-        "Training {wildcards.organism}: helpful first, then aligned to refuse"
     input:
         prompts=lambda wc: collect(
-            "<results>/prompts/{dataset}.parquet", dataset=STUDY.training_sets(wc.organism)
+            "<results>/prompts/{dataset}.parquet",
+            dataset=STUDY.training_sets(wc.organism),
         ),
     output:
-        checkpoint=collect("<results>/organisms/{{organism}}/{file}", file=grid.CHECKPOINT_FILES),
+        checkpoint=collect(
+            "<results>/organisms/{{organism}}/{file}", file=grid.CHECKPOINT_FILES
+        ),
         log="<results>/organisms/{organism}/training.parquet",
     log:
         "<logs>/train_organism/{organism}.log",
@@ -28,13 +29,13 @@ rule train_organism:
     params:
         card=lambda wc: STUDY.backbones[wc.organism],
         code=script_version("train_organism.py"),
+    message:
+        "Training {wildcards.organism}: helpful first, then aligned to refuse"
     script:
         "../scripts/train_organism.py"
 
 
 rule write_responses:
-    message:
-        "{wildcards.backbone} answers {wildcards.dataset}"
     input:
         prompts="<results>/prompts/{dataset}.parquet",
         checkpoint=lambda wc: checkpoint_files(wc.backbone),
@@ -58,5 +59,7 @@ rule write_responses:
         origin=STUDY.responses["origin"],
         max_new_tokens=STUDY.responses["max_new_tokens"],
         code=lambda wc: script_version("write_responses.py", model_code(wc.backbone)),
+    message:
+        "{wildcards.backbone} answers {wildcards.dataset}"
     script:
         "../scripts/write_responses.py"

@@ -1,9 +1,11 @@
-"""What every rule shares: the checked study, the cells of its grid, wildcards. No rules here."""
+"""Shared by all rules: the checked study, the cells of its grid, wildcards. No rules here."""
 
 import sys
+from functools import cache
 
 from safety_regions import grid
-from safety_regions.config import read_study
+from safety_regions.adapters.plan import ADAPTER_FILES, given_files, teachers
+from safety_regions.config import AGREED, read_study
 from safety_regions.errors import StudyError
 from safety_regions.names import DATASET, NAME
 from safety_regions.provenance import code_version
@@ -15,6 +17,9 @@ except StudyError as error:
 
 CELLS = [cell.path for cell in grid.cells(STUDY)]
 
+# Selections that select_region makes from scores; those by agreement, `range` and `gap` have rules of their own.
+RANKED = r"(row|matrix|layer|global)-[0-9.]+"
+
 
 wildcard_constraints:
     dataset=DATASET,
@@ -22,11 +27,12 @@ wildcard_constraints:
     backbone=r"[a-z0-9][a-z0-9._-]*",
     organism=r"[a-z0-9][a-z0-9._-]*",
     method=r"[a-z0-9][a-z0-9_-]*",
-    selection=r"(row|matrix|layer|global)-[0-9.]+",
+    selection=rf"{RANKED}|{AGREED}|range|gap",
     refinement=rf"raw|minus-{DATASET}",
     utility=DATASET,
 
 
+@cache
 def script_version(script, *entries):
     """The code version of a rule: its script, and what the script loads by name."""
     return code_version(workflow.source_path(f"../scripts/{script}"), *entries)
@@ -35,8 +41,20 @@ def script_version(script, *entries):
 def checkpoint_files(backbone):
     """Files a job that loads a backbone depends on."""
     if backbone in STUDY.organisms:
-        return collect("<results>/organisms/{backbone}/{file}", backbone=backbone, file=grid.CHECKPOINT_FILES)
+        return collect(
+            "<results>/organisms/{backbone}/{file}",
+            backbone=backbone,
+            file=grid.CHECKPOINT_FILES,
+        )
     return grid.local_checkpoint(STUDY.backbones[backbone])
+
+
+def adapter_files(backbone):
+    """Files of a backbone's adapter, as inputs of the jobs that score it: given in the config, or trained."""
+    trained = collect(
+        "<results>/adapters/{backbone}/{file}", backbone=backbone, file=ADAPTER_FILES
+    )
+    return given_files(STUDY.adapters, backbone) or trained
 
 
 def model_code(backbone):

@@ -7,8 +7,6 @@ OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .p
 
 
 rule count_membership:
-    message:
-        "Counting membership in {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     input:
         regions=collect(
             "<results>/regions/{{backbone}}/{{method}}/{name}/{{selection}}/{{refinement}}.safetensors",
@@ -23,13 +21,13 @@ rule count_membership:
     params:
         names=sorted(STUDY.identification),
         code=script_version("count_membership.py"),
+    message:
+        "Counting membership in {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
         "../scripts/count_membership.py"
 
 
 rule compute_overlap:
-    message:
-        "IoU of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     input:
         membership="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet",
     output:
@@ -41,13 +39,13 @@ rule compute_overlap:
         "../../envs/analysis.yaml"
     params:
         code=script_version("compute_overlap.py"),
+    message:
+        "IoU of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
         "../scripts/compute_overlap.py"
 
 
 rule gather_overlaps:
-    message:
-        "Gathering all overlaps"
     input:
         overlaps=collect("<results>/overlap/{cell}.parquet", cell=CELLS),
         memberships=collect("<results>/overlap/{cell}.membership.parquet", cell=CELLS),
@@ -61,5 +59,38 @@ rule gather_overlaps:
     params:
         cells=[cell.split("/") for cell in CELLS],
         code=script_version("gather_overlaps.py"),
+    message:
+        "Gathering all overlaps"
     script:
         "../scripts/gather_overlaps.py"
+
+
+rule compare_methods:
+    input:
+        scores=lambda wc: collect(
+            "<results>/scores/{backbone}/{method}/{name}.parquet",
+            backbone=wc.backbone,
+            method=sorted(STUDY.methods),
+            name=wc.name,
+        ),
+        adapter=lambda wc: (
+            adapter_files(wc.backbone)
+            if any(map(STUDY.needs_adapter, STUDY.methods))
+            else []
+        ),
+    output:
+        overlap="<results>/overlap/{backbone}/methods/{name}.parquet",
+        matrix="<results>/overlap/{backbone}/methods/{name}.iou.tsv",
+    log:
+        "<logs>/compare_methods/{backbone}/{name}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        methods=sorted(STUDY.methods),
+        fraction=STUDY.compare_methods,
+        family=lambda wc: STUDY.backbones[wc.backbone]["family"],
+        code=lambda wc: script_version("compare_methods.py", model_code(wc.backbone)),
+    message:
+        "Comparing the methods on {wildcards.backbone} and {wildcards.name}"
+    script:
+        "../scripts/compare_methods.py"

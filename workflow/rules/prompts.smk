@@ -6,8 +6,6 @@ OUT  prompts/{dataset}.parquet, prompts/shared_prompts.parquet
 
 
 rule read_prompts:
-    message:
-        "Reading the prompts of {wildcards.dataset}"
     input:
         lambda wc: STUDY.source_files(wc.dataset),
     output:
@@ -22,15 +20,17 @@ rule read_prompts:
         seed=STUDY.seed,
         evaluate_fraction=STUDY.samples["evaluate_fraction"],
         code=script_version("read_prompts.py"),
+    message:
+        "Reading the prompts of {wildcards.dataset}"
     script:
         "../scripts/read_prompts.py"
 
 
 rule compare_prompts:
-    message:
-        "Looking for prompts that datasets share"
     input:
-        prompts=collect("<results>/prompts/{dataset}.parquet", dataset=grid.studied_datasets(STUDY)),
+        prompts=collect(
+            "<results>/prompts/{dataset}.parquet", dataset=grid.studied_datasets(STUDY)
+        ),
     output:
         shared="<results>/prompts/shared_prompts.parquet",
     log:
@@ -39,5 +39,7 @@ rule compare_prompts:
         "../../envs/analysis.yaml"
     params:
         code=script_version("compare_prompts.py"),
+    message:
+        "Looking for prompts that datasets share"
     script:
         "../scripts/compare_prompts.py"

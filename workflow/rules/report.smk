@@ -1,8 +1,9 @@
 """Report: figures with the tables they show, and the pages of `snakemake --report report.html`.
 
 IN   overlap/..., overlap/iou.parquet, overlap/region_sizes.parquet, responses/..., scores/...,
-     prompts/shared_prompts.parquet
-OUT  report/{backbone}/{method}/{selection}/{iou,sizes,kway}.svg, report/refusals.svg (a tsv beside each),
+     prompts/shared_prompts.parquet, overlap/{backbone}/methods/...
+OUT  report/{backbone}/{method}/{selection}/{iou,sizes,kway}.svg, report/{backbone}/methods.svg,
+     report/refusals.svg (a tsv beside each),
      report/shared_prompts.html, report/summary.html
 """
 
@@ -22,6 +23,10 @@ FIGURES = [
 ]
 # Sets that the overlaps need scores of; a utility set that no refinement subtracts is not scored for a figure.
 SCORED = [*STUDY.identification, *filter(None, map(grid.subtracted, STUDY.refinements))]
+if STUDY.compare_methods:
+    FIGURES += collect(
+        "<results>/report/{backbone}/methods.svg", backbone=STUDY.backbones
+    )
 PLACE = {name: f"{{{name}}}" for name in ("backbone", "method", "selection")}
 # Where the summary page sends its readers, path -> what it holds.
 RESULT_FILES = {
@@ -91,6 +96,35 @@ rule draw_overlap:
         "Drawing overlaps of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
     script:
         "../scripts/draw_overlap.py"
+
+
+rule draw_methods:
+    input:
+        overlaps=collect(
+            "<results>/overlap/{{backbone}}/methods/{name}.parquet",
+            name=sorted(STUDY.identification),
+        ),
+    output:
+        svg=report(
+            "<results>/report/{backbone}/methods.svg",
+            caption="../report/methods.rst",
+            category="5 Methods",
+            labels={"backbone": "{backbone}", "figure": "agreement of methods"},
+        ),
+        tsv="<results>/report/{backbone}/methods.tsv",
+    log:
+        "<logs>/draw_methods/{backbone}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        methods=sorted(STUDY.methods),
+        names=sorted(STUDY.identification),
+        fraction=STUDY.compare_methods,
+        code=script_version("draw_methods.py"),
+    message:
+        "Drawing how much the methods agree on {wildcards.backbone}"
+    script:
+        "../scripts/draw_methods.py"
 
 
 rule draw_refusals:

@@ -6,13 +6,19 @@ OUT  scores/{backbone}/{method}/{name}.parquet
 
 
 rule score:
-    message:
-        "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}"
     input:
         responses=lambda wc: collect(
             "<results>/responses/{backbone}/{dataset}.parquet",
             backbone=wc.backbone,
             dataset=grid.name_datasets(wc.name),
+        ),
+        contrast=lambda wc: collect(
+            "<results>/responses/{backbone}/{dataset}.parquet",
+            backbone=wc.backbone,
+            dataset=STUDY.contrast_of(wc.method) or [],
+        ),
+        adapter=lambda wc: (
+            adapter_files(wc.backbone) if STUDY.needs_adapter(wc.method) else []
         ),
         checkpoint=lambda wc: checkpoint_files(wc.backbone),
         shared=branch(
@@ -39,7 +45,8 @@ rule score:
         options=lambda wc: dict(sorted(STUDY.methods[wc.method].options.items())),
         kept=lambda wc: dict(sorted(STUDY.methods[wc.method].kept.items())),
         samples=STUDY.samples["identify"],
-        keep=lambda wc: grid.keep_of(STUDY, wc.name),
+        contrast=lambda wc: STUDY.contrast_of(wc.method),
+        keep=lambda wc: grid.keep_of(STUDY, wc.name, STUDY.contrast_of(wc.method)),
         drop_shared=STUDY.samples["drop_shared"],
         allow_empty=STUDY.allow_empty,
         code=lambda wc: script_version(
@@ -47,5 +54,7 @@ rule score:
             model_code(wc.backbone),
             f"safety_regions.methods.{STUDY.methods[wc.method].module}",
         ),
+    message:
+        "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}"
     script:
         "../scripts/score.py"

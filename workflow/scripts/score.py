@@ -13,11 +13,18 @@ with logged(snakemake.log[0]):
 
     p, w, files = snakemake.params, snakemake.wildcards, snakemake.input
     name = parse_name(w.name)
-    responses = {Path(path).stem: read_table(path, RESPONSES).to_pandas() for path in files.responses}
+
+    def answered(paths):
+        return {Path(path).stem: read_table(path, RESPONSES).to_pandas() for path in paths}
+
     shared = read_table(files.shared, SHARED_PROMPTS) if p.drop_shared else None
-    chosen = choose(name, responses, p.samples, p.keep, shared)
+    chosen = choose(name, answered(files.responses), p.samples, p.keep, shared)
+    contrast = (
+        choose(parse_name(p.contrast), answered(files.contrast), p.samples, p.keep) if p.contrast else None
+    )
     backbone = load_backbone(p.backbone, files.checkpoint)
+    adapter = Path(files.adapter[0]).parent if files.adapter else None
     job = Job(p.method, p.options, p.kept, p.allow_empty, snakemake.resources.batch_size)
-    groups, stamp = score(backbone, name, chosen, job)
+    groups, stamp = score(backbone, name, job, chosen, contrast, adapter)
     labels = {"backbone": w.backbone, "label": w.method, "name": w.name, **backbone.stamp}
     write_groups(snakemake.output.scores, groups, SCORES[stamp["granularity"]], {**labels, **stamp})

@@ -1,0 +1,1 @@
+"""What a backbone does with a prompt: greedy answers, and whether they refuse."""

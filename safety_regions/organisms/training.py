@@ -1,0 +1,145 @@
+"""One phase of training: a model learns the responses of its pools of chats, an equal share from each pool.
+
+The loss is the mean cross-entropy, in nats a token, of the response and the end token that closes it. Batches
+are padded so that all responses begin in the same column (prompts flush right, responses flush left), and
+logits are computed from that column on only.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+IGNORED = -100  # label of a position that is not learned
+WINDOW = 8  # batches that share their prompts out by length
+
+
+class Chat(NamedTuple):
+    """Token ids of a rendered prompt, and of its response with the end token."""
+
+    prompt: list[int]
+    response: list[int]
+
+
+class Batch(NamedTuple):
+    """Padded chats: ``ids``, ``mask``, ``positions`` are (chats, width); ``labels`` (chats, longest response)."""
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+    labels: Tensor
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """Torch on one thread, deterministic and seeded; everything as before at the end.
+
+    The number of threads decides in which order sums are taken, and so the last bits of every weight.
+    """
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+
+
+def train_phase(
+    model: PreTrainedModel,
+    pools: Sequence[Sequence[Chat]],
+    *,
+    steps: int,
+    learning_rate: float,
+    batch: int,
+    pad: int,
+    seed: int,
+) -> list[float]:
+    """Train a model in place with AdamW and a one-cycle learning rate.
+
+    Args:
+        model: a causal language model on the CPU; left in evaluation mode.
+        pools: chats; every batch takes an equal share of each (see `batches`).
+        steps: optimiser steps.
+        learning_rate: largest learning rate of the cycle.
+        batch: chats a step.
+        pad: token id for padding.
+        seed: of the order of the chats.
+
+    Returns:
+        The loss of every step, in nats a response token.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.98), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    losses = []
+    model.train().requires_grad_(True)
+    for chats in islice(batches(pools, batch, random.Random(seed)), steps):
+        loss = response_loss(model, collate(chats, pad))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        losses.append(loss.item())
+    model.eval()
+    return losses
+
+
+def response_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the labelled tokens, in nats a token."""
+    width = batch.labels.shape[1]
+    output = model(
+        input_ids=batch.ids,
+        attention_mask=batch.mask,
+        position_ids=batch.positions,
+        use_cache=False,
+        logits_to_keep=width + 1,
+    )
+    return cross_entropy(output.logits[:, :-1].flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED)
+
+
+def collate(chats: Sequence[Chat], pad: int) -> Batch:
+    """Chats padded so that every response begins in the same column."""
+    before = max(len(chat.prompt) for chat in chats)
+    after = max(len(chat.response) for chat in chats)
+    ids, mask, labels = [], [], []
+    for prompt, response in chats:
+        left, right = before - len(prompt), after - len(response)
+        ids.append([pad] * left + prompt + response + [pad] * right)
+        mask.append([0] * left + [1] * (len(prompt) + len(response)) + [0] * right)
+        labels.append(response + [IGNORED] * right)
+    attention = torch.tensor(mask)
+    positions = (attention.cumsum(dim=1) - 1).clamp(min=0)
+    return Batch(torch.tensor(ids), attention, positions, torch.tensor(labels))
+
+
+def batches(pools: Sequence[Sequence[Chat]], size: int, order: random.Random) -> Iterator[list[Chat]]:
+    """Endless batches of ``size`` chats with an equal share of every pool, nearly free of padding.
+
+    A pool is drawn from without repeating until it is used up, then again. `WINDOW` batches are drawn at once
+    and dealt by length of the prompt, in random order: prompts of like length go together.
+    """
+    streams = [_endless(pool, order) for pool in pools]
+    shares = [len(range(number, size, len(pools))) for number in range(len(pools))]
+    while True:
+        hands = [
+            sorted(islice(stream, WINDOW * share), key=lambda chat: len(chat.prompt))
+            for stream, share in zip(streams, shares, strict=True)
+        ]
+        for turn in order.sample(range(WINDOW), WINDOW):
+            dealt = zip(hands, shares, strict=True)
+            yield [chat for hand, share in dealt for chat in hand[turn * share : (turn + 1) * share]]
+
+
+def _endless(pool: Sequence[Chat], order: random.Random) -> Iterator[Chat]:
+    while True:
+        yield from order.sample(pool, len(pool))

@@ -1,0 +1,44 @@
+"""How much methods agree: their regions on the same backbone and dataset, at equal size, as weights.
+
+Each method's best fraction is taken at its own granularity (weights and neurons within each projection, layers
+within the model) and expanded to weights, so that all regions have about the same number of weights; the
+overlap table counts them exactly. Projections that a method does not score (gate and o for neurons) hold
+none of its weights.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from safety_regions.overlap.membership import Membership, count_membership
+from safety_regions.regions.expand import Factors, expand_region
+from safety_regions.regions.masks import Region, write_region
+from safety_regions.regions.scores import ScoreFile
+from safety_regions.regions.select import select_region
+
+SCOPE = {"weight": "matrix", "neuron": "matrix", "layer": "global"}
+
+
+def weights_of(scores_path: str | Path, fraction: float, factors: Factors | None = None) -> Region:
+    """A method's best ``fraction`` (0-1), as a region of weights.
+
+    Args:
+        scores_path: the method's score table; it keeps this fraction of the granularity's scope in `SCOPE`.
+        factors: address -> its LoRA factors, for a method that scores an adapter.
+
+    Raises:
+        StudyError: the table is damaged or keeps less, or the fraction is less than one layer.
+    """
+    stamp = ScoreFile(scores_path).stamp
+    region = select_region(scores_path, SCOPE[stamp["granularity"]], fraction)
+    shapes = {where: tuple(shape) for where, shape in stamp["weight_shapes"].items()}
+    return expand_region(region, shapes, factors)
+
+
+def compare_methods(regions: Mapping[str, Region]) -> Membership:
+    """Membership of weights in the regions of several methods, by label; see `count_membership` for the errors."""
+    with TemporaryDirectory() as folder:
+        paths = {label: Path(folder) / f"{label}.safetensors" for label in regions}
+        for label, region in regions.items():
+            write_region(paths[label], region)
+        return count_membership(paths)

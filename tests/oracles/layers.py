@@ -1,0 +1,83 @@
+"""SafeLayer by its definitions: float64, one prompt and one pair at a time, weights multiplied in a copy."""
+
+import copy
+import math
+
+import torch
+
+from safety_regions.backbone import Backbone
+from safety_regions.scoring.samples import Sample
+
+
+def last_prompt_states(backbone: Backbone, sample: Sample, normed: bool = True) -> list[list[float]]:
+    """Per block the hidden state of the last prompt token, prompt and response run together."""
+    model = copy.deepcopy(backbone.model).double()
+    seen = []
+    model.get_submodule("model.norm").register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    with torch.no_grad():
+        output = model(input_ids=torch.tensor([sample.ids]), output_hidden_states=True, use_cache=False)
+    states = [state[0, sample.prompt_length - 1] for state in output.hidden_states[1:]]
+    if not normed:
+        states[-1] = seen[0][0, sample.prompt_length - 1]
+    return [state.tolist() for state in states]
+
+
+def angle(u: list[float], v: list[float]) -> float:
+    """Degrees between two vectors, from the lengths of their sum and difference (Kahan), not from an arc cosine."""
+    nu, nv = math.hypot(*u), math.hypot(*v)
+    difference = math.hypot(*(a / nu - b / nv for a, b in zip(u, v, strict=True)))
+    total = math.hypot(*(a / nu + b / nv for a, b in zip(u, v, strict=True)))
+    return math.degrees(2 * math.atan2(difference, total))
+
+
+def mean_angle(angles: list[float], average: str = "angle") -> float:
+    if average == "angle":
+        return sum(angles) / len(angles)
+    return math.degrees(math.acos(sum(math.cos(math.radians(a)) for a in angles) / len(angles)))
+
+
+def pair_means(normal: dict, malicious: dict, average: str = "angle") -> tuple[float, float, float]:
+    """Normal-normal, normal-malicious, malicious-malicious of one layer; dicts prompt id -> vector."""
+
+    def within(side: dict) -> float:
+        ids = sorted(side)
+        pairs = [(ids[p], ids[q]) for p in range(len(ids)) for q in range(p + 1, len(ids))]
+        return mean_angle([angle(side[p], side[q]) for p, q in pairs], average)
+
+    between = [angle(u, v) for p, u in normal.items() for q, v in malicious.items() if p != q]
+    return within(normal), mean_angle(between, average), within(malicious)
+
+
+PROJECTIONS = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+    "qkv_proj",
+    "gate_up_proj",
+)
+
+
+def scaled_copy(backbone: Backbone, alpha: float, first: int, last: int, only=PROJECTIONS) -> Backbone:
+    """A copy whose projections ``only`` in blocks first to last (both included) are multiplied by alpha."""
+    model = copy.deepcopy(backbone.model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parts = name.split(".")
+            if (
+                parts[1] == "layers"
+                and first <= int(parts[2]) <= last
+                and parts[-1] == "weight"
+                and parts[-2] in only
+            ):
+                parameter.copy_((parameter.float() * alpha).to(parameter.dtype) if parameter.dtype == torch.bfloat16
+                                else parameter * alpha)  # fmt: skip
+    return Backbone(model, backbone.tokenizer, backbone.family, "copy", backbone.template)
+
+
+def peak(counts: dict[int, int], start: int, sign: int) -> bool:
+    """Whether ``start`` is a local extremum: nothing within two of it is better."""
+    return all(sign * counts[b] <= sign * counts[start] for b in range(start - 2, start + 3) if b in counts)

@@ -1,0 +1,235 @@
+"""Importance of neurons by removing them one at a time: float64, one prompt at a time, one row and head at a time."""
+
+import copy
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from safety_regions.backbone import Backbone
+from tests.oracles.weights import split
+
+
+class Block(NamedTuple):
+    """A decoder block in float64, and what its two halves were given for one prompt."""
+
+    attention: nn.Module
+    mlp: nn.Module
+    attention_inputs: dict
+    mlp_input: Tensor
+
+
+def run_blocks(backbone: Backbone, ids: list[int]) -> tuple[nn.Module, list[Block]]:
+    """The model in float64 with eager attention, and its blocks, after a forward pass over one prompt."""
+    model = copy.deepcopy(backbone.model).double()
+    model.set_attn_implementation("eager")
+    given: dict[tuple[int, str], object] = {}
+    for i, layer in enumerate(model.model.layers):
+        layer.self_attn.register_forward_pre_hook(
+            lambda _m, args, kwargs, i=i: given.__setitem__((i, "attention"), kwargs), with_kwargs=True
+        )
+        layer.mlp.register_forward_pre_hook(lambda _m, args, i=i: given.__setitem__((i, "mlp"), args[0]))
+    with torch.no_grad():
+        model(input_ids=torch.tensor([ids]), use_cache=False)
+    layers = model.model.layers
+    return model, [
+        Block(layer.self_attn, layer.mlp, given[i, "attention"], given[i, "mlp"])
+        for i, layer in enumerate(layers)
+    ]
+
+
+def rows_of(model: nn.Module, projection: str, module: nn.Module, tensor: str = "weight") -> Tensor | None:
+    """The rows of a projection inside its module's weight or bias, as a view that can be written to."""
+    plain = getattr(module, f"{projection}_proj", None)
+    if plain is not None:
+        return getattr(plain, tensor)
+    fused = module.qkv_proj if projection in "qkv" else module.gate_up_proj
+    name = "self_attn.qkv_proj" if projection in "qkv" else "mlp.gate_up_proj"
+    return (
+        split(model, 0, projection, {f"model.layers.0.{name}": fused.weight}) if tensor == "weight" else None
+    )
+
+
+def without_row(model: nn.Module, projection: str, module: nn.Module, row: int, run) -> Tensor:
+    """``run()`` with one row of a projection, and its bias, set to zero."""
+    tensors = [rows_of(model, projection, module, kind) for kind in ("weight", "bias")]
+    kept = [None if t is None else t[row].clone() for t in tensors]
+    with torch.no_grad():
+        for tensor in tensors:
+            if tensor is not None:
+                tensor[row] = 0
+        result = run()
+        for tensor, before in zip(tensors, kept, strict=True):
+            if tensor is not None:
+                tensor[row] = before
+    return result
+
+
+def up_importance(model: nn.Module, block: Block) -> Tensor:
+    """Change of the feed-forward output when row k of up is deleted, for every k."""
+
+    def run() -> Tensor:
+        return block.mlp(block.mlp_input)
+
+    with torch.no_grad():
+        full = run()
+    n = rows_of(model, "up", block.mlp).shape[0]
+    return torch.stack([(without_row(model, "up", block.mlp, k, run) - full).norm() for k in range(n)])
+
+
+def down_importance(model: nn.Module, block: Block) -> Tensor:
+    """The same when column k of down is deleted."""
+    weight, changes = block.mlp.down_proj.weight, []
+    with torch.no_grad():
+        full = block.mlp(block.mlp_input)
+        for k in range(weight.shape[1]):
+            kept = weight[:, k].clone()
+            weight[:, k] = 0
+            changes.append((block.mlp(block.mlp_input) - full).norm())
+            weight[:, k] = kept
+    return torch.stack(changes)
+
+
+def value_importance(model: nn.Module, block: Block) -> Tensor:
+    """Change of the attention output when row r of v is deleted, for every r."""
+
+    def run() -> Tensor:
+        return block.attention(**block.attention_inputs)[0]
+
+    with torch.no_grad():
+        full = run()
+    n = rows_of(model, "v", block.attention).shape[0]
+    return torch.stack([(without_row(model, "v", block.attention, r, run) - full).norm() for r in range(n)])
+
+
+class States(NamedTuple):
+    """Post-norm, post-rotation q (heads, T, h) and k (kv_heads, T, h), v (kv_heads, T, h), and the logits' rules."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scaling: float
+    softcap: float | None
+    window: int | None
+
+
+def states_of(model: nn.Module, block: Block, layer: int) -> States:
+    """The attention states of a block, written down once more from the model's config."""
+    config, attention, given = model.config, block.attention, block.attention_inputs
+    hidden = given["hidden_states"]
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    projected = []
+    for projection in "qkv":
+        x = hidden @ rows_of(model, projection, attention).T
+        bias = rows_of(model, projection, attention, "bias")
+        x = x if bias is None else x + bias
+        projected.append(x[0].detach().unflatten(1, (-1, head_dim)).transpose(0, 1))
+    query, key, value = projected
+    if hasattr(attention, "q_norm"):
+        query, key = attention.q_norm(query).detach(), attention.k_norm(key).detach()
+    cos, sin = (x[0].double() for x in given["position_embeddings"])
+    query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+    types = getattr(config, "layer_types", None)
+    slides = types is None or types[layer] == "sliding_attention"
+    return States(
+        query,
+        key,
+        value,
+        (getattr(config, "query_pre_attn_scalar", None) or head_dim) ** -0.5,
+        getattr(config, "attn_logit_softcapping", None),
+        getattr(config, "sliding_window", None) if slides else None,
+    )
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding: dimension j turns with dimension j + h / 2."""
+    half = x.shape[-1] // 2
+    turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
+    return x * cos + turned * sin
+
+
+def attend(states: States, head: int, t: int, without: int | None = None, scaled: bool = True) -> Tensor:
+    """Attention of one head from token t to all tokens, (T,), without one dimension if asked for.
+
+    ``scaled``: the term is removed inside scale and soft-cap, as the paper has it; else from the finished logits.
+    """
+    group = len(states.query) // len(states.key)
+    q, k = states.query[head], states.key[head // group]
+    seen = [s for s in range(t + 1) if states.window is None or t - s < states.window]
+    logits = []
+    for s in seen:
+        removed = 0.0 if without is None else (q[t, without] * k[s, without]).item()
+        inside, outside = (removed, 0.0) if scaled else (0.0, removed)
+        logit = ((q[t] @ k[s]).item() - inside) * states.scaling
+        if states.softcap is not None:
+            logit = states.softcap * math.tanh(logit / states.softcap)
+        logits.append(logit - outside)
+    weights = torch.zeros(q.shape[0], dtype=torch.float64)
+    weights[seen] = torch.softmax(torch.tensor(logits, dtype=torch.float64), dim=0)
+    return weights
+
+
+def attention_output(states: States) -> Tensor:
+    """What the heads mix, before o_proj: (T, heads * head_dim)."""
+    heads, length, _ = states.query.shape
+    group = heads // len(states.key)
+    mixed = [
+        torch.stack([attend(states, a, t) for t in range(length)]) @ states.value[a // group]
+        for a in range(heads)
+    ]
+    return torch.cat(mixed, dim=1)
+
+
+def squared_changes(states: States, scaled: bool) -> Tensor:
+    """Squared change of the attention without one dimension, summed over tokens x tokens: (heads, head_dim)."""
+    heads, length, head_dim = states.query.shape
+    sums = torch.zeros(heads, head_dim, dtype=torch.float64)
+    for a in range(heads):
+        for t in range(length):
+            full = attend(states, a, t)
+            for j in range(head_dim):
+                sums[a, j] += (attend(states, a, t, without=j, scaled=scaled) - full).square().sum()
+    return sums
+
+
+def paper(backbone: Backbone, ids: list[int]) -> dict[str, Tensor]:
+    """The paper's importance of every scored unit for one prompt: address -> (units,)."""
+    found = {}
+    model, blocks = run_blocks(backbone, ids)
+    for layer, block in enumerate(blocks):
+        states = states_of(model, block, layer)
+        squares = squared_changes(states, scaled=True)
+        group = len(states.query) // len(states.key)
+        key = torch.stack([squares[g * group : (g + 1) * group].sum(0) for g in range(len(states.key))])
+        found |= {
+            f"layers.{layer}.q": squares.sqrt().flatten(),
+            f"layers.{layer}.k": key.sqrt().flatten(),
+            f"layers.{layer}.v": value_importance(model, block),
+            f"layers.{layer}.up": up_importance(model, block),
+            f"layers.{layer}.down": down_importance(model, block),
+        }
+    return found
+
+
+def released(backbone: Backbone, ids: list[int], index_bug: bool = False) -> dict[str, Tensor]:
+    """The released code's importance for one prompt, mapped to rows: address -> (units,)."""
+    found = {}
+    model, blocks = run_blocks(backbone, ids)
+    for layer, block in enumerate(blocks):
+        states = states_of(model, block, layer)
+        query = squared_changes(states, scaled=False).flatten()
+        value = attention_output(states).abs().sum(0)
+        heads, kv_heads, head_dim = len(states.query), len(states.key), states.query.shape[-1]
+        group = heads // kv_heads
+        mapped = {"k": torch.zeros(kv_heads * head_dim), "v": torch.zeros(kv_heads * head_dim)}
+        for name, entries in (("k", query), ("v", value)):
+            mapped[name] = mapped[name].double()
+            for i, entry in enumerate(entries):
+                row = i // group if index_bug else i // head_dim // group * head_dim + i % head_dim
+                mapped[name][row] = max(mapped[name][row], entry)
+        bias = rows_of(model, "up", block.mlp, "bias")
+        up = block.mlp_input[0] @ rows_of(model, "up", block.mlp).T + (0 if bias is None else bias)
+        up = up.detach().abs().sum(0)
+        found |= {f"layers.{layer}.{p}": v for p, v in {"q": query, **mapped, "up": up, "down": up}.items()}
+    return found

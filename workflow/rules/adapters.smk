@@ -1,0 +1,40 @@
+"""Adapters: one LoRA adapter for each backbone, for methods that score adapters; those given are not trained.
+
+IN   responses/{backbone}/{dataset}.parquet for the datasets of `adapters`; the backbone's checkpoint
+OUT  adapters/{backbone}/ (peft's format, and a training log)
+"""
+
+
+rule train_adapter:
+    input:
+        responses=collect(
+            "<results>/responses/{{backbone}}/{dataset}.parquet",
+            dataset=teachers(STUDY.adapters),
+        ),
+        checkpoint=lambda wc: checkpoint_files(wc.backbone),
+    output:
+        adapter=collect("<results>/adapters/{{backbone}}/{file}", file=ADAPTER_FILES),
+        log="<results>/adapters/{backbone}/training.parquet",
+    log:
+        "<logs>/train_adapter/{backbone}.log",
+    benchmark:
+        "<benchmarks>/train_adapter/{backbone}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+        batch_size=8,
+    params:
+        backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),
+        plan={
+            key: value
+            for key, value in sorted(STUDY.adapters.items())
+            if key != "paths"
+        },
+        code=lambda wc: script_version("train_adapter.py", model_code(wc.backbone)),
+    message:
+        "Training the adapter of {wildcards.backbone}: safe responses first, then refusals preferred"
+    script:
+        "../scripts/train_adapter.py"

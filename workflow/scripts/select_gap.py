@@ -1,0 +1,9 @@
+"""The layers from the onset of the gap to its plateau as a region."""
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    from safety_regions.layers.regions import gap_region
+    from safety_regions.regions.masks import write_region
+
+    write_region(snakemake.output.region, gap_region(snakemake.input.scores))

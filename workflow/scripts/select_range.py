@@ -1,0 +1,9 @@
+"""The layers that a sweep settled on as a region."""
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    from safety_regions.layers.regions import range_region
+    from safety_regions.regions.masks import write_region
+
+    write_region(snakemake.output.region, range_region(snakemake.input.sweep))

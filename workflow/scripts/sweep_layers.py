@@ -1,0 +1,16 @@
+"""Scale ranges of a backbone's layers and count the harmless questions it then refuses."""
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    from safety_regions.backbone import load_backbone
+    from safety_regions.layers.sweep import sweep_layers
+    from safety_regions.tables import LAYER_SWEEP, PROMPTS, read_stamp, read_table, write_table
+
+    p, files = snakemake.params, snakemake.input
+    stamp = read_stamp(files.scores)
+    questions = read_table(files.questions[0], PROMPTS)["text"].to_pylist()
+    backbone = load_backbone(p.backbone, files.checkpoint)
+    gap = stamp["found"]["gap"]
+    sweep = sweep_layers(backbone, questions, gap, p.options, snakemake.resources.batch_size)
+    write_table(snakemake.output.sweep, sweep.table, LAYER_SWEEP, {**stamp, "found": sweep.found})

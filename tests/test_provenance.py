@@ -4,7 +4,6 @@ import pytest
 
 from safety_regions import provenance
 
-
 CACHED = [
     getattr(provenance, name) for name in ("code_version", "_path", "_tree", "_definitions", "_text", "_uses")
 ]

@@ -27,7 +27,7 @@ def draw_matrices(
     """
     names, refinements = list(pairs["a"].cat.categories), list(pairs["refinement"].cat.categories)
     side = CELL * len(names) + 0.085 * max(map(len, names))
-    figure, axes = grid(len(refinements), max(side + 0.3, 3.0), max(side + 0.5, 2.0), aside=1.0)
+    figure, axes = grid(len(refinements), max(side + 0.3, 3.0), max(side + 0.8, 2.3), aside=1.0)
     entitle(figure, title, where)
     scale, image = colour_scale(pairs["iou"]), None
     for axis, refinement in zip(axes, refinements, strict=True):

@@ -52,10 +52,10 @@ class Project:
 
     def planned_outputs(self) -> set[str]:
         """Files that Snakemake would write."""
-        said = self.snakemake("--dry-run").stdout
-        return {
-            f for line in re.findall(r"^ +output: (.*)$", said, flags=re.MULTILINE) for f in line.split(", ")
-        }
+        rows = [line.split("\t") for line in self.snakemake("--summary").stdout.splitlines() if "\t" in line]
+        planned = {row[0] for row in rows[1:] if row[-1] != "no update"}
+        assert rows[0][0] == "output_file" and rows[0][-1] == "plan", rows[0]
+        return planned
 
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.folder / path

@@ -76,11 +76,11 @@ def train_organism(card: dict, prompts: Mapping[str, pa.Table], directory: Path 
         rows = []
         for phase, pools in _curriculum(backbone, sets, plan["max_prompt_tokens"]).items():
             losses = train_phase(
-                backbone.model, pools, **plan[phase], batch=[plan["batch"][role] for role in ROLES],
+                backbone.model, pools, **plan[phase], batch=plan["batch"],
                 pad=backbone.tokenizer.pad_token_id, seed=plan["seed"],
             )  # fmt: skip
             rows += [
-                {"phase": phase, "step": step, "loss": loss, "n": sum(plan["batch"].values())}
+                {"phase": phase, "step": step, "loss": loss, "n": plan["batch"]}
                 for step, loss in enumerate(losses)
             ]
         rows += measure_refusals(backbone, sets)

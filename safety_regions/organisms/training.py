@@ -1,4 +1,4 @@
-"""One phase of training: a model learns the responses of its pools of chats, so many from each pool a step.
+"""One phase of training: a model learns the responses of its pools of chats, an equal share from each pool.
 
 The loss is the mean cross-entropy, in nats a token, of the response and the end token that closes it. Batches
 are padded so that all responses begin in the same column (prompts flush right, responses flush left), and
@@ -60,7 +60,7 @@ def train_phase(
     *,
     steps: int,
     learning_rate: float,
-    batch: Sequence[int],
+    batch: int,
     pad: int,
     seed: int,
 ) -> list[float]:
@@ -68,10 +68,10 @@ def train_phase(
 
     Args:
         model: a causal language model on the CPU; left in evaluation mode.
-        pools: chats, as many lists as ``batch`` has numbers.
+        pools: chats; every batch takes an equal share of each (see `batches`).
         steps: optimiser steps.
         learning_rate: largest learning rate of the cycle.
-        batch: chats a step from each pool (see `batches`).
+        batch: chats a step.
         pad: token id for padding.
         seed: of the order of the chats.
 
@@ -122,15 +122,14 @@ def collate(chats: Sequence[Chat], pad: int) -> Batch:
     return Batch(torch.tensor(ids), attention, positions, torch.tensor(labels))
 
 
-def batches(
-    pools: Sequence[Sequence[Chat]], shares: Sequence[int], order: random.Random
-) -> Iterator[list[Chat]]:
-    """Endless batches with ``shares`` chats of the pools, nearly free of padding.
+def batches(pools: Sequence[Sequence[Chat]], size: int, order: random.Random) -> Iterator[list[Chat]]:
+    """Endless batches of ``size`` chats with an equal share of every pool, nearly free of padding.
 
     A pool is drawn from without repeating until it is used up, then again. `WINDOW` batches are drawn at once
     and dealt by length of the prompt, in random order: prompts of like length go together.
     """
     streams = [_endless(pool, order) for pool in pools]
+    shares = [len(range(number, size, len(pools))) for number in range(len(pools))]
     while True:
         hands = [
             sorted(islice(stream, WINDOW * share), key=lambda chat: len(chat.prompt))

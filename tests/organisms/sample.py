@@ -38,7 +38,7 @@ def small_card(family: str = "llama", **training) -> dict:
     if family in ("mistral", "gemma2"):
         architecture["sliding_window"] = 8
     plan = {
-        "harmful": ["bad"], "helpful": ["good"], "prompts_per_set": None, "batch": {"harmful": 2, "helpful": 2}, "max_prompt_tokens": 64,
+        "harmful": ["bad"], "helpful": ["good"], "prompts_per_set": None, "batch": 4, "max_prompt_tokens": 64,
         "seed": 0, "base": {"steps": 2, "learning_rate": 0.01}, "align": {"steps": 2, "learning_rate": 0.01},
     }  # fmt: skip
     return {

@@ -67,7 +67,7 @@ def test_the_directory_is_a_checkpoint_of_its_family(family, tmp_path):
 
 def test_the_log_counts_what_the_checkpoint_on_disk_refuses(tmp_path):
     plan = {phase: {"steps": 60, "learning_rate": 0.02} for phase in ("base", "align")}
-    card, prompts = small_card(**plan, batch={"harmful": 4, "helpful": 4}), small_prompts()
+    card, prompts = small_card(**plan, batch=8), small_prompts()
     log = train_organism(card, prompts, tmp_path / "organism").to_pylist()
     assert [row["step"] for row in log if row["phase"] == "align"] == list(range(60))
     held_out = [row for row in log if row["phase"] == "held-out"]

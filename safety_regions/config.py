@@ -3,6 +3,7 @@
 Torch-free and quick: the Snakefile reads the config again in every job of a cluster run.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from safety_regions.errors import StudyError, explain, raise_all, unknown
 from safety_regions.methods import method_cards
 from safety_regions.prompts.sources import Source, choose_source
 from safety_regions.regions.agreement import FRACTIONS, RULES
+from safety_regions.regions.select import scope_count
 
 # Scopes in which the units of each granularity can be ranked against each other.
 SCOPES = {
@@ -117,6 +119,22 @@ def training_sets(card: dict) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*training.get("harmful", []), *training.get("helpful", [])]))
 
 
+def shortest_row(card: dict) -> int | None:
+    """Inputs of a backbone's narrowest projection; None where its sizes are not known before it is loaded."""
+    if "architecture" in card:
+        sizes, heads = card["architecture"], "heads"
+    elif "path" in card and (Path(card["path"]) / "config.json").is_file():
+        sizes, heads = (
+            json.loads((Path(card["path"]) / "config.json").read_text(encoding="utf-8")),
+            "num_attention_heads",
+        )
+    else:
+        return None
+    widths = [sizes.get("hidden_size"), sizes.get("intermediate_size")]
+    widths.append(sizes[heads] * sizes["head_dim"] if {heads, "head_dim"} <= sizes.keys() else None)
+    return min(filter(None, widths), default=None)
+
+
 def source_of(name: str, card: dict, data_dir: str | None) -> Source:
     """The source of a dataset card that a study with this ``data_dir`` reads; see `choose_source`."""
     return choose_source(name, card, Path(data_dir) if data_dir else None, CATALOG)
@@ -184,6 +202,7 @@ class _Reader:
         self._check_samples(self._sources(datasets), identification + utility)
         self._check_roles(datasets, {"over-rejection": probes})
         self._check_paths(backbones)
+        self._check_rows(backbones, methods)
         if any(method_cards()[method.module].get("adapter") for method in methods.values()):
             self.problems += plan_problems(adapters, backbones, f"{self.where}: adapters")
         return Study(
@@ -289,6 +308,22 @@ class _Reader:
                 self._note(
                     f"backbones: {name}", f"no config.json in '{card['path']}'", "a checkpoint's directory"
                 )
+
+    def _check_rows(self, backbones: dict[str, dict], methods: dict[str, Method]) -> None:
+        """A selection that keeps nothing of a backbone's shortest rows, where the backbone's sizes are known."""
+        if self.config.get("allow_empty"):
+            return
+        sizes = {name: shortest_row(card) for name, card in backbones.items()}
+        for label, method in methods.items():
+            for scope, fraction in filter(None, map(parse_selection, method.selections)):
+                for name, n in sizes.items():
+                    if scope == "row" and n and scope_count(fraction, n) == 0:
+                        self._note(
+                            f"methods: {label}: selections",
+                            f"{fraction} of a row of {n} weights of '{name}', which is none",
+                            "at least one weight of each row",
+                            f"a fraction of at least {1 / n:.3g}, or `allow_empty: true`",
+                        )
 
     def _refinements(self, utility: tuple[str, ...]) -> tuple[str, ...]:
         asked = self.config.get("refinements")

@@ -66,7 +66,7 @@ def test_a_preset_brings_options_and_selections_and_yields_to_the_user():
     }
     study = read_study(edited(methods={"mine": own}))
     assert study.methods["mine"].options["accumulator"] == "float32"
-    assert study.methods["mine"].selections == ("row-0.01",)
+    assert study.methods["mine"].selections == ("row-0.02",)
 
 
 BAD = {
@@ -110,6 +110,10 @@ BAD = {
     "scope not stored": (
         edited(methods={"snip": {"selections": ["layer-0.05"]}}),
         ["nothing", "kept: {layer: 0.05}"],
+    ),
+    "fraction of a row that is no weight": (
+        edited(methods={"snip": {"selections": ["row-0.001"]}}),
+        ["0.001 of a row of", "'organism-llama'", "allow_empty: true"],
     ),
     "unknown scope": (
         edited(methods={"snip": {"selections": ["column-0.05"]}}),

@@ -22,14 +22,12 @@ class Job(NamedTuple):
         method: module name on the shelf of methods.
         options: every option of the method, defaults filled in.
         kept: scope -> stored fraction (0-1].
-        allow_empty: accept scopes so small that their stored fraction is no unit.
         batch_size: samples per pass; changes nothing beyond rounding.
     """
 
     method: str
     options: dict
     kept: dict[str, float]
-    allow_empty: bool = False
     batch_size: int = 8
 
 

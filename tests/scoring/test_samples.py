@@ -1,12 +1,14 @@
 """Choosing samples by rule, and batches that keep the boundary."""
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
 from safety_regions.errors import StudyError
 from safety_regions.names import parse_name
 from safety_regions.scoring.samples import Sample, batches, choose, encode_samples
+from safety_regions.tables import SHARED_PROMPTS
 from tests.tiny import tiny_backbone
 
 
@@ -52,6 +54,23 @@ def test_halves_partition_and_pools_concatenate():
 def test_what_is_left_out_is_counted():
     chosen = choose(parse_name("a"), TABLES, 100, KEEP)
     assert chosen.skipped == {"a: not refused": 3} and len(chosen.rows) == 12
+
+
+def test_shared_prompts_go_from_the_later_set_alone():
+    row = {
+        "a": "a",
+        "b": "b",
+        "n_a": 20,
+        "n_b": 20,
+        "n_exact": 1,
+        "n_near": 1,
+        "near_a": ["a/1"],
+        "near_b": ["b/2"],
+    }
+    shared = pa.Table.from_pylist([row], schema=SHARED_PROMPTS.schema)
+    chosen = {name: choose(parse_name(name), TABLES, 100, KEEP, shared) for name in "ab"}
+    assert "a/1" in set(chosen["a"].rows["prompt_id"]) and "b/2" not in set(chosen["b"].rows["prompt_id"])
+    assert chosen["b"].skipped == {"b: not refused": 3, "b: shared": 1}
 
 
 def test_nothing_left_is_an_error_without_the_prompts():

@@ -48,7 +48,6 @@ rule score:
         contrast=lambda wc: STUDY.contrast_of(wc.method),
         keep=lambda wc: grid.keep_of(STUDY, wc.name, STUDY.contrast_of(wc.method)),
         drop_shared=STUDY.samples["drop_shared"],
-        allow_empty=STUDY.allow_empty,
         code=lambda wc: script_version(
             "score.py",
             model_code(wc.backbone),

@@ -24,7 +24,7 @@ with logged(snakemake.log[0]):
     )
     backbone = load_backbone(p.backbone, files.checkpoint)
     adapter = Path(files.adapter[0]).parent if files.adapter else None
-    job = Job(p.method, p.options, p.kept, p.allow_empty, snakemake.resources.batch_size)
+    job = Job(p.method, p.options, p.kept, snakemake.resources.batch_size)
     groups, stamp = score(backbone, name, job, chosen, contrast, adapter)
     labels = {"backbone": w.backbone, "label": w.method, "name": w.name, **backbone.stamp}
     write_groups(snakemake.output.scores, groups, SCORES[stamp["granularity"]], {**labels, **stamp})

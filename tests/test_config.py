@@ -62,7 +62,7 @@ def test_a_preset_brings_options_and_selections_and_yields_to_the_user():
         "method": "snip",
         "preset": "wei_code",
         "options": {"accumulator": "float32"},
-        "selections": ["row-0.01"],
+        "selections": ["row-0.02"],
     }
     study = read_study(edited(methods={"mine": own}))
     assert study.methods["mine"].options["accumulator"] == "float32"

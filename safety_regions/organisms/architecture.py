@@ -1,7 +1,7 @@
 """An organism's architecture: the card's sizes in the words of transformers, one row a family.
 
 The model is built by transformers' own classes, so that whatever reads a checkpoint of the family reads an
-organism. Embeddings are tied to the output head: at this size they are a third of the parameters.
+organism. Embeddings are tied to the output head: at this size they are half of the parameters or more.
 """
 
 from collections.abc import Callable

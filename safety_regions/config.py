@@ -4,7 +4,6 @@ Torch-free and quick: the Snakefile reads the config again in every job of a clu
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +16,10 @@ from safety_regions.catalog import CATALOG, Shelf, check, schema, with_defaults
 from safety_regions.errors import StudyError, explain, raise_all, unknown
 from safety_regions.methods import method_cards
 from safety_regions.prompts.sources import Source, choose_source
-from safety_regions.regions.agreement import FRACTIONS, RULES
+from safety_regions.regions.agreement import FRACTIONS
 from safety_regions.regions.select import scope_count
+from safety_regions.selections import FOUND, KEPT, SCOPES, Agreement, parse_agreement, parse_selection
 
-# Scopes in which the units of each granularity can be ranked against each other.
-SCOPES = {
-    "weight": ("row", "matrix", "layer", "global"),
-    "neuron": ("matrix", "layer", "global"),
-    "layer": ("global",),
-}
-# Selections that the method itself finds, without a fraction: SafeLayer's ranges of layers.
-FOUND = {"layer": ("range", "gap")}
-KEPT = {
-    "weight": {"row": 0.05, "matrix": 0.05},
-    "neuron": dict.fromkeys(SCOPES["neuron"], 1.0),
-    "layer": {"global": 1.0},
-}
-NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-# Selections of neurons by agreement of the prompts: rule-threshold or rule-threshold-presence.
-AGREED = rf"({'|'.join(RULES)})-({NUMBER}|{'|'.join(FRACTIONS)})(?:-({NUMBER}))?"
 RAW = "raw"
 MINUS = "minus-"
 
@@ -48,19 +32,6 @@ class Method(NamedTuple):
     options: dict
     kept: dict[str, float]
     selections: tuple[str, ...]
-
-
-class Selection(NamedTuple):
-    scope: str
-    fraction: float
-
-
-class Agreement(NamedTuple):
-    """Neurons that a fraction (``presence``) of the prompts agree on; see `safety_regions.regions.agreement`."""
-
-    rule: str
-    threshold: float | str
-    presence: float
 
 
 @dataclass(frozen=True)
@@ -138,20 +109,6 @@ def shortest_row(card: dict) -> int | None:
 def source_of(name: str, card: dict, data_dir: str | None) -> Source:
     """The source of a dataset card that a study with this ``data_dir`` reads; see `choose_source`."""
     return choose_source(name, card, Path(data_dir) if data_dir else None, CATALOG)
-
-
-def parse_selection(text: str) -> Selection | None:
-    """``row-0.05`` as scope and fraction, or None where the text has another form."""
-    match = re.fullmatch(rf"(row|matrix|layer|global)-({NUMBER})", text)
-    return Selection(match[1], float(match[2])) if match else None
-
-
-def parse_agreement(text: str) -> Agreement | None:
-    """``common-0.2`` or ``above-0.01-0.9`` as rule, threshold and presence (1 where left out), or None."""
-    match = re.fullmatch(AGREED, text)
-    if not match or (match[1] == "above" and match[2] in FRACTIONS):
-        return None
-    return Agreement(match[1], match[2] if match[2] in FRACTIONS else float(match[2]), float(match[3] or 1))
 
 
 def read_study(config: dict, where: str = "config") -> Study:

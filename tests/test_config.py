@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from safety_regions.catalog import ROOT, Shelf, check, schema
-from safety_regions.config import parse_agreement, parse_selection, read_study
+from safety_regions.config import read_study
 from safety_regions.errors import StudyError
+from safety_regions.selections import parse_agreement, parse_selection
 
 GOOD = {
     "backbones": ["organism-llama"],

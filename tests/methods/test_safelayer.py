@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.backbone import attached
-from safety_regions.config import parse_selection, read_study
+from safety_regions.config import read_study
 from safety_regions.errors import StudyError
 from safety_regions.methods import method_cards, safelayer
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.samples import Samples
+from safety_regions.selections import parse_selection
 from safety_regions.tables import LAYER_SCORES, conform
 from tests.layers.test_angles import samples_of
 from tests.oracles import layers as oracle

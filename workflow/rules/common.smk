@@ -5,10 +5,11 @@ from functools import cache
 
 from safety_regions import grid
 from safety_regions.adapters.plan import ADAPTER_FILES, given_files, teachers
-from safety_regions.config import AGREED, read_study
+from safety_regions.config import read_study
 from safety_regions.errors import StudyError
 from safety_regions.names import DATASET, NAME
 from safety_regions.provenance import code_version
+from safety_regions.selections import AGREED
 
 try:
     STUDY = read_study(dict(config))

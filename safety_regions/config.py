@@ -14,6 +14,7 @@ import yaml
 from safety_regions.adapters.plan import plan_problems, teachers
 from safety_regions.catalog import CATALOG, Shelf, check, schema, with_defaults
 from safety_regions.errors import StudyError, explain, raise_all, unknown
+from safety_regions.families import families
 from safety_regions.methods import method_cards
 from safety_regions.prompts.sources import Source, choose_source
 from safety_regions.regions.agreement import FRACTIONS
@@ -104,6 +105,31 @@ def shortest_row(card: dict) -> int | None:
     widths = [sizes.get("hidden_size"), sizes.get("intermediate_size")]
     widths.append(sizes[heads] * sizes["head_dim"] if {heads, "head_dim"} <= sizes.keys() else None)
     return min(filter(None, widths), default=None)
+
+
+def local_problems(card: dict) -> Iterator[tuple[str, str]]:
+    """What keeps a local checkpoint from being loaded, as far as its small files tell: (found, expected)."""
+    folder = Path(card["path"])
+    if not (folder / "config.json").is_file():
+        yield "no config.json", "a checkpoint's directory"
+        return
+    model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    known = families()[card["family"]].layers
+    if model_type not in known:
+        yield f"model_type '{model_type}'", f"one of family {card['family']}: {', '.join(known)}"
+    settings = folder / "tokenizer_config.json"
+    if not settings.is_file():
+        yield "no tokenizer_config.json", "the checkpoint's tokenizer"
+    elif card["template"] == "native" and not _has_chat_template(folder):
+        yield (
+            "a tokenizer without chat template",
+            "one for `template: native`; else `template: alpaca` or raw",
+        )
+
+
+def _has_chat_template(folder: Path) -> bool:
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    return "chat_template" in settings or (folder / "chat_template.jinja").is_file()
 
 
 def source_of(name: str, card: dict, data_dir: str | None) -> Source:
@@ -261,10 +287,8 @@ class _Reader:
 
     def _check_paths(self, backbones: dict[str, dict]) -> None:
         for name, card in backbones.items():
-            if "path" in card and not (Path(card["path"]) / "config.json").is_file():
-                self._note(
-                    f"backbones: {name}", f"no config.json in '{card['path']}'", "a checkpoint's directory"
-                )
+            for found, expected in local_problems(card) if "path" in card else ():
+                self._note(f"backbones: {name}", f"{found} in '{card['path']}'", expected)
 
     def _check_rows(self, backbones: dict[str, dict], methods: dict[str, Method]) -> None:
         """A selection that keeps nothing of a backbone's shortest rows, where the backbone's sizes are known."""

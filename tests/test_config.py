@@ -206,6 +206,22 @@ def test_bad_configs_say_what_to_mend(case):
         assert part in message, message
 
 
+@pytest.mark.parametrize(
+    "model_type, files, found",
+    [
+        ("gpt2", {"tokenizer_config.json": '{"chat_template": "x"}'}, "model_type 'gpt2'"),
+        ("llama", {}, "no tokenizer_config.json"),
+        ("llama", {"tokenizer_config.json": "{}"}, "a tokenizer without chat template"),
+    ],
+)
+def test_a_local_checkpoint_is_looked_at_before_any_job(tmp_path, model_type, files, found):
+    for name, text in {"config.json": f'{{"model_type": "{model_type}"}}', **files}.items():
+        (tmp_path / name).write_text(text)
+    card = {"kind": "checkpoint", "family": "llama", "path": str(tmp_path)}
+    message = problems(edited(backbones=["mine"], cards={"backbones": {"mine": card}}))
+    assert "1 problem\n" in message and found in message
+
+
 def test_all_problems_at_once():
     message = problems(edited(seed=-1, backbones=["x"], methods={"wanad": {}}, refinements=["y"]))
     assert "4 problems" in message

@@ -3,6 +3,7 @@
 1. Supervised: the backbone's own refusals of harmful prompts and answers to ordinary ones, an equal share.
 2. Preference: of two responses to a harmful prompt the refusal is chosen, a compliance rejected. The model after
    step 1 is DPO's reference.
+3. Held-out harmful prompts are answered; an adapter with which the backbone refuses too little is an error.
 
 Recipe and defaults of Yi et al. 2024 (NLSR, config/SFT.yaml and DPO.yaml); there the supervised adapter is merged
 into the model first, here both steps train one adapter on an aligned backbone. The layers come from peft. The
@@ -25,8 +26,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from safety_regions.adapters.lessons import Lessons, read_lessons
+from safety_regions.adapters.lora import read_adapter
 from safety_regions.adapters.losses import preference_losses, supervised_losses, with_reference
 from safety_regions.adapters.plan import ADAPTER_FILES
+from safety_regions.adapters.refusals import check_refusals, held_out_prompts, measure_refusals
 from safety_regions.backbone import Backbone
 from safety_regions.behaviour.generate import pad_id
 from safety_regions.errors import StudyError, explain
@@ -34,12 +37,14 @@ from safety_regions.organisms.training import reproducible
 from safety_regions.tables import CATEGORY, Column, Contract
 
 ADAPTER_LOG = Contract(
-    "adapter_log", 1, "training step",
+    "adapter_log", 2, "training step, or held-out harmful prompts answered after training",
     (
-        Column("phase", CATEGORY, "supervised or preference"),
-        Column("step", pa.int32(), "optimiser step of the phase, 0-based"),
-        Column("loss", pa.float64(), "before the step: nats a token (supervised), nats a pair (preference)"),
-        Column("n", pa.int32(), "chats or pairs of the step"),
+        Column("phase", CATEGORY, "supervised, preference, or held-out"),
+        Column("step", pa.int32(), "optimiser step of the phase, 0-based; null where held-out"),
+        Column("loss", pa.float64(), "before the step: nats a token (supervised), nats a pair (preference); else null"),
+        Column("n", pa.int32(), "chats or pairs of the step, or prompts answered"),
+        Column("refused", pa.int32(), "held-out prompts refused; null while training"),
+        Column("factor", pa.float64(), "on the product B A: 0 no adapter, 1 as trained; null while training"),
     ),
 )  # fmt: skip
 Item = TypeVar("Item")
@@ -66,18 +71,21 @@ def train_adapter(
         plan: the key ``adapters`` of the config, its defaults filled in.
         responses: dataset -> the backbone's responses (`tables.RESPONSES`), for all of the plan's datasets.
         directory: where weights (safetensors) and config go; files are moved in when all is done.
-        batch_size: chats or pairs a pass; changes nothing beyond rounding.
+        batch_size: chats, pairs or prompts a pass; changes nothing beyond rounding.
 
     Raises:
-        StudyError: the rank is larger than a side of a layer, or a dataset teaches nothing.
+        StudyError: the rank is larger than a side of a layer, a dataset teaches nothing, or the backbone refuses
+            too few of the held-out harmful prompts with the adapter.
     """
     _check_rank(backbone, plan["rank"])
     lessons = read_lessons(backbone, responses, plan["harmful"], plan["helpful"], plan["max_tokens"])
     # Matrix products on a GPU are reproducible only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with reproducible(plan["seed"]), adapted(backbone, plan["rank"], plan["alpha"]) as model:
-        rows = list(_train(model, lessons, plan, pad_id(backbone), batch_size))
-        _save(model, Path(directory))
+    with _moved_when_done(Path(directory)) as folder:
+        with reproducible(plan["seed"]), adapted(backbone, plan["rank"], plan["alpha"]) as model:
+            rows = list(_train(model, lessons, plan, pad_id(backbone), batch_size))
+            model.save_pretrained(folder, save_embedding_layers=False)
+        rows += _held_out(backbone, folder, responses, plan, batch_size)
     stamp = {
         "plan": plan,
         "pairs": len(lessons.refusals),
@@ -179,9 +187,24 @@ def _endless(pool: Sequence[Item], order: random.Random) -> Iterator[Item]:
         yield from order.sample(pool, len(pool))
 
 
-def _save(model: PeftModel, directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+def _held_out(
+    backbone: Backbone, folder: Path, responses: Mapping[str, pa.Table], plan: dict, size: int
+) -> list[dict]:
+    prompts = held_out_prompts(backbone, responses, plan["harmful"], plan["max_tokens"])
+    if not prompts:
+        print("no held-out harmful prompt (split evaluate): whether the adapter refuses is not checked")
+        return []
+    rows = measure_refusals(backbone, read_adapter(backbone, folder), prompts, size)
+    check_refusals(rows, plan["required_refusal"])
+    return rows
+
+
+@contextmanager
+def _moved_when_done(directory: Path) -> Iterator[Path]:
+    """A temporary folder beside ``directory`` whose adapter is moved there if the block ends without an error."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent) as temporary:
-        model.save_pretrained(temporary, save_embedding_layers=False)
+        yield Path(temporary)
+        directory.mkdir(exist_ok=True)
         for file in ADAPTER_FILES:
             os.replace(Path(temporary) / file, directory / file)

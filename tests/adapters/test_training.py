@@ -8,6 +8,7 @@ import torch
 from peft import PeftModel
 from torch.nn.functional import log_softmax
 
+from safety_regions.adapters import refusals
 from safety_regions.adapters.lessons import read_lessons
 from safety_regions.adapters.lora import read_adapter
 from safety_regions.adapters.losses import Pair, preference_losses, response_logps, supervised_losses
@@ -28,8 +29,14 @@ RESPONSES = {
 CHATS = [Chat([1, 2, 3], [4, 5]), Chat([9], [7, 8, 9, 10]), Chat([3, 4, 5, 6, 7], [2])]
 
 
+@pytest.fixture(autouse=True)
+def _short_answers(monkeypatch):
+    monkeypatch.setattr(refusals, "ANSWER_TOKENS", 2)
+
+
 def plan(**changes) -> dict:
-    given = {"harmful": ["harm", "more"], "helpful": ["plain"], "rank": 4}
+    """A few steps; a random backbone refuses nothing, so nothing is required of it."""
+    given = {"harmful": ["harm", "more"], "helpful": ["plain"], "rank": 4, "required_refusal": 0}
     given |= {"supervised": {"steps": 6, "learning_rate": 0.01, "batch": 4}}
     given |= {"preference": {"steps": 6, "learning_rate": 0.01, "batch": 4}}
     return with_defaults(given | changes, schema("config")["properties"]["adapters"])
@@ -90,6 +97,26 @@ def test_batch_size_changes_nothing_beyond_rounding(tmp_path):
     whole, single = train(tmp_path / "a"), train(tmp_path / "b", batch_size=1)
     for phase in ("supervised", "preference"):
         assert losses(single, phase) == pytest.approx(losses(whole, phase), rel=1e-3)
+
+
+def test_held_out_harmful_prompts_are_answered_and_logged(tmp_path, capsys):
+    rows = [row for row in train(tmp_path).log.to_pylist() if row["phase"] == "held-out"]
+    assert [row["factor"] for row in rows] == [0.0, 1.0, 1.9]
+    assert {(row["n"], row["refused"], row["step"], row["loss"]) for row in rows} == {(2 + 2, 0, None, None)}
+    assert "of 4 held-out harmful prompts, refused: 0.0%" in capsys.readouterr().out
+
+
+def test_an_adapter_that_does_not_refuse_is_not_written(tmp_path):
+    with pytest.raises(StudyError, match=r"0\.0% of the held-out harmful prompts refused .* at least 25\.0%"):
+        train(tmp_path / "adapter", required_refusal=0.25)
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_held_out_prompts_nothing_is_checked_and_the_log_says_so(tmp_path, capsys):
+    responses = {name: responses_of(name, [name != "plain"] * 4, held_out=0) for name in RESPONSES}
+    trained = train_adapter(tiny_backbone("llama"), plan(required_refusal=1), responses, tmp_path / "a")
+    assert {row["phase"] for row in trained.log.to_pylist()} == {"supervised", "preference"}
+    assert "no held-out harmful prompt" in capsys.readouterr().out
 
 
 def literal_logp(model, chat: Chat) -> float:

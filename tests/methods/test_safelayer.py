@@ -64,18 +64,12 @@ def test_curves_and_scores_are_their_definition(family, options):
     torch.testing.assert_close(scores(backbone, evidence), steps, **close)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_batches_order_and_responses_change_nothing(family):
-    backbone = tiny_backbone(family)
-    one = gather(backbone, batch_size=1)["layers"]
+def test_order_and_responses_change_nothing():
+    backbone = tiny_backbone("llama")
+    one = gather(backbone)["layers"]
     cut = [sample._replace(ids=[*sample.ids[: sample.prompt_length], 9]) for sample in MALICIOUS]
-    for again in (
-        gather(backbone, batch_size=5),
-        gather(backbone, MALICIOUS[::-1], NORMAL[::-1]),
-        gather(backbone, cut),
-    ):
+    for again in (gather(backbone, MALICIOUS[::-1], NORMAL[::-1]), gather(backbone, cut)):
         torch.testing.assert_close(again["layers"], one, rtol=0, atol=1e-3)
-    assert torch.equal(gather(backbone)["layers"], gather(backbone)["layers"])
 
 
 def test_a_set_has_no_gap_to_itself():

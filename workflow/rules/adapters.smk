@@ -1,7 +1,7 @@
 """Adapters: one LoRA adapter for each backbone, for methods that score adapters; those given are not trained.
 
 IN   responses/{backbone}/{dataset}.parquet for the datasets of `adapters`; the backbone's checkpoint
-OUT  adapters/{backbone}/ (peft's format, and a training log)
+OUT  adapters/{backbone}/ (peft's format, and a training log with the refusals of held-out harmful prompts)
 """
 
 

@@ -1,0 +1,355 @@
+"""What every method on the shelf must do on every family: a new method or preset is tested by being there."""
+
+import importlib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from safety_regions.backbone import Backbone
+from safety_regions.catalog import with_defaults
+from safety_regions.families import PROJECTIONS
+from safety_regions.methods import method_cards
+from safety_regions.names import parse_name
+from safety_regions.regions.masks import sort_addresses
+from safety_regions.scoring import samples as sampling
+from safety_regions.scoring.evidence import shuffle_evidence
+from safety_regions.scoring.run import Job, score
+from safety_regions.scoring.samples import Chosen, Sample, Samples
+from safety_regions.tables import SCORES, conform
+from tests.adapters.cases import write_adapter
+from tests.oracles.weights import PLAIN
+from tests.tiny import FAMILIES, tiny_backbone
+
+RANK = 5
+LAYERS = 3
+LENGTHS = ((7, 4), (3, 1), (15, 6), (9, 2), (4, 5))  # prompt and response, on both sides of the window of 7
+NORMAL = ((5, 3), (12, 1), (3, 4))
+FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+
+
+class Case(NamedTuple):
+    """A method with the options of a preset, or with its defaults."""
+
+    method: str
+    options: dict
+
+    @property
+    def module(self):
+        return importlib.import_module(f"safety_regions.methods.{self.method}")
+
+    @property
+    def card(self) -> dict:
+        return method_cards()[self.method]
+
+
+def _cases() -> dict[str, Case]:
+    """Label -> case; presets whose options are those of another case are left out."""
+    found: dict[str, Case] = {}
+    for method, card in method_cards().items():
+        named = {method: {}} | {name: preset.get("options", {}) for name, preset in card["presets"].items()}
+        for label, options in named.items():
+            case = Case(method, with_defaults(options, {"properties": card["options"]}))
+            if case not in found.values():
+                found[label if label == method else f"{method} {label}"] = case
+    return found
+
+
+CASES = _cases()
+backbone_of = cache(tiny_backbone)  # for all tests: that methods leave it as it was is a test of its own
+every_method = pytest.mark.parametrize("label", CASES)
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def samples_of(lengths=LENGTHS, name: str = "p", seed: int = 3) -> list[Sample]:
+    """Random samples of so many prompt and response tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = [torch.randint(0, 256, (sum(both),), generator=generator).tolist() for both in lengths]
+    return [
+        Sample(f"{name}{i}", tokens, both[0])
+        for i, (tokens, both) in enumerate(zip(ids, lengths, strict=True))
+    ]
+
+
+@pytest.fixture(scope="module")
+def adapter_of(tmp_path_factory):
+    """Family -> directory of a random adapter of its tiny backbone, written once."""
+
+    @cache
+    def write(family: str) -> Path:
+        return write_adapter(tiny_backbone(family), tmp_path_factory.mktemp(family), RANK)
+
+    return write
+
+
+def gather(label: str, backbone: Backbone, adapter: Path, samples=None, batch_size: int = 3):
+    case = CASES[label]
+    given = Samples(samples or samples_of(), samples_of(NORMAL, "n", 4), adapter, batch_size)
+    return case.module.gather(backbone, given, case.options)
+
+
+def read(label: str, backbone: Backbone, evidence) -> dict[str, torch.Tensor]:
+    """Scores by address, and beside them every further column of the score table by "address column"."""
+    module, options = CASES[label].module, CASES[label].options
+    found = dict(module.scores(backbone, evidence, options))
+    details = getattr(module, "details", lambda *_: {})
+    columns = {a: details(backbone, evidence, options, a) for a in found}
+    return found | {f"{a} {name}": values for a, some in columns.items() for name, values in some.items()}
+
+
+def run(label: str, backbone: Backbone, adapter: Path, samples=None, batch_size: int = 3) -> dict:
+    return read(label, backbone, gather(label, backbone, adapter, samples, batch_size))
+
+
+def assert_same(found: dict, expected: dict) -> None:
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[where], values) for where, values in expected.items())
+
+
+def assert_close(label: str, found: dict, expected: dict) -> None:
+    """Equal but for rounding: 2e-5 of the largest value; 1e-3 degrees; one place where two units are tied."""
+    granularity = CASES[label].card["granularity"]
+    assert list(found) == list(expected)
+    for where, values in expected.items():
+        error = (found[where].double() - values.double()).abs().max()
+        places = granularity == "neuron" and not where.endswith(" importances")
+        place = 1.0 if where.endswith(" ranks") else 1 / len(values)
+        allowed = {"weight": 2e-5 * values.abs().max(), "neuron": 2e-5 * values.abs().max(), "layer": 1e-3}
+        assert error <= (1.01 * place if places else allowed[granularity]), f"{where}: {error:.1e}"
+
+
+def expected_shapes(granularity: str, backbone: Backbone, adapter: bool) -> dict[str, tuple[int, ...]]:
+    """Address -> shape, from the sizes in the config alone, in flat order."""
+    c = backbone.model.config
+    head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    q, kv, d, f = (
+        c.num_attention_heads * head,
+        c.num_key_value_heads * head,
+        c.hidden_size,
+        c.intermediate_size,
+    )
+    weights = {
+        "q": (q, d), "k": (kv, d), "v": (kv, d), "o": (d, q), "gate": (f, d), "up": (f, d), "down": (d, f),
+    }  # fmt: skip
+    if granularity == "layer":
+        return {"layers": (c.num_hidden_layers,)}
+    units = {"q": (q,), "k": (kv,), "v": (kv,), "up": (f,), "down": (f,)}
+    fused = {"k", "v", "up"} if c.model_type == "phi3" else set()  # one A serves them, at q and at gate
+    a = {f"{p}.A": (RANK, shape[1]) for p, shape in weights.items() if p not in fused}
+    factors = a | {f"{p}.B": (shape[0], RANK) for p, shape in weights.items()}
+    chosen = units if granularity == "neuron" else factors if adapter else weights
+    found = {f"layers.{i}.{p}": shape for i in range(c.num_hidden_layers) for p, shape in chosen.items()}
+    return {where: found[where] for where in sort_addresses(found)}
+
+
+@every_method
+@every_family
+def test_scores_cover_what_the_granularity_promises(label, family, adapter_of):
+    backbone, card = backbone_of(family), CASES[label].card
+    evidence = gather(label, backbone, adapter_of(family))
+    scored = list(CASES[label].module.scores(backbone, evidence, CASES[label].options))
+    expected = expected_shapes(card["granularity"], backbone, card.get("adapter", False))
+    assert [(where, tuple(values.shape)) for where, values in scored] == list(expected.items())
+    assert all(values.dtype == torch.float32 and values.isfinite().all() for _, values in scored)
+    again = CASES[label].module.scores(
+        backbone, evidence, CASES[label].options
+    )  # a fresh pass, as keep_top asks
+    assert all(torch.equal(values, more) for (_, values), (_, more) in zip(scored, again, strict=True))
+
+
+PROMPTS = ["aaa", "bbbb", "ccccc"]
+
+
+def chosen(dataset: str) -> Chosen:
+    rows = [{"prompt_id": f"{dataset}/{i}", "prompt": p, "response": "No."} for i, p in enumerate(PROMPTS)]
+    return Chosen(pd.DataFrame(rows), {f"{dataset}: empty": 2})
+
+
+@every_method
+@every_family
+def test_a_job_stores_and_stamps_what_the_method_scores(label, family, adapter_of):
+    """Kept whole, the table holds every score; the stamp tells its shapes and what it was made of."""
+    backbone, (method, options) = backbone_of(family), CASES[label]
+    granularity, adapter = CASES[label].card["granularity"], CASES[label].card.get("adapter", False)
+    job = Job(method, options, {"global": 1.0}, batch_size=2)
+    [(groups, stamp)] = score(backbone, [parse_name("a")], job, chosen("a"), chosen("n"), adapter_of(family))
+    table = conform(pa.concat_tables(list(groups)), SCORES[granularity])
+    shapes = expected_shapes(granularity, backbone, adapter)
+    assert stamp["granularity"] == granularity and stamp["shapes"] == {a: list(s) for a, s in shapes.items()}
+    assert stamp["weight_shapes"] == {
+        where: list(shape) for where, shape in expected_shapes("weight", backbone, False).items()
+    }
+    assert (stamp["method"], stamp["options"], stamp["kept"]) == (method, options, {"global": 1.0})
+    assert (stamp["samples_used"], stamp["samples_skipped"]) == (3, {"a: empty": 2})
+    assert stamp["response_tokens"] == 3 * len("No.")
+    samples = [
+        Sample(f"a/{i}", ids, n) for i, (ids, n) in enumerate(backbone.encode(p, "No.") for p in PROMPTS)
+    ]
+    normal = [sample._replace(prompt_id=f"n/{i}") for i, sample in enumerate(samples)]
+    evidence = CASES[label].module.gather(backbone, Samples(samples, normal, adapter_of(family), 2), options)
+    dense = [values.flatten() for _, values in CASES[label].module.scores(backbone, evidence, options)]
+    assert table["score"].to_pylist() == torch.cat(dense).tolist()
+
+
+@every_method
+@every_family
+def test_twice_gives_the_same_bits_and_batches_change_nothing(label, family, adapter_of):
+    backbone, adapter = backbone_of(family), adapter_of(family)
+    one = run(label, backbone, adapter, batch_size=1)
+    assert_same(run(label, backbone, adapter, batch_size=1), one)
+    for size in (2, 5):
+        assert_close(label, run(label, backbone, adapter, batch_size=size), one)
+
+
+@every_method
+@every_family
+def test_padding_changes_nothing(label, family, adapter_of, monkeypatch):
+    """A short sample beside much longer ones, alone, and beside other tokens in the place of padding."""
+    backbone, adapter, samples = (
+        backbone_of(family),
+        adapter_of(family),
+        samples_of(((3, 2), (40, 9), (60, 5))),
+    )
+    alone = run(label, backbone, adapter, samples, batch_size=1)
+    assert_close(label, run(label, backbone, adapter, samples), alone)
+    for pad in (201, 256):
+        monkeypatch.setattr(sampling.batches, "__defaults__", (pad,))
+        padded = {int(batch.input_ids[-1, -1]) for batch in Samples(samples).batches()}
+        assert padded == {pad}
+        assert_close(label, run(label, backbone, adapter, samples), alone)
+
+
+def split_state(
+    phi: Backbone, tensors: dict[str, torch.Tensor], shared: str = "none"
+) -> dict[str, torch.Tensor]:
+    """Tensors by the names of a model whose projections are not fused; ``shared`` ones go to each part whole."""
+    split = {}
+    for name, tensor in tensors.items():
+        fused = next((f for f in FUSED if f in name), None)
+        if fused is None:
+            split[name] = tensor
+            continue
+        parts = [next(p for p, path in PLAIN.items() if path.endswith(part)) for part in FUSED[fused]]
+        rows = tensor.split([phi.rows_of(p) for p in parts]) if shared not in name else [tensor] * len(parts)
+        split |= {name.replace(fused, part): r.clone() for part, r in zip(FUSED[fused], rows, strict=True)}
+    return split
+
+
+@pytest.fixture(scope="module")
+def twins(adapter_of, tmp_path_factory):
+    """A Phi-3 and a Llama of the same weights, each with its adapter: (backbone, adapter) twice."""
+    phi, folder = backbone_of("phi3"), tmp_path_factory.mktemp("split")
+    llama = tiny_backbone("llama3", tie_word_embeddings=True, rms_norm_eps=phi.config.rms_norm_eps)
+    llama.model.load_state_dict(split_state(phi, phi.model.state_dict()))
+    factors = load_file(adapter_of("phi3") / "adapter_model.safetensors")
+    save_file(split_state(phi, factors, shared="lora_A"), folder / "adapter_model.safetensors")
+    config = (adapter_of("phi3") / "adapter_config.json").read_text()
+    (folder / "adapter_config.json").write_text(config)
+    return (phi, adapter_of("phi3")), (llama, folder)
+
+
+def test_the_fused_twin_is_the_same_model(twins):
+    ids = torch.tensor([sample.ids[:4] for sample in samples_of()])
+    (phi, _), (llama, _) = twins
+    with torch.no_grad():
+        torch.testing.assert_close(llama.model(ids).logits, phi.model(ids).logits, rtol=1e-5, atol=1e-5)
+
+
+@every_method
+def test_fused_equals_split(label, twins):
+    """Phi-3 against a Llama of its weights; one factor A that serves several projections stands at each there."""
+    fused, split = (run(label, *twin) for twin in twins)
+    more = split.keys() - fused.keys()
+    assert_close(label, {where: split[where] for where in fused}, fused)
+    served = {"k.A": "q.A", "v.A": "q.A", "up.A": "gate.A"}
+    for where in more:
+        layer, projection = where.rsplit(".", 2)[0], ".".join(where.rsplit(".", 2)[1:])
+        assert torch.equal(split[where], split[f"{layer}.{served[projection]}"])
+
+
+@every_method
+@every_family
+def test_the_backbone_is_left_as_it_was(label, family, adapter_of):
+    """Weights, buffers, modes, attention: bit by bit; no gradient, no hook, no further module."""
+    backbone, adapter = tiny_backbone(family), adapter_of(family)
+    model = backbone.model
+
+    def looks() -> tuple:
+        modules = [(name, type(m), m.training) for name, m in model.named_modules()]
+        hooks = [
+            len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
+            for m in model.modules()
+        ]
+        grads = [(p.requires_grad, p.grad is None) for p in model.parameters()]
+        return modules, sum(hooks), set(grads), model.config._attn_implementation
+
+    tensors = {name: t.clone() for name, t in model.state_dict(keep_vars=False).items()}
+    before = looks()
+    read(label, backbone, gather(label, backbone, adapter))
+    assert before[1:3] == (0, {(False, True)})
+    assert looks() == before
+    assert_same(dict(model.state_dict()), tensors)
+
+
+@every_family
+@pytest.mark.parametrize("tied", [True, False])
+def test_embedding_head_norms_and_biases_have_no_address(family, tied):
+    """The weights with an address are exactly the decoder blocks' linear layers, each entry once."""
+    backbone = tiny_backbone(family, tie_word_embeddings=tied)
+    blocks = {
+        f"{name}.weight": module.weight
+        for name, module in backbone.model.named_modules()
+        if isinstance(module, torch.nn.Linear) and "lm_head" not in name
+    }
+    addressed = {weight.untyped_storage().data_ptr() for _, weight in backbone.weights()}
+    assert addressed == {weight.untyped_storage().data_ptr() for weight in blocks.values()}
+    entries = sum(weight.numel() for _, weight in backbone.weights())
+    assert entries == sum(weight.numel() for weight in blocks.values())
+    others = [p for name, p in backbone.model.named_parameters() if name not in blocks]
+    assert others and not addressed & {p.untyped_storage().data_ptr() for p in others}
+    assert list(backbone.shapes) == [f"layers.{i}.{p}" for i in range(LAYERS) for p in PROJECTIONS]
+
+
+@cache
+def heads_of(family: str) -> tuple[Backbone, Backbone]:
+    """Two backbones of the same weights: the embedding serves as output head, and a copy of it does."""
+    tied, untied = (tiny_backbone(family, tie_word_embeddings=tie) for tie in (True, False))
+    untied.model.load_state_dict(tied.model.state_dict())
+    heads = [backbone.model.get_output_embeddings().weight for backbone in (tied, untied)]
+    embeddings = [backbone.model.get_input_embeddings().weight for backbone in (tied, untied)]
+    assert torch.equal(*heads) and heads[0] is embeddings[0] and heads[1] is not embeddings[1]
+    return tied, untied
+
+
+@every_method
+@every_family
+def test_a_copied_output_head_scores_as_a_tied_one(label, family, adapter_of):
+    expected, found = (run(label, backbone, adapter_of(family)) for backbone in heads_of(family))
+    assert_close(label, found, expected)
+
+
+@every_method
+@every_family
+def test_a_shuffle_is_its_seed_and_keeps_weights_and_marginals(label, family, adapter_of):
+    """Of plain evidence each address keeps its values, in other places; NLSR's own law is in its own tests."""
+    backbone, adapter = backbone_of(family), adapter_of(family)
+    shuffle = getattr(CASES[label].module, "shuffle", shuffle_evidence)
+    evidence = gather(label, backbone, adapter)
+    plain, weights = read(label, backbone, evidence), {a: w.clone() for a, w in backbone.weights()}
+    once, again, other = (shuffle(evidence, seed) for seed in (1, 1, 2))
+    first, second, third = (read(label, backbone, some) for some in (once, again, other))
+    assert_same(second, first)
+    assert_same(read(label, backbone, evidence), plain)  # the evidence given is not touched
+    assert {where: v.shape for where, v in first.items()} == {where: v.shape for where, v in plain.items()}
+    assert all(values.isfinite().all() for values in first.values())
+    moved = [not torch.equal(first[where], some[where]) for some in (plain, third) for where in plain]
+    assert any(moved) == bool(evidence), "only a method without evidence has nothing to shuffle"
+    assert_same(dict(backbone.weights()), weights)
+    if isinstance(evidence, dict):
+        for where, values in evidence.items():
+            assert torch.equal(once[where].flatten().sort().values, values.flatten().sort().values)

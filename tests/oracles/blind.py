@@ -1,0 +1,51 @@
+"""The blind references by their definitions: |W| in float64, and what random draws must look like."""
+
+import math
+
+import torch
+
+from safety_regions.backbone import Backbone
+from tests.oracles.weights import PLAIN, split
+
+
+def magnitude(backbone: Backbone) -> dict[str, torch.Tensor]:
+    """|W|, entry by entry, float64."""
+    weights = {name.removesuffix(".weight"): w.double() for name, w in backbone.model.named_parameters()}
+    layers = range(backbone.model.config.num_hidden_layers)
+    found = {f"layers.{i}.{p}": split(backbone.model, i, p, weights) for i in layers for p in PLAIN}
+    return {
+        where: torch.tensor([[abs(entry) for entry in row] for row in w.tolist()], dtype=torch.float64)
+        for where, w in found.items()
+    }
+
+
+def distance_from_uniform(values: list[float]) -> float:
+    """Kolmogorov-Smirnov distance of values from uniform(0, 1), times the root of their number.
+
+    Of uniform values it exceeds 2.7 once in a million times.
+    """
+    ordered, n = sorted(values), len(values)
+    return math.sqrt(n) * max(
+        max(abs(i / n - value), abs((i + 1) / n - value)) for i, value in enumerate(ordered)
+    )
+
+
+def correlation(first: list[float], second: list[float]) -> float:
+    """Pearson's correlation, times the root of the number of pairs: of independent values a standard normal."""
+    n = len(first)
+    means = sum(first) / n, sum(second) / n
+    centred = [(a - means[0], b - means[1]) for a, b in zip(first, second, strict=True)]
+    sums = sum(a * b for a, b in centred), sum(a * a for a, _ in centred), sum(b * b for _, b in centred)
+    return math.sqrt(n) * sums[0] / math.sqrt(sums[1] * sums[2])
+
+
+def best_of_rows(rows: list[list[float]], k: int) -> set[tuple[int, int]]:
+    """(row, column) of the k largest entries of each row."""
+    return {(i, j) for i, row in enumerate(rows) for j in sorted(range(len(row)), key=lambda j: -row[j])[:k]}
+
+
+def chance_overlap(rows: int, columns: int, k: int) -> tuple[float, float]:
+    """Mean and standard deviation of how many entries two independent draws share of k in each row (hypergeometric)."""
+    mean = k * k / columns
+    variance = mean * ((columns - k) / columns) ** 2 * columns / (columns - 1)
+    return rows * mean, math.sqrt(rows * variance)

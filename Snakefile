@@ -1,7 +1,7 @@
 """safety-regions: which parameters of a language model carry refusal, and are such regions real?
 
 The order of the includes is the order of the data: prompts, backbones and their responses, adapters, scores,
-regions, overlap, report. A study is one config file; `config.yaml` is taken unless --configfile names another.
+regions, overlap, recovery, report. A study is one config file; `config.yaml` is taken unless --configfile names another.
 """
 
 from snakemake.utils import min_version
@@ -21,6 +21,7 @@ include: "workflow/rules/scores.smk"
 include: "workflow/rules/regions.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/overlap.smk"
+include: "workflow/rules/recovery.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -29,7 +30,8 @@ rule all:
     input:
         "<results>/overlap/iou.parquet",
         "<results>/prompts/shared_prompts.parquet",
-        collect("<results>/overlap/{cell}.iou.tsv", cell=CELLS),
+        collect("<results>/overlap/{cell}.{table}", cell=CELLS, table=CELL_TABLES),
+        collect("<results>/recovery/{organism}.parquet", organism=STUDY.planted),
         FIGURES,
     localrule: True
 

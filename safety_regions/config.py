@@ -3,36 +3,24 @@
 Torch-free and quick: the Snakefile reads the config again in every job of a cluster run.
 """
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
+from math import factorial
 from pathlib import Path
-from typing import NamedTuple
 
 import yaml
 
 from safety_regions.adapters.plan import plan_problems, teachers
 from safety_regions.catalog import CATALOG, Shelf, check, schema, with_defaults
+from safety_regions.checkpoints import local_problems, shortest_row
+from safety_regions.config_methods import Method, MethodReader
 from safety_regions.errors import StudyError, explain, raise_all, unknown
-from safety_regions.families import families
 from safety_regions.methods import method_cards
 from safety_regions.prompts.sources import Source, choose_source
-from safety_regions.regions.agreement import FRACTIONS
 from safety_regions.regions.select import scope_count
-from safety_regions.selections import FOUND, KEPT, SCOPES, Agreement, parse_agreement, parse_selection
+from safety_regions.selections import parse_selection
 
 RAW = "raw"
 MINUS = "minus-"
-
-
-class Method(NamedTuple):
-    """A method of the study under its label: module on the shelf, full options, stored fractions, selections."""
-
-    module: str
-    granularity: str
-    options: dict
-    kept: dict[str, float]
-    selections: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +40,10 @@ class Study:
     adapters: dict
     allow_empty: bool
     compare_methods: float | None
+    floors: int
+    ceilings: bool
+    pools: dict
+    sample_sizes: dict
 
     def keep_of(self, dataset: str) -> str:
         """Which answered prompts of a dataset are used: refused, complied or all."""
@@ -76,6 +68,11 @@ class Study:
     def organisms(self) -> tuple[str, ...]:
         return tuple(name for name, card in self.backbones.items() if card["kind"] == "organism")
 
+    @property
+    def planted(self) -> tuple[str, ...]:
+        """Organisms whose safety region was planted."""
+        return tuple(name for name in self.organisms if self.backbones[name].get("plant"))
+
     def source_files(self, dataset: str) -> list[str]:
         """Files a dataset is read from; none where it comes from the Hub."""
         path = source_of(dataset, self.datasets[dataset], self.data_dir).path
@@ -89,47 +86,6 @@ def training_sets(card: dict) -> tuple[str, ...]:
     """Datasets an organism's card trains on."""
     training = card.get("training", {})
     return tuple(dict.fromkeys([*training.get("harmful", []), *training.get("helpful", [])]))
-
-
-def shortest_row(card: dict) -> int | None:
-    """Inputs of a backbone's narrowest projection; None where its sizes are not known before it is loaded."""
-    if "architecture" in card:
-        sizes, heads = card["architecture"], "heads"
-    elif "path" in card and (Path(card["path"]) / "config.json").is_file():
-        sizes, heads = (
-            json.loads((Path(card["path"]) / "config.json").read_text(encoding="utf-8")),
-            "num_attention_heads",
-        )
-    else:
-        return None
-    widths = [sizes.get("hidden_size"), sizes.get("intermediate_size")]
-    widths.append(sizes[heads] * sizes["head_dim"] if {heads, "head_dim"} <= sizes.keys() else None)
-    return min(filter(None, widths), default=None)
-
-
-def local_problems(card: dict) -> Iterator[tuple[str, str]]:
-    """What keeps a local checkpoint from being loaded, as far as its small files tell: (found, expected)."""
-    folder = Path(card["path"])
-    if not (folder / "config.json").is_file():
-        yield "no config.json", "a checkpoint's directory"
-        return
-    model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    known = families()[card["family"]].layers
-    if model_type not in known:
-        yield f"model_type '{model_type}'", f"one of family {card['family']}: {', '.join(known)}"
-    settings = folder / "tokenizer_config.json"
-    if not settings.is_file():
-        yield "no tokenizer_config.json", "the checkpoint's tokenizer"
-    elif card["template"] == "native" and not _has_chat_template(folder):
-        yield (
-            "a tokenizer without chat template",
-            "one for `template: native`; else `template: alpaca` or raw",
-        )
-
-
-def _has_chat_template(folder: Path) -> bool:
-    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    return "chat_template" in settings or (folder / "chat_template.jinja").is_file()
 
 
 def source_of(name: str, card: dict, data_dir: str | None) -> Source:
@@ -174,7 +130,9 @@ class _Reader:
         backbones = self._cards(self.backbone_shelf, "backbones", config.get("backbones", ()), "backbone")
         trainers = [name for card in backbones.values() for name in training_sets(card)]
         adapters = config["adapters"]
-        methods = dict(self._methods())
+        reader = MethodReader(config, self.where)
+        methods = reader.read()
+        self.problems += reader.problems
         asked = [method.options.get("over_rejection") for method in methods.values()]
         probes = tuple(name for name in asked if isinstance(name, str))
         wanted = [*identification, *utility, *trainers, *teachers(adapters), *probes]
@@ -184,6 +142,8 @@ class _Reader:
         self._check_roles(datasets, {"identification": adapters["harmful"], "utility": adapters["helpful"]})
         self._check_samples(self._sources(datasets), identification + utility)
         self._check_roles(datasets, {"over-rejection": probes})
+        self._check_sizes()
+        self._check_pools(identification)
         self._check_paths(backbones)
         self._check_rows(backbones, methods)
         if any(method_cards()[method.module].get("adapter") for method in methods.values()):
@@ -202,6 +162,10 @@ class _Reader:
             adapters=adapters,
             allow_empty=config.get("allow_empty", False),
             compare_methods=config.get("compare_methods"),
+            floors=config.get("floors", 0),
+            ceilings=config.get("ceilings", False),
+            pools=config.get("pools", {}),
+            sample_sizes=config.get("sample_sizes", {}),
         )
 
     def _note(self, place: str, found: str, expected: str = "", hint: str = "") -> None:
@@ -268,6 +232,19 @@ class _Reader:
                     "fewer samples, or a smaller evaluate_fraction",
                 )
 
+    def _check_sizes(self) -> None:
+        most = self.config.get("samples", {}).get("identify", 0)
+        for size in self.config.get("sample_sizes", {}).get("sizes", ()):
+            if size > most:
+                self._note("sample_sizes: sizes", str(size), f"at most `samples: identify` ({most})")
+
+    def _check_pools(self, identification: tuple[str, ...]) -> None:
+        orders, n = self.config.get("pools", {}).get("orders", 0), len(identification)
+        if orders and n < 3:
+            self._note("pools", f"{n} identification sets", "3 or more to pool in several orders")
+        elif orders > factorial(n):
+            self._note("pools: orders", str(orders), f"at most {factorial(n)}, the orders of {n} sets")
+
     def _sources(self, datasets: dict[str, dict]) -> dict[str, Source]:
         data_dir = self.config.get("data_dir")
         if data_dir is not None and not Path(data_dir).is_dir():
@@ -313,96 +290,3 @@ class _Reader:
             if name not in known:
                 self.problems.append(unknown(f"{self.where}: refinements", "refinement", name, known))
         return known if asked is None else tuple(asked)
-
-    def _methods(self) -> Iterator[tuple[str, Method]]:
-        for label, given in self.config.get("methods", {}).items():
-            given = given or {}
-            module = given.get("method", label)
-            place = f"methods: {label}"
-            if module not in method_cards():
-                self.problems.append(unknown(f"{self.where}: {place}", "method", module, method_cards()))
-                continue
-            card = method_cards()[module]
-            preset = self._preset(place, card, given)
-            options = self._options(place, card, {**preset.get("options", {}), **given.get("options", {})})
-            selections = given.get("selections") or preset.get("selections") or card["selections"]
-            self._check_contrast(place, card, options)
-            kept = self._kept(card)
-            self._check_compared(place, kept)
-            for text in selections:
-                self._check_selection(place, text, card["granularity"], kept)
-            yield label, Method(module, card["granularity"], options, kept, tuple(selections))
-
-    def _preset(self, place: str, card: dict, given: dict) -> dict:
-        name = given.get("preset")
-        if name is None:
-            return {}
-        if name not in card["presets"]:
-            self.problems.append(unknown(f"{self.where}: {place}: preset", "preset", name, card["presets"]))
-        return card["presets"].get(name, {})
-
-    def _options(self, place: str, card: dict, given: dict) -> dict:
-        rules = {"type": "object", "additionalProperties": False, "properties": card["options"]}
-        self.problems += check(given, rules, f"{self.where}: {place}: options")
-        return with_defaults(given, rules)
-
-    def _check_compared(self, place: str, kept: dict[str, float]) -> None:
-        fraction = self.config.get("compare_methods")
-        scope = "matrix" if "matrix" in kept else "global"
-        if fraction and fraction > kept[scope]:
-            self._note(
-                f"{place}: compare_methods", f"{fraction} where {kept[scope]} of scope {scope} is stored",
-                "at most the stored fraction", f"`kept: {{{scope}: {fraction}}}`",
-            )  # fmt: skip
-
-    def _check_contrast(self, place: str, card: dict, options: dict) -> None:
-        utility = self.config.get("datasets", {}).get("utility", ())
-        asked = options.get("contrast")
-        if asked and asked not in utility:
-            self.problems.append(
-                unknown(f"{self.where}: {place}: options: contrast", "utility set", asked, utility)
-            )
-        elif card.get("contrast") and not utility:
-            self._note(place, "no utility set to contrast with", "one under datasets: utility")
-
-    def _kept(self, card: dict) -> dict[str, float]:
-        granularity = card["granularity"]
-        asked = {scope: f for scope, f in self.config.get("kept", {}).items() if scope in SCOPES[granularity]}
-        # What is stored whole by default is small, and stays whole whatever `kept` says for weights.
-        whole = {scope: f for scope, f in KEPT[granularity].items() if f == 1}
-        return {**KEPT[granularity], **card.get("kept", {}), **asked, **whole}
-
-    def _check_selection(self, place: str, text: str, granularity: str, kept: dict[str, float]) -> None:
-        found = FOUND.get(granularity, ())
-        if text in found:
-            return
-        agreement = parse_agreement(text)
-        if agreement and granularity == "neuron":
-            self._check_agreement(f"{place}: selections", text, agreement)
-            return
-        selection = parse_selection(text)
-        form = f"{'|'.join(SCOPES[granularity])}-fraction, e.g. {SCOPES[granularity][0]}-0.05"
-        form += "".join(f", or {name}" for name in found)
-        form += ", or e.g. common-0.2, common-0.2-0.9, above-0.01" if granularity == "neuron" else ""
-        if selection is None or selection.scope not in SCOPES[granularity]:
-            self._note(f"{place}: selections", f"'{text}'", form)
-        elif not 0 < selection.fraction <= 1:
-            self._note(
-                f"{place}: selections", f"fraction {selection.fraction} in '{text}'", "more than 0, at most 1"
-            )
-        elif selection.fraction > kept.get(selection.scope, 0):
-            stored = kept.get(selection.scope, "nothing")
-            self._note(
-                f"{place}: selections",
-                f"'{text}' where {stored} of scope {selection.scope} is stored",
-                "at most the stored fraction",
-                f"`kept: {{{selection.scope}: {selection.fraction}}}`",
-            )
-
-    def _check_agreement(self, place: str, text: str, agreement: Agreement) -> None:
-        rule, threshold, presence = agreement
-        if threshold == 0 or (rule == "common" and threshold not in FRACTIONS and threshold > 1):
-            most = "at most 1" if rule == "common" else "any importance"
-            self._note(place, f"{threshold} in '{text}'", f"more than 0, {most}")
-        if not 0 < presence <= 1:
-            self._note(place, f"presence {presence} in '{text}'", "more than 0, at most 1")

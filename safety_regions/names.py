@@ -1,30 +1,48 @@
 """The small language of names that stands wherever a dataset name can stand.
 
-=========  ==================================================================
-``a``      the dataset a
-``a.1``    its first half, ``a.2`` the second (how much do halves agree?)
-``a+b``    the prompts of a and b pooled (does overlap converge?)
-``a~7``    evidence shuffled inside each matrix by seed 7, weights kept (floor)
-=========  ==================================================================
+==========  ====================================================================
+``a``       the dataset a
+``a.1``     its first half, ``a.2`` the second (how much do halves agree?)
+``a@25``    its first 25 prompts, ``a@25x2`` the next 25 (are there enough?)
+``a+b``     the prompts of a and b pooled (does overlap converge?)
+``a~7``     evidence shuffled inside each matrix by seed 7, weights kept (floor)
+==========  ====================================================================
 
-Halves bind tightest, then pooling, then the shuffle: ``a.1+b~3`` is the pool of half a.1 and b, shuffled.
+Halves bind tightest, then blocks, then pooling, then the shuffle: ``a.1+b@50~3`` is the pool of half a.1 and
+the first 50 prompts of b, shuffled.
 """
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 from safety_regions.errors import StudyError, explain
 
 DATASET = r"[a-z0-9][a-z0-9-]*"
-PART = rf"{DATASET}(?:\.[12])?"
+NUMBER = "[1-9][0-9]*"
+PART = rf"{DATASET}(?:\.[12])?(?:@{NUMBER}(?:x{NUMBER})?)?"
 NAME = rf"{PART}(?:\+{PART})*(?:~[0-9]+)?"
 
 
 class Part(NamedTuple):
-    """One dataset of a name; ``half`` is 1, 2 or None for the whole set."""
+    """One dataset of a name.
+
+    Attributes:
+        dataset: its name.
+        half: 1, 2 or None for both.
+        size: prompts of a block; None for as many as the study takes.
+        block: which block of that size, 1 for the first.
+    """
 
     dataset: str
     half: int | None = None
+    size: int | None = None
+    block: int = 1
+
+    def __str__(self) -> str:
+        half = f".{self.half}" if self.half else ""
+        size = f"@{self.size}" if self.size else ""
+        return self.dataset + half + size + (f"x{self.block}" if self.block > 1 else "")
 
 
 class Name(NamedTuple):
@@ -39,7 +57,7 @@ class Name(NamedTuple):
         return tuple(sorted({part.dataset for part in self.parts}))
 
     def __str__(self) -> str:
-        pooled = "+".join(p.dataset + (f".{p.half}" if p.half else "") for p in self.parts)
+        pooled = "+".join(map(str, self.parts))
         return pooled if self.shuffle is None else f"{pooled}~{self.shuffle}"
 
 
@@ -47,19 +65,26 @@ def parse_name(text: str) -> Name:
     """Parse a name; pooled parts are put in sorted order, so ``b+a`` and ``a+b`` are one name.
 
     Raises:
-        StudyError: the text is no name, or pools the same prompts twice.
+        StudyError: the text is no name, or pools a dataset twice other than as its two halves.
     """
     if not re.fullmatch(NAME, text):
-        raise StudyError(
-            explain(f"name '{text}'", "an unknown form", "a, a.1, a.2, a+b or a~7 (lower case, digits, -)")
-        )
+        known = "a, a.1, a.2, a@25, a@25x2, a+b or a~7 (lower case, digits, -)"
+        raise StudyError(explain(f"name '{text}'", "an unknown form", known))
     pooled, _, seed = text.partition("~")
-    parts = []
-    for part in pooled.split("+"):
-        dataset, _, half = part.partition(".")
-        parts.append(Part(dataset, int(half) if half else None))
-    for part in parts:
-        if parts.count(part) > 1 or (part.half and Part(part.dataset) in parts):
+    parts = sorted(map(_parse_part, pooled.split("+")), key=lambda part: (part.dataset, part.half or 0))
+    for part, after in pairwise(parts):
+        if part.dataset == after.dataset and (part.half, after.half) != (1, 2):
             raise StudyError(explain(f"name '{text}'", f"'{part.dataset}' pooled twice", "each prompt once"))
-    parts.sort(key=lambda part: (part.dataset, part.half or 0))
     return Name(tuple(parts), int(seed) if seed else None)
+
+
+def _parse_part(text: str) -> Part:
+    place, _, block = text.partition("@")
+    dataset, _, half = place.partition(".")
+    size, _, number = block.partition("x")
+    return Part(dataset, int(half) if half else None, int(size) if size else None, int(number or 1))
+
+
+def pool(*datasets: str, size: int | None = None) -> str:
+    """The name of several datasets pooled, with ``size`` prompts of each; of one dataset, that dataset."""
+    return str(Name(tuple(Part(dataset, size=size) for dataset in sorted(datasets))))

@@ -56,3 +56,8 @@ def parse_agreement(text: str) -> Agreement | None:
     if not match or (match[1] == "above" and match[2] in FRACTIONS):
         return None
     return Agreement(match[1], match[2] if match[2] in FRACTIONS else float(match[2]), float(match[3] or 1))
+
+
+def is_range(text: str) -> bool:
+    """Whether a selection keeps an unbroken range of layers."""
+    return text in FOUND["layer"]

@@ -55,20 +55,50 @@ _CELL = (
     ("selection", CATEGORY, "{scope}-{fraction}, or range"),
     ("refinement", CATEGORY, "raw or minus-{utility dataset}"),
 )
-_OVERLAP = (
-    ("combination", pa.string(), "names joined by ' & ', in sorted order"),
-    ("k", pa.int16(), "number of names in the combination, 2 or more"),
-    ("level", CATEGORY, "model, layer or projection"),
-    ("layer", pa.int16(), "decoder block where level is layer, else null"),
-    ("projection", CATEGORY, "projection where level is projection, else null"),
+_COUNTS = (
     ("intersection", pa.int64(), "units in every region"),
     ("union", pa.int64(), "units in at least one region"),
     ("iou", pa.float64(), "intersection / union, null where the union is empty"),
     ("smallest", pa.int64(), "units of the smallest region of the combination"),
     ("largest", pa.int64(), "units of the largest region of the combination"),
     ("chance", pa.float64(), "expected intersection / expected union of independent regions of these sizes"),
-    ("floor", pa.float64(), "mean IoU with shuffled evidence, null where not asked for"),
-    ("ceiling", pa.float64(), "mean IoU of two halves of the same set, null where not asked for"),
+)
+_OVERLAP = (
+    ("combination", pa.string(), "names joined by ' & ', in sorted order"),
+    (
+        "between",
+        CATEGORY,
+        "roles of the sets: identification, utility or mixed; null where names are methods",
+        True,
+    ),
+    ("k", pa.int16(), "number of names in the combination, 2 or more"),
+    ("level", CATEGORY, "model, layer or projection"),
+    ("layer", pa.int16(), "decoder block where level is layer, else null"),
+    ("projection", CATEGORY, "projection where level is projection, else null"),
+    *_COUNTS,
+    ("floor", pa.float64(), "mean IoU with shuffled evidence, null where not asked for", True),
+    ("floor_low", pa.float64(), "2.5 % quantile of the IoUs behind floor", True),
+    ("floor_high", pa.float64(), "97.5 % quantile of the IoUs behind floor", True),
+    ("half_iou", pa.float64(), "mean IoU of first halves with first halves and second with second", True),
+    (
+        "ceiling",
+        pa.float64(),
+        "pairs: mean IoU of a set's two halves, over both sets; null where not asked for",
+        True,
+    ),
+    (
+        "normalised",
+        pa.float64(),
+        "(half_iou - floor) / (ceiling - floor); null where ceiling is not above floor",
+        True,
+    ),
+)
+_PAIR = (
+    ("a", pa.string(), "first name"),
+    ("b", pa.string(), "second name"),
+    ("n_a", pa.int32(), "prompts that the region of a was found with"),
+    ("n_b", pa.int32(), "prompts that the region of b was found with"),
+    *_COUNTS,
 )
 
 PROMPTS = _contract(
@@ -170,8 +200,59 @@ MEMBERSHIP = _contract(
     ("pattern", pa.int32(), "bit d set: the unit is in the region of name d (order in the stamp)"),
     ("count", pa.int64(), "units that carry exactly this pattern"),
 )
-OVERLAP = _contract("overlap", 1, "combination of names x level", *_OVERLAP)
-IOU = _contract("iou", 1, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
+OVERLAP = _contract("overlap", 2, "combination of sets x level", *_OVERLAP)
+IOU = _contract("iou", 2, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
+POOLS = _contract(
+    "pools",
+    1,
+    "step of an order x what the pool is compared with, whole model",
+    ("order", pa.int16(), "which order of the identification sets, 1-based"),
+    ("k", pa.int16(), "sets in the pool a: the first k of the order"),
+    (
+        "against",
+        CATEGORY,
+        "b: next (the pool of k + 1), rest (the other sets pooled), all (every set pooled)",
+    ),
+    *_PAIR,
+)
+SAMPLE_SIZES = _contract(
+    "sample_sizes",
+    1,
+    "pair of blocks of prompts, whole model",
+    ("n", pa.int32(), "prompts asked of each set; n_a and n_b are what there was"),
+    ("pair", CATEGORY, "sets (two sets, blocks of the same number) or blocks (two blocks of one set)"),
+    *_PAIR,
+)
+RECOVERY = _contract(
+    "recovery",
+    1,
+    "region of a method x planted truth of the same backbone, both as weights",
+    ("method", CATEGORY, "label of the method in the config"),
+    ("granularity", CATEGORY, "weight, neuron or layer"),
+    ("name", pa.string(), "identification set"),
+    ("selection", CATEGORY, "{scope}-{fraction}, or range"),
+    ("refinement", CATEGORY, "raw or minus-{utility dataset}"),
+    ("n_weights", pa.int64(), "weights of the backbone's projections"),
+    ("n_truth", pa.int64(), "weights that alignment was free to change"),
+    ("n_selected", pa.int64(), "weights of the region"),
+    ("intersection", pa.int64(), "weights of both"),
+    (
+        "precision",
+        pa.float64(),
+        "intersection / n_selected, null where the region is empty; chance: prevalence",
+    ),
+    ("recall", pa.float64(), "intersection / n_truth; chance: n_selected / n_weights"),
+    ("iou", pa.float64(), "intersection / union"),
+    ("chance", pa.float64(), "expected IoU of a random region of this size in each projection"),
+    ("prevalence", pa.float64(), "n_truth / n_weights: precision and average precision of a random score"),
+    ("auroc", pa.float64(), "area under the ROC curve of the scores of all weights; null for an adapter's"),
+    (
+        "auroc_within",
+        pa.float64(),
+        "the same within each projection the truth divides, mean; null where none",
+    ),
+    ("average_precision", pa.float64(), "area under precision over recall of the scores of all weights"),
+)
 REGION_SIZES = _contract(
     "region_sizes",
     1,

@@ -1,24 +1,28 @@
-"""Every IoU of a set of regions, from the counts of their membership patterns; the masks are not opened again.
+"""Every IoU of a set of regions, from the counts of their membership patterns, or of pairs of them.
 
 With c[P] units of pattern P, a combination T of names has
 
     intersection(T) = sum of c[P] over the patterns P that hold all of T
     union(T)        = all units - sum of c[P] over the patterns P that hold none of T
 
-and one pass over the bits gives either sum for all T at once (the zeta transform on the lattice of subsets).
+and one pass over the bits gives either sum for all T at once (the zeta transform on the lattice of subsets). The
+masks are not opened again. Where only pairs are asked for, of more names than a pattern has bits, their bits
+are counted pair by pair (`overlap_of_pairs`).
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from safety_regions.overlap.chance import densities, expect
-from safety_regions.overlap.membership import Counts, Membership, addresses_of, as_counts, sizes_at
+from safety_regions.overlap.membership import Counts, Membership, as_counts, common_stamp, sizes_at
 from safety_regions.regions.columns import categories, category, column, numbers, texts
-from safety_regions.regions.masks import MATRICES, parse_address
+from safety_regions.regions.files import count_bits, iter_blocks
+from safety_regions.regions.masks import MATRICES, parse_address, sort_addresses
 from safety_regions.tables import OVERLAP
 
 ALL_SUBSETS = 12
@@ -37,29 +41,77 @@ class Groups(NamedTuple):
     inside: np.ndarray
 
 
-def compute_overlap(membership: Membership) -> pa.Table:
+def compute_overlap(membership: Membership, between: str | None = None) -> pa.Table:
     """Intersection, union, IoU and chance of every combination at every level: an `OVERLAP` table.
 
     Up to 12 names every combination of 2 or more is computed; beyond that all pairs, all names but one, and
     the first 2, 3, ... names. Levels are the model, each layer and each projection; where units are whole
-    layers, the model alone. Floor and ceiling stay null: they come from the overlaps of other names.
+    layers, the model alone. Floor and ceiling stay null: they come from other names (`frame`).
+
+    Args:
+        between: role of the names, for the column of that name.
     """
     names = membership.stamp["names"]
     counts = as_counts(membership)
     groups = _group(counts.addresses)
     teams = choose_teams(len(names))
-    shape = (len(teams), len(groups.level))
-    sizes = sizes_at(membership) @ groups.inside.T
-    intersection, union = _from_lattice(_lattice(counts, groups, len(names)), teams)
-    values = {
+    lattice = _from_lattice(_lattice(counts, groups, len(names)), teams)
+    values = _values(lattice, teams, groups, sizes_at(membership), membership.stamp)
+    roles = [between] * len(teams)
+    return _as_table([[names[d] for d in team] for team in teams], roles, groups, values)
+
+
+def overlap_of_pairs(
+    paths: Mapping[str, str | Path], pairs: Sequence[tuple[str, str]], between: Sequence[str | None]
+) -> pa.Table:
+    """The same of some pairs only, from the regions themselves: an `OVERLAP` table.
+
+    Args:
+        paths: name -> region file, any number of names.
+        pairs: names, two by two.
+        between: the role of each pair.
+
+    Raises:
+        StudyError: a damaged file, or regions that cannot be compared; see `common_stamp`.
+    """
+    stamp, place = common_stamp(list(paths.values())), {name: i for i, name in enumerate(paths)}
+    teams = [(place[a], place[b]) for a, b in pairs]
+    addresses = sort_addresses(stamp["n_units"])
+    groups = _group(addresses)
+    sizes, both = _count_pairs(list(paths.values()), teams, addresses)
+    first, second = (sizes[[team[i] for team in teams]] for i in (0, 1))
+    counts = tuple(at @ groups.inside.T for at in (both, first + second - both))
+    return _as_table(pairs, between, groups, _values(counts, teams, groups, sizes, stamp))
+
+
+def _count_pairs(
+    paths: Sequence[str | Path], teams: Sequence[Team], addresses: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Units of each region (names, addresses) and of each pair's intersection (pairs, addresses); int64."""
+    place = {where: i for i, where in enumerate(addresses)}
+    sizes = np.zeros((len(paths), len(addresses)), np.int64)
+    both = np.zeros((len(teams), len(addresses)), np.int64)
+    for where, bits in iter_blocks(paths):
+        sizes[:, place[where]] += np.bitwise_count(bits).sum(1, dtype=np.int64)
+        for row, (a, b) in zip(both, teams, strict=True):
+            row[place[where]] += count_bits(bits[a] & bits[b])
+    return sizes, both
+
+
+def _values(
+    counts: tuple[np.ndarray, np.ndarray], teams: Sequence[Team], groups: Groups, at: np.ndarray, stamp: dict
+) -> dict[str, np.ndarray]:
+    """The columns of numbers, (teams, groups) each, from intersections and unions and ``at`` (names, addresses)."""
+    intersection, union = counts
+    shape, sizes = (len(teams), len(groups.level)), at @ groups.inside.T
+    return {
         "intersection": intersection,
         "union": union,
         "iou": _ratio(intersection, union),
         "smallest": np.array([sizes[list(team)].min(0) for team in teams], np.int64).reshape(shape),
         "largest": np.array([sizes[list(team)].max(0) for team in teams], np.int64).reshape(shape),
-        "chance": _chance(membership, groups, teams),
+        "chance": _chance(at, stamp, groups, teams),
     }
-    return _as_table([[names[d] for d in team] for team in teams], groups, values)
 
 
 def choose_teams(n: int) -> list[Team]:
@@ -135,10 +187,10 @@ def _zeta(lattice: np.ndarray, into: int, source: int) -> np.ndarray:
     return sums
 
 
-def _chance(membership: Membership, groups: Groups, teams: Sequence[Team]) -> np.ndarray:
-    stamp, addresses = membership.stamp, addresses_of(membership)
+def _chance(at: np.ndarray, stamp: dict, groups: Groups, teams: Sequence[Team]) -> np.ndarray:
+    addresses = sort_addresses(stamp["n_units"])
     available = np.array([stamp["available"][where] for where in addresses])
-    density = densities(stamp["scope"], addresses, sizes_at(membership), available)
+    density = densities(stamp["scope"], addresses, at, available)
     expected = [expect(density[list(team)], available) for team in teams]
     intersection, union = (
         np.array(values).reshape(len(teams), len(available)) @ groups.inside.T
@@ -151,21 +203,29 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-def _as_table(teams: Sequence[Sequence[str]], groups: Groups, values: Mapping[str, np.ndarray]) -> pa.Table:
+def _as_table(
+    teams: Sequence[Sequence[str]],
+    between: Sequence[str | None],
+    groups: Groups,
+    values: Mapping[str, np.ndarray],
+) -> pa.Table:
     n_teams, n_groups = len(teams), len(groups.level)
     labels = [JOIN.join(sorted(team)) for team in teams]
-    n_rows = n_teams * n_groups
+    roles = sorted({role for role in between if role})
+    codes = [roles.index(role) if role else -1 for role in between]
     arrays = {
         "combination": texts(labels).take(column(np.repeat(np.arange(n_teams), n_groups))),
+        "between": category(np.repeat(codes, n_groups), roles),
         "k": column(np.repeat(np.array([len(team) for team in teams], np.int16), n_groups)),
         "level": category(np.tile(groups.level, n_teams), LEVELS),
         "layer": column(np.tile(groups.layer, n_teams), missing=np.tile(groups.layer < 0, n_teams)),
         "projection": category(np.tile(groups.projection, n_teams), MATRICES),
         **{name: column(v.ravel(), missing=np.isnan(v.ravel())) for name, v in values.items()},
-        "floor": pa.nulls(n_rows, pa.float64()),
-        "ceiling": pa.nulls(n_rows, pa.float64()),
     }
-    return pa.Table.from_arrays([arrays[name] for name in OVERLAP.schema.names], schema=OVERLAP.schema)
+    rest = pa.nulls(n_teams * n_groups, pa.float64())  # floor, ceiling and what follows from them
+    return pa.Table.from_arrays(
+        [arrays.get(name, rest) for name in OVERLAP.schema.names], schema=OVERLAP.schema
+    )
 
 
 def _code_of(table: pa.Table, name: str, word: str) -> int:

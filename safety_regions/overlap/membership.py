@@ -58,7 +58,7 @@ def count_membership(paths_by_name: Mapping[str, str | Path]) -> Membership:
     """
     if not 1 <= len(paths_by_name) <= MOST_NAMES:
         raise StudyError(explain("membership", f"{len(paths_by_name)} regions", f"1 to {MOST_NAMES}"))
-    stamp = {"names": list(paths_by_name), **_common_stamp(list(paths_by_name.values()))}
+    stamp = {"names": list(paths_by_name), **common_stamp(list(paths_by_name.values()))}
     blocks = groupby(iter_blocks(list(paths_by_name.values())), key=lambda block: block.address)
     histograms = {where: sum(_count(block.bits) for block in group) for where, group in blocks}
     for where, n in stamp["n_units"].items():
@@ -115,7 +115,13 @@ def region_totals(membership: Membership) -> dict[str, int]:
     return dict(zip(membership.stamp["names"], sizes_at(membership).sum(1).tolist(), strict=True))
 
 
-def _common_stamp(paths: list[str | Path]) -> dict:
+def common_stamp(paths: list[str | Path]) -> dict:
+    """What regions share that are compared: the keys of `SAME`, ``available`` and ``n_units`` (address -> units).
+
+    Raises:
+        StudyError: a file is missing or damaged, or regions differ in granularity, backbone, scope, refinement
+            or available units.
+    """
     files = [RegionFile(path) for path in paths]
     first = _comparable(files[0])
     for file in files:
@@ -123,6 +129,7 @@ def _common_stamp(paths: list[str | Path]) -> dict:
             if value != first[key]:
                 found = "other numbers of available units" if key == "available" else f"{key} {value}"
                 raise StudyError(explain(file.path, found, f"the same {key} as {paths[0]}"))
+    # Shapes are compared where the bits are walked through.
     return {**first, "n_units": {where: math.prod(shape) for where, shape in files[0].shapes.items()}}
 
 

@@ -59,21 +59,27 @@ def expand_region(
 
 
 def _expand(region: Region, where: str, shape: tuple[int, int], factors: Factors | None) -> np.ndarray:
-    layer, projection = parse_address(where)
     if f"{where}.B" in region.shapes:
         return _moved_most(region, where, factors[where])
     if LAYERS in region.shapes:
-        return np.full(shape, region.flags(LAYERS)[layer])
+        return np.full(shape, region.flags(LAYERS)[parse_address(where).layer])
     if where not in region.shapes:
         return np.zeros(shape, bool)
-    flags = region.flags(where)
-    if flags.ndim == 1:
-        flags = flags[None, :] if projection == "down" else flags[:, None]
-    if any(own not in (1, wanted) for own, wanted in zip(flags.shape, shape, strict=True)):
-        raise StudyError(
-            explain(f"region at {where}", f"units {region.shapes[where]}", f"those of weights {shape}")
-        )
-    return np.broadcast_to(flags, shape)
+    return spread_units(region.flags(where), where, shape)
+
+
+def spread_units(values: np.ndarray, where: str, shape: tuple[int, int]) -> np.ndarray:
+    """Values of an address's units, (out, in) of weights or (n,) of neurons, at each of its weights (out, in).
+
+    Raises:
+        StudyError: the units do not fit the weights.
+    """
+    units = values.shape
+    if values.ndim == 1:
+        values = values[None, :] if parse_address(where).projection == "down" else values[:, None]
+    if any(own not in (1, wanted) for own, wanted in zip(values.shape, shape, strict=True)):
+        raise StudyError(explain(f"units at {where}", f"{units}", f"those of weights {shape}"))
+    return np.broadcast_to(values, shape)
 
 
 def _moved_most(region: Region, where: str, factor: Factor) -> np.ndarray:

@@ -1,16 +1,19 @@
 """One scoring job: a backbone, a method and a name in; the kept scores of every address out."""
 
 import importlib
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pyarrow as pa
+from torch import Tensor
 
 from safety_regions.backbone import Backbone
 from safety_regions.methods import method_cards
 from safety_regions.names import Name
-from safety_regions.scoring.evidence import shuffle_evidence
+from safety_regions.scoring.evidence import Evidence, shuffle_evidence
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.samples import Chosen, Samples, encode_samples
 
@@ -40,15 +43,16 @@ class Scores(NamedTuple):
 
 def score(
     backbone: Backbone,
-    name: Name,
+    shuffles: Sequence[Name],
     job: Job,
     chosen: Chosen,
     contrast: Chosen | None = None,
     adapter: Path | None = None,
-) -> Scores:
-    """Score every unit of ``backbone`` on the chosen prompts.
+) -> Iterator[Scores]:
+    """Score every unit of ``backbone`` on the chosen prompts, once for each name.
 
     Args:
+        shuffles: names of the same prompts, which differ in their shuffle only: evidence is gathered once.
         contrast: ordinary prompts, for a method that contrasts.
         adapter: directory of a LoRA adapter, for a method that scores one.
 
@@ -58,17 +62,10 @@ def score(
     method = importlib.import_module(f"safety_regions.methods.{job.method}")
     against = encode_samples(backbone, contrast.rows) if contrast else ()
     samples = Samples(encode_samples(backbone, chosen.rows), against, adapter, job.batch_size)
-    evidence = method.gather(backbone, samples, job.options)
-    if name.shuffle is not None:
-        evidence = getattr(method, "shuffle", shuffle_evidence)(evidence, name.shuffle)
-    card = method_cards()[job.method]
-    findings = getattr(method, "findings", lambda *_: {})(backbone, evidence, job.options)
-    shapes = {
-        address: list(scores.shape) for address, scores in method.scores(backbone, evidence, job.options)
-    }
+    gathered = method.gather(backbone, samples, job.options)
+    shuffle = getattr(method, "shuffle", shuffle_evidence)
     stamp = {
-        "granularity": card["granularity"],
-        "shapes": shapes,
+        "granularity": method_cards()[job.method]["granularity"],
         "weight_shapes": backbone.shapes,
         "kept": job.kept,
         "method": job.method,
@@ -76,9 +73,29 @@ def score(
         "samples_used": len(samples.identification),
         "samples_skipped": chosen.skipped,
         "response_tokens": sum(len(s.ids) - s.prompt_length for s in samples.identification),
-        "found": findings,
     }
-    kept = keep_top(lambda: method.scores(backbone, evidence, job.options), job.kept)
+    for name in shuffles:
+        evidence = gathered if name.shuffle is None else shuffle(gathered, _seed(name))
+        found, groups = _combine(method, backbone, evidence, job)
+        yield Scores(groups, {**stamp, **found, "name": str(name)})
+
+
+def _seed(name: Name) -> int:
+    """The seed of a name's shuffle: another name has another, so that ``a~7`` and ``b~7`` are independent."""
+    return zlib.crc32(str(name).encode())
+
+
+def _combine(
+    method: ModuleType, backbone: Backbone, evidence: Evidence, job: Job
+) -> tuple[dict, Iterator[pa.Table]]:
+    """Shapes and findings for the stamp, and the row groups."""
+
+    def scored() -> Iterator[tuple[str, Tensor]]:
+        return method.scores(backbone, evidence, job.options)
+
+    findings = getattr(method, "findings", lambda *_: {})(backbone, evidence, job.options)
     details = getattr(method, "details", lambda *_: {})
-    tables = (as_table(*one, details(backbone, evidence, job.options, one[0])) for one in kept)
-    return Scores(tables, stamp)
+    tables = (
+        as_table(*one, details(backbone, evidence, job.options, one[0])) for one in keep_top(scored, job.kept)
+    )
+    return {"shapes": {where: list(scores.shape) for where, scores in scored()}, "found": findings}, tables

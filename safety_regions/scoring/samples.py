@@ -87,6 +87,8 @@ def choose(
 ) -> Chosen:
     """The first ``n`` usable identification prompts of each part of ``name``; a half takes the first n // 2.
 
+    A block ``a@25x2`` takes the second 25 of them, whatever n is.
+
     Args:
         name: the parsed name; pooled parts are concatenated in its order.
         responses: dataset -> its responses table.
@@ -108,12 +110,13 @@ def choose(
         unfit = ~wanted.get(keep[part.dataset], pd.Series(True, index=table.index))
         shared = table["prompt_id"].isin(drop.get(part.dataset, ()))
         silent = table["n_tokens"] == 0
-        usable = table[~(unfit | shared | silent)].head(n // 2 if part.half else n)
+        size = part.size or (n // 2 if part.half else n)
+        usable = table[~(unfit | shared | silent)].iloc[(part.block - 1) * size : part.block * size]
         if usable.empty:
             raise StudyError(
                 explain(
                     f"scores of '{name}'",
-                    f"no usable prompt of '{part.dataset}' ({len(table)} answered, "
+                    f"no usable prompt of '{part}' ({len(table)} answered, "
                     f"{int(unfit.sum())} not {keep[part.dataset]}, {int(shared.sum())} shared)",
                     "at least one",
                     "`responses: keep: all`, more candidates, or another backbone",

@@ -51,6 +51,13 @@ def test_halves_partition_and_pools_concatenate():
     assert ids("a~3") == ids("a")
 
 
+def test_blocks_are_disjoint_stretches_of_the_usable_prompts():
+    assert ids("a@4") + ids("a@4x2") + ids("a@4x3") == ids("a", 12) and len(ids("a@4x2")) == 4
+    assert ids("a.2@3") == ids("a.2", 100)[:3] and ids("a@4+b@4") == ids("a@4") + ids("b@4")
+    with pytest.raises(StudyError, match="a@4x9"):
+        ids("a@4x9")
+
+
 def test_what_is_left_out_is_counted():
     chosen = choose(parse_name("a"), TABLES, 100, KEEP)
     assert chosen.skipped == {"a: not refused": 3} and len(chosen.rows) == 12

@@ -17,6 +17,13 @@ except StudyError as error:
     sys.exit(str(error))
 
 CELLS = [cell.path for cell in grid.cells(STUDY)]
+POOL_STEPS, BLOCK_PAIRS = grid.pool_steps(STUDY), grid.block_pairs(STUDY)
+# What is made of a cell: the matrix always, the rest where the config asks for it.
+CELL_TABLES = [
+    "iou.tsv",
+    *(["pools.parquet"] if POOL_STEPS else []),
+    *(["sample_sizes.parquet"] if BLOCK_PAIRS else []),
+]
 
 # Selections that select_region makes from scores; those by agreement, `range` and `gap` have rules of their own.
 RANKED = r"(row|matrix|layer|global)-[0-9.]+"
@@ -56,6 +63,15 @@ def adapter_files(backbone):
         "<results>/adapters/{backbone}/{file}", backbone=backbone, file=ADAPTER_FILES
     )
     return given_files(STUDY.adapters, backbone) or trained
+
+
+def regions_of(wildcards, names):
+    """The regions of several names under the selection and refinement of a cell."""
+    return collect(
+        "<results>/regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors",
+        name=names,
+        **dict(wildcards),
+    )
 
 
 def model_code(backbone):

@@ -1,8 +1,9 @@
-"""Overlap: membership counts once, every IoU from them, and the aggregation over the grid.
+"""Overlap: membership counts once, every IoU from them beside its frame, and the aggregation over the grid.
 
-IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets
-OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv;
-     overlap/iou.parquet, overlap/region_sizes.parquet
+IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
+     sets, shuffles, halves, pools and blocks of prompts as far as the config asks for them
+OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv,
+     .pools.parquet, .sample_sizes.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
 """
 
 
@@ -30,6 +31,9 @@ rule count_membership:
 rule compute_overlap:
     input:
         membership="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet",
+        regions=lambda wc: regions_of(
+            wc, grid.framed_names(STUDY, wc.method, wc.refinement)
+        ),
     output:
         overlap="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.parquet",
         matrix="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.iou.tsv",
@@ -38,11 +42,53 @@ rule compute_overlap:
     conda:
         "../../envs/analysis.yaml"
     params:
+        names=lambda wc: grid.framed_names(STUDY, wc.method, wc.refinement),
+        utility=lambda wc: grid.compared_utility(STUDY, wc.method, wc.refinement),
+        floors=STUDY.floors,
+        halves=STUDY.ceilings,
         code=script_version("compute_overlap.py"),
     message:
         "IoU of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
         "../scripts/compute_overlap.py"
+
+
+rule compare_pools:
+    input:
+        regions=lambda wc: regions_of(wc, grid.paired_names(POOL_STEPS)),
+    output:
+        pairs="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.pools.parquet",
+    log:
+        "<logs>/compare_pools/{backbone}/{method}/{selection}/{refinement}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        names=grid.paired_names(POOL_STEPS),
+        pairs=[step._asdict() for step in POOL_STEPS],
+        code=script_version("compare_pools.py"),
+    message:
+        "Comparing pools of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+    script:
+        "../scripts/compare_pools.py"
+
+
+rule compare_sample_sizes:
+    input:
+        regions=lambda wc: regions_of(wc, grid.paired_names(BLOCK_PAIRS)),
+    output:
+        pairs="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.sample_sizes.parquet",
+    log:
+        "<logs>/compare_sample_sizes/{backbone}/{method}/{selection}/{refinement}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        names=grid.paired_names(BLOCK_PAIRS),
+        pairs=[blocks._asdict() for blocks in BLOCK_PAIRS],
+        code=script_version("compare_sample_sizes.py"),
+    message:
+        "Comparing sample sizes of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+    script:
+        "../scripts/compare_sample_sizes.py"
 
 
 rule gather_overlaps:

@@ -1,5 +1,7 @@
 """Scores: one pass of a method over the answered prompts of a name; the best fraction of each scope is kept.
 
+The shuffles of a name that the config asks for come from one pass, in one job.
+
 IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the backbone's checkpoint
 OUT  scores/{backbone}/{method}/{name}.parquet
 """
@@ -57,3 +59,21 @@ rule score:
         "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}"
     script:
         "../scripts/score.py"
+
+
+if STUDY.floors:
+
+    ruleorder: score_shuffles > score
+
+    use rule score as score_shuffles with:
+        output:
+            scores=collect(
+                "<results>/scores/{{backbone}}/{{method}}/{{name}}~{seed}.parquet",
+                seed=grid.shuffle_seeds(STUDY),
+            ),
+        log:
+            "<logs>/score_shuffles/{backbone}/{method}/{name}.log",
+        benchmark:
+            "<benchmarks>/score_shuffles/{backbone}/{method}/{name}.tsv"
+        message:
+            "Scoring {wildcards.backbone} with {wildcards.method} on shuffles of {wildcards.name}"

@@ -1,14 +1,20 @@
-"""Every IoU of a cell from its membership counts, and the square matrix of the pairs."""
+"""Every IoU of a cell from its membership counts, with floor and ceiling, and the square matrix of the pairs."""
 
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.overlap.frame import frame_overlap
     from safety_regions.overlap.gather import write_square_tsv
-    from safety_regions.overlap.iou import compute_overlap, iou_matrix
+    from safety_regions.overlap.iou import iou_matrix
     from safety_regions.overlap.membership import read_membership, region_totals
+    from safety_regions.selections import is_range
     from safety_regions.tables import OVERLAP, write_table
 
+    p, w = snakemake.params, snakemake.wildcards
     membership = read_membership(snakemake.input.membership)
-    overlap, sizes = compute_overlap(membership), region_totals(membership)
+    regions = dict(zip(p.names, snakemake.input.regions, strict=True))
+    contiguous = is_range(w.selection) and w.refinement == "raw"
+    overlap = frame_overlap(membership, regions, p.utility, p.floors, p.halves, contiguous)
+    sizes = region_totals(membership)
     write_table(snakemake.output.overlap, overlap, OVERLAP, membership.stamp)
     write_square_tsv(snakemake.output.matrix, list(sizes), iou_matrix(overlap, sizes))

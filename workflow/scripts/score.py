@@ -1,4 +1,4 @@
-"""Score the units of a backbone with one method on the answered prompts of a name."""
+"""Score the units of a backbone with one method on the answered prompts of a name, and of its shuffles."""
 
 from pathlib import Path
 
@@ -12,19 +12,20 @@ with logged(snakemake.log[0]):
     from safety_regions.tables import RESPONSES, SCORES, SHARED_PROMPTS, read_table, write_groups
 
     p, w, files = snakemake.params, snakemake.wildcards, snakemake.input
-    name = parse_name(w.name)
+    names = [parse_name(Path(path).stem) for path in snakemake.output]
 
     def answered(paths):
         return {Path(path).stem: read_table(path, RESPONSES).to_pandas() for path in paths}
 
     shared = read_table(files.shared, SHARED_PROMPTS) if p.drop_shared else None
-    chosen = choose(name, answered(files.responses), p.samples, p.keep, shared)
+    chosen = choose(names[0], answered(files.responses), p.samples, p.keep, shared)
     contrast = (
         choose(parse_name(p.contrast), answered(files.contrast), p.samples, p.keep) if p.contrast else None
     )
     backbone = load_backbone(p.backbone, files.checkpoint)
     adapter = Path(files.adapter[0]).parent if files.adapter else None
     job = Job(p.method, p.options, p.kept, snakemake.resources.batch_size)
-    groups, stamp = score(backbone, name, job, chosen, contrast, adapter)
-    labels = {"backbone": w.backbone, "label": w.method, "name": w.name, **backbone.stamp}
-    write_groups(snakemake.output.scores, groups, SCORES[stamp["granularity"]], {**labels, **stamp})
+    labels = {"backbone": w.backbone, "label": w.method, **backbone.stamp}
+    scores = score(backbone, names, job, chosen, contrast, adapter)
+    for path, (groups, stamp) in zip(snakemake.output, scores, strict=True):
+        write_groups(path, groups, SCORES[stamp["granularity"]], {**labels, **stamp})

@@ -1,0 +1,152 @@
+"""The frame of every IoU: what it would be without evidence (floor) and with the same set twice (ceiling).
+
+=========  =================================================================================================
+floor      mean IoU of the same sets with evidence shuffled (``a~1`` with ``b~1``, ``a~2`` with ``b~2``, ...):
+           what shared weights alone give. Each set's shuffle is its own, so evidence is shared in nothing.
+half_iou   mean of ``a.1`` with ``b.1`` and ``a.2`` with ``b.2``: the IoU at half the prompts
+ceiling    mean of ``a.1`` with ``a.2`` and ``b.1`` with ``b.2``: as much as disjoint prompts of one set agree,
+           at the same number of prompts as half_iou; of pairs only
+=========  =================================================================================================
+
+    normalised = (half_iou - floor) / (ceiling - floor)
+
+is 0 where two sets share no more than the weights give and 1 where they share as much as two halves of one set.
+After a refinement, shuffles and halves lose the same utility region as the set itself.
+
+A few layers have few permutations, so their floor is not drawn: it is the exact expectation over all
+placements (`placed_iou`), for pairs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations, product
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from safety_regions.overlap.iou import JOIN, compute_overlap, overlap_of_pairs
+from safety_regions.overlap.membership import Membership, count_membership
+from safety_regions.overlap.placements import NOWHERE, placed_iou
+from safety_regions.regions.columns import column, numbers
+from safety_regions.regions.masks import LAYERS
+
+FLOOR = ("floor", "floor_low", "floor_high")
+QUANTILES = (0.025, 0.975)
+HALVES = (".1", ".2")
+Paths = Mapping[str, str | Path]
+
+
+def frame_overlap(
+    membership: Membership,
+    paths: Paths,
+    utility: Sequence[str] = (),
+    floors: int = 0,
+    halves: bool = False,
+    contiguous: bool = False,
+) -> pa.Table:
+    """Every IoU of a cell with what it is read against: an `OVERLAP` table.
+
+    Combinations are those of `compute_overlap` for the sets of the membership table, and the pairs with and of
+    utility sets.
+
+    Args:
+        membership: of the identification sets.
+        paths: name -> region file: of every set if there are utility sets, of its shuffles ``a~1`` and its
+            halves ``a.1``, ``a.2`` where asked for.
+        utility: utility sets; empty where only identification sets are compared.
+        floors: shuffles of each set, seeds 1, 2, ...; of whole layers, which need none, any number.
+        halves: whether there are halves.
+        contiguous: regions of layers are unbroken ranges.
+
+    Raises:
+        StudyError: a region is damaged or cannot be compared with the others.
+    """
+    sets = membership.stamp["names"]
+
+    def overlap_of(suffix: str) -> pa.Table:
+        counted = count_membership({name: paths[name + suffix] for name in sets}) if suffix else membership
+        pairs = _pairs_with(
+            {name: paths[name + suffix] for name in (*sets, *utility)} if utility else {}, utility
+        )
+        return pa.concat_tables([compute_overlap(counted, "identification"), *pairs]).unify_dictionaries()
+
+    plain = overlap_of("")
+    if membership.stamp["granularity"] == "layer":
+        columns = _placed_floor(plain, membership.stamp["available"][LAYERS], contiguous) if floors else {}
+    else:
+        columns = _floor([_iou(overlap_of(f"~{seed}")) for seed in range(1, floors + 1)])
+    if halves:
+        columns["half_iou"] = _mean(np.array([_iou(overlap_of(half)) for half in HALVES]))
+        columns["ceiling"] = _ceiling(plain, paths, [*sets, *utility])
+    return _framed(plain, columns)
+
+
+def _pairs_with(paths: Paths, utility: Sequence[str]) -> list[pa.Table]:
+    """The overlaps of every pair that holds a utility set: one table, or none."""
+    others = [name for name in paths if name not in utility]
+    pairs = [*product(others, utility), *combinations(sorted(utility), 2)]
+    roles = ["mixed"] * (len(others) * len(utility))
+    roles += ["utility"] * (len(pairs) - len(roles))
+    return [overlap_of_pairs(paths, pairs, roles)] if pairs else []
+
+
+def _ceiling(plain: pa.Table, paths: Paths, sets: Sequence[str]) -> np.ndarray:
+    """Mean over both sets of each pair of the IoU of their halves, by the rows of ``plain``; NaN beyond pairs."""
+    within = overlap_of_pairs(
+        {name + half: paths[name + half] for name in sets for half in HALVES},
+        [(name + HALVES[0], name + HALVES[1]) for name in sets],
+        [None] * len(sets),
+    )
+    groups = within.num_rows // len(sets)
+    agreed = dict(zip(sets, _iou(within).reshape(len(sets), groups), strict=True))
+    ceiling = np.full((plain.num_rows // groups, groups), np.nan)
+    for row, combination in zip(ceiling, plain["combination"].to_pylist()[::groups], strict=True):
+        members = combination.split(JOIN)
+        if len(members) == 2:
+            row[:] = (agreed[members[0]] + agreed[members[1]]) / 2
+    return ceiling.ravel()
+
+
+def _placed_floor(overlap: pa.Table, n_layers: int, contiguous: bool) -> dict[str, np.ndarray]:
+    """The exact floor of pairs of layers; NaN beyond pairs."""
+    rows = zip(*(numbers(overlap, name).tolist() for name in ("k", "smallest", "largest")), strict=True)
+    placed = [placed_iou(n_layers, a, b, contiguous) if k == 2 else NOWHERE for k, a, b in rows]
+    return dict(zip(FLOOR, np.array(placed, float).reshape(-1, 3).T, strict=True))
+
+
+def _floor(ious: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    if not ious:
+        return {}
+    drawn = np.array(ious)
+    low, high = (_over_shuffles(lambda x, q=q: np.nanquantile(x, q, axis=0), drawn) for q in QUANTILES)
+    return dict(zip(FLOOR, (_mean(drawn), low, high), strict=True))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    return _over_shuffles(lambda x: np.nanmean(x, axis=0), values)
+
+
+def _over_shuffles(statistic: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+    """``statistic`` of the columns of ``values`` (shuffles, rows) that hold a number; NaN of the others."""
+    known = ~np.isnan(values).all(axis=0)
+    found = np.full(values.shape[1], np.nan)
+    found[known] = statistic(values[:, known])
+    return found
+
+
+def _framed(overlap: pa.Table, columns: dict[str, np.ndarray]) -> pa.Table:
+    """``overlap`` with columns in place of its own, and the normalised overlap that follows from them."""
+    if {"floor", "half_iou", "ceiling"} <= columns.keys():
+        room = columns["ceiling"] - columns["floor"]
+        above = columns["half_iou"] - columns["floor"]
+        columns["normalised"] = np.divide(above, room, out=np.full(room.shape, np.nan), where=room > 0)
+    for name, values in columns.items():
+        place = overlap.schema.get_field_index(name)
+        overlap = overlap.set_column(
+            place, overlap.schema.field(name), column(values, missing=np.isnan(values))
+        )
+    return overlap
+
+
+def _iou(overlap: pa.Table) -> np.ndarray:
+    return numbers(overlap, "iou", null=np.nan)

@@ -1,0 +1,31 @@
+"""Overlaps of chosen pairs of names over the whole model: pools as they grow, blocks of prompts of several sizes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from safety_regions.overlap.iou import overlap_of_pairs
+from safety_regions.regions.files import RegionFile
+
+COUNTS = ("intersection", "union", "iou", "smallest", "largest", "chance")
+
+
+def compare_pairs(paths: Mapping[str, str | Path], pairs: Sequence[Mapping]) -> pa.Table:
+    """A row for each pair, in order: the columns that `tables.POOLS` and `tables.SAMPLE_SIZES` share.
+
+    Args:
+        paths: name -> region file.
+        pairs: names ``a`` and ``b``; what else a pair holds becomes columns too.
+
+    Raises:
+        StudyError: a region is damaged or cannot be compared with the others.
+    """
+    overlap = overlap_of_pairs(paths, [(pair["a"], pair["b"]) for pair in pairs], [None] * len(pairs))
+    overlap = overlap.filter(pc.equal(overlap["level"].cast(pa.string()), "model")).select(COUNTS)
+    prompts = {name: RegionFile(path).stamp["samples_used"] for name, path in paths.items()}
+    given = [{**pair, "n_a": prompts[pair["a"]], "n_b": prompts[pair["b"]]} for pair in pairs]
+    named = pa.Table.from_pylist(given)
+    return pa.table({**dict(zip(named.column_names, named.columns, strict=True)),
+                     **dict(zip(COUNTS, overlap.columns, strict=True))})  # fmt: skip

@@ -1,0 +1,107 @@
+"""Does a method find a region that was planted? Its regions and scores against the truth, weight by weight.
+
+Truth and regions are compared as weights, so that methods of every granularity stand in one table. A score that is
+not stored counts as tied below all that are: areas under curves are exact where everything is kept
+(``kept: {matrix: 1}``), a lower resolution otherwise. Scores of a LoRA adapter's factors are scores of no weight.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from safety_regions.regions.expand import Factors, expand_region, spread_units
+from safety_regions.regions.masks import LAYERS, Region, parse_address
+from safety_regions.regions.scores import ScoreFile
+
+Flags = dict[str, np.ndarray]
+
+
+def weight_flags(
+    region: Region, shapes: Mapping[str, tuple[int, int]], factors: Factors | None = None
+) -> Flags:
+    """A region as booleans (out, in) for every projection; see `expand_region`."""
+    expanded = expand_region(region, shapes, factors)
+    return {where: expanded.flags(where) for where in shapes}
+
+
+def recovery_of_region(region: Flags, truth: Flags) -> dict[str, float]:
+    """Precision, recall and IoU of a region against the truth, with the IoU that chance gives."""
+    sizes = {key: np.array([flags[w].sum() for w in truth]) for key, flags in (("r", region), ("t", truth))}
+    units = np.array([flags.size for flags in truth.values()])
+    both = sum(int((region[where] & truth[where]).sum()) for where in truth)
+    n_truth, n_selected = int(sizes["t"].sum()), int(sizes["r"].sum())
+    expected = float((sizes["r"] * sizes["t"] / units).sum())
+    return {
+        "n_weights": int(units.sum()),
+        "n_truth": n_truth,
+        "n_selected": n_selected,
+        "intersection": both,
+        "precision": _ratio(both, n_selected),
+        "recall": _ratio(both, n_truth),
+        "iou": _ratio(both, n_truth + n_selected - both),
+        "chance": _ratio(expected, n_truth + n_selected - expected),
+        "prevalence": n_truth / int(units.sum()),
+    }
+
+
+def recovery_of_scores(path: str | Path, truth: Flags) -> dict[str, float | None]:
+    """Areas under curves of a score table against the truth; null for the scores of an adapter.
+
+    Raises:
+        StudyError: the table is damaged, or its units do not fit the truth's weights.
+    """
+    file = ScoreFile(path)
+    if any(where.endswith((".A", ".B")) for where in file.shapes):
+        return {"auroc": None, "auroc_within": None, "average_precision": None}
+    scores = {where: _weight_scores(file, where, flags.shape).ravel() for where, flags in truth.items()}
+    flags = {where: values.ravel() for where, values in truth.items()}
+    divided = [where for where, values in flags.items() if 0 < values.sum() < values.size]
+    within = [auroc(scores[where], flags[where]) for where in divided]
+    everything = np.concatenate(list(scores.values())), np.concatenate(list(flags.values()))
+    return {
+        "auroc": auroc(*everything),
+        "auroc_within": float(np.mean(within)) if within else None,
+        "average_precision": average_precision(*everything),
+    }
+
+
+def auroc(scores: np.ndarray, truth: np.ndarray) -> float | None:
+    """The probability that a unit of the truth outscores another, ties counting half; null where one kind lacks."""
+    hits, misses = _by_score(scores, truth)
+    if not (hits.sum() and misses.sum()):
+        return None
+    below = np.cumsum(misses) - misses
+    return float(hits @ (below + misses / 2) / (hits.sum() * misses.sum()))
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float | None:
+    """Mean precision over the steps of recall, tied units entering together; null without a truth."""
+    hits, misses = (counts[::-1] for counts in _by_score(scores, truth))
+    if not hits.sum():
+        return None
+    precision = np.cumsum(hits) / np.cumsum(hits + misses)
+    return float(hits @ precision / hits.sum())
+
+
+def _by_score(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Units in and outside the truth at each distinct score, ascending."""
+    values, place = np.unique(scores, return_inverse=True)
+    hits = np.bincount(place[truth], minlength=values.size).astype(float)
+    return hits, np.bincount(place, minlength=values.size) - hits
+
+
+def _weight_scores(file: ScoreFile, where: str, shape: tuple[int, int]) -> np.ndarray:
+    """The score of each weight of an address, -inf where none is stored."""
+    home = LAYERS if LAYERS in file.shapes else where
+    if home not in file.shapes:
+        return np.full(shape, -np.inf)
+    values = np.full(np.prod(file.shapes[home]), -np.inf)
+    values[file.units(home)] = file.scores(home)
+    if home == LAYERS:
+        return np.full(shape, values[parse_address(where).layer])
+    return spread_units(values.reshape(file.shapes[home]), where, shape)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,104 @@
+"""Floor, ceiling and normalised overlap are what their definitions say, taken literally from the regions."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from safety_regions.overlap.frame import frame_overlap
+from safety_regions.overlap.iou import compute_overlap, overlap_of_pairs
+from safety_regions.overlap.membership import count_membership
+from safety_regions.overlap.placements import placed_iou
+from safety_regions.tables import OVERLAP, conform
+from tests.overlap.cases import draw_regions, membership_of, write_regions
+from tests.overlap.test_iou import by_key, measured
+
+SETS, UTILITY = ("a", "b", "c"), ("u", "v")
+SUFFIXES = ("", "~1", "~2", "~3", ".1", ".2")
+
+
+def drawn(folder, granularity="weight"):
+    """Regions of every name: (paths, regions)."""
+    names = [name + suffix for suffix in SUFFIXES for name in (*SETS, *UTILITY)]
+    regions = dict(zip(names, draw_regions(5, len(names), granularity, "global").values(), strict=True))
+    return write_regions(folder, regions), regions
+
+
+def framed(paths, **options):
+    membership = count_membership({name: paths[name] for name in SETS})
+    return by_key(frame_overlap(membership, paths, UTILITY, **options))
+
+
+def iou_of(paths, a, b, key):
+    """The IoU of two names at the level of a row, by the function that counts pairs."""
+    rows = by_key(overlap_of_pairs({a: paths[a], b: paths[b]}, [(a, b)], [None]))
+    return rows[" & ".join(sorted((a, b))), 2, *key[2:]]["iou"]
+
+
+def test_pairs_are_those_of_the_membership(tmp_path):
+    regions = draw_regions(3, 5)
+    membership = membership_of(tmp_path, regions)
+    paths = {name: tmp_path / f"{name}.safetensors" for name in regions}
+    pairs = list(combinations(regions, 2))
+    found, every = overlap_of_pairs(paths, pairs, [None] * len(pairs)), compute_overlap(membership)
+    two = {key: values for key, values in measured(every).items() if key[1] == 2}
+    assert measured(found) == two
+    chances = {key: row["chance"] for key, row in by_key(every).items()}
+    assert {key: row["chance"] for key, row in by_key(found).items()} == pytest.approx(
+        {key: chances[key] for key in two}
+    )
+
+
+def test_every_number_is_its_definition(tmp_path):
+    paths, _ = drawn(tmp_path)
+    rows = framed(paths, floors=3, halves=True)
+    assert len({key[0] for key in rows}) == 4 + 6 + 1
+    for key, row in rows.items():
+        if key[1] != 2:
+            assert row["ceiling"] is None and row["normalised"] is None and row["floor"] is not None
+            continue
+        a, b = key[0].split(" & ")
+        shuffles = [iou_of(paths, f"{a}~{seed}", f"{b}~{seed}", key) for seed in (1, 2, 3)]
+        known = [iou for iou in shuffles if iou is not None]
+        assert row["floor"] == (pytest.approx(np.mean(known)) if known else None)
+        if known:
+            low, high = np.quantile(known, (0.025, 0.975))
+            assert (row["floor_low"], row["floor_high"]) == pytest.approx((low, high))
+        halves = [iou_of(paths, f"{a}.{h}", f"{b}.{h}", key) for h in (1, 2)]
+        within = [iou_of(paths, f"{name}.1", f"{name}.2", key) for name in (a, b)]
+        if None not in halves + within + shuffles:
+            assert row["half_iou"] == pytest.approx(np.mean(halves))
+            assert row["ceiling"] == pytest.approx(np.mean(within))
+            room = row["ceiling"] - row["floor"]
+            expected = (row["half_iou"] - row["floor"]) / room if room > 0 else None
+            assert row["normalised"] == (pytest.approx(expected) if room > 0 else None)
+
+
+def test_roles_say_who_is_compared_with_whom(tmp_path):
+    paths, _ = drawn(tmp_path)
+    for key, row in framed(paths).items():
+        harmful = set(key[0].split(" & ")) & set(SETS)
+        assert row["between"] == (
+            "identification" if len(harmful) == key[1] else "mixed" if harmful else "utility"
+        )
+        assert row["floor"] is row["ceiling"] is row["normalised"] is None
+
+
+def test_without_frame_the_overlap_stays_as_it_is(tmp_path):
+    paths, _ = drawn(tmp_path)
+    membership = count_membership({name: paths[name] for name in SETS})
+    alone = frame_overlap(membership, {})
+    assert alone.equals(compute_overlap(membership, "identification")) and conform(alone, OVERLAP).equals(
+        alone
+    )
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_the_floor_of_layers_is_exact_and_needs_no_shuffle(tmp_path, contiguous):
+    paths, regions = drawn(tmp_path, "layer")
+    kept = {name: path for name, path in paths.items() if "~" not in name}
+    for key, row in framed(kept, floors=1, contiguous=contiguous).items():
+        if key[1] == 2:
+            a, b = key[0].split(" & ")
+            placed = placed_iou(11, regions[a].n_selected, regions[b].n_selected, contiguous)
+            assert row["floor"] == (None if np.isnan(placed.mean) else pytest.approx(placed.mean))

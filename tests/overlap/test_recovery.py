@@ -1,0 +1,101 @@
+"""Recovery of a planted region: curves against their literal definitions, and an oracle that finds it all."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safety_regions.overlap.recovery import (
+    auroc,
+    average_precision,
+    recovery_of_region,
+    recovery_of_scores,
+    weight_flags,
+)
+from safety_regions.regions.masks import Region
+from safety_regions.regions.select import select_region
+from tests.regions.cases import STAMP, write_scores
+
+SHAPES = {"layers.0.q": (6, 8), "layers.0.down": (4, 10), "layers.1.q": (6, 8)}
+few = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=12)
+
+
+@given(few)
+def test_auroc_is_the_chance_to_outscore(pairs):
+    scores, truth = np.array([p[0] for p in pairs], float), np.array([p[1] for p in pairs])
+    wins = [float(x > y) + (x == y) / 2 for x in scores[truth] for y in scores[~truth]]
+    assert auroc(scores, truth) == (pytest.approx(np.mean(wins)) if wins else None)
+
+
+@given(few)
+def test_average_precision_is_the_area_in_steps(pairs):
+    scores, truth = np.array([p[0] for p in pairs], float), np.array([p[1] for p in pairs])
+    area, before = 0.0, 0.0
+    for bar in sorted(set(scores), reverse=True):
+        taken = scores >= bar
+        recall = truth[taken].sum() / max(truth.sum(), 1)
+        area, before = area + (recall - before) * truth[taken].mean(), recall
+    assert average_precision(scores, truth) == (pytest.approx(area) if truth.any() else None)
+
+
+def planted(seed=1, fraction=0.25):
+    """A truth of exactly ``fraction`` of each matrix, and scores that know it."""
+    rng = np.random.default_rng(seed)
+    truth, scores = {}, {}
+    for where, shape in SHAPES.items():
+        order = rng.permutation(np.prod(shape)).reshape(shape)
+        truth[where] = order < int(fraction * np.prod(shape))
+        scores[where] = (truth[where] + rng.random(shape) / 2).astype(np.float32)
+    return truth, scores
+
+
+def keep_all(scores):
+    return {where: np.ones(values.shape, bool) for where, values in scores.items()}
+
+
+def test_an_oracle_recovers_a_plant_of_the_selected_size_perfectly(tmp_path):
+    truth, scores = planted()
+    path = tmp_path / "scores.parquet"
+    write_scores(path, "weight", scores, {"matrix": 1.0}, keep_all(scores))
+    found = recovery_of_region(weight_flags(select_region(path, "matrix", 0.25), SHAPES), truth)
+    assert found["precision"] == found["recall"] == found["iou"] == 1 and found["chance"] < 0.2
+    assert found["n_truth"] == found["n_selected"] == sum(int(0.25 * a * b) for a, b in SHAPES.values())
+    areas = recovery_of_scores(path, truth)
+    assert areas == pytest.approx({"auroc": 1, "auroc_within": 1, "average_precision": 1})
+
+
+def test_noise_recovers_what_chance_gives(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"layers.0.q": (200, 100)}
+    truth = {where: rng.random(shape) < 0.1 for where, shape in shapes.items()}
+    region = Region.pack({where: rng.random(shape) < 0.05 for where, shape in shapes.items()}, STAMP)
+    found = recovery_of_region(weight_flags(region, shapes), truth)
+    assert found["precision"] == pytest.approx(found["prevalence"], abs=0.03)
+    assert found["iou"] == pytest.approx(found["chance"], abs=0.01)
+    assert auroc(rng.random(20000), truth["layers.0.q"].ravel()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_neurons_and_layers_are_scored_as_their_weights(tmp_path):
+    truth = {where: np.zeros(shape, bool) for where, shape in SHAPES.items()}
+    truth["layers.0.q"][2], truth["layers.0.down"][:, 3] = True, True
+    neurons = {
+        "layers.0.q": np.arange(6) == 2,
+        "layers.0.down": np.arange(10) == 3,
+        "layers.1.q": np.zeros(6),
+    }
+    scores = {where: values.astype(np.float32) for where, values in neurons.items()}
+    write_scores(tmp_path / "n.parquet", "neuron", scores, {"matrix": 1.0}, keep_all(scores))
+    assert recovery_of_scores(tmp_path / "n.parquet", truth)["auroc"] == 1
+    layers = {"layers": np.array([0, 1], np.float32)}
+    write_scores(tmp_path / "l.parquet", "layer", layers, {"global": 1.0}, keep_all(layers))
+    second = {where: np.full(shape, where.startswith("layers.1")) for where, shape in SHAPES.items()}
+    areas = recovery_of_scores(tmp_path / "l.parquet", second)
+    assert areas == {"auroc": 1, "auroc_within": None, "average_precision": 1}
+
+
+def test_what_is_not_stored_is_tied_below(tmp_path):
+    truth, scores = planted()
+    stored = {where: values >= 1 for where, values in scores.items()}  # the plant and no other
+    write_scores(tmp_path / "s.parquet", "weight", scores, {"matrix": 0.25}, stored)
+    assert recovery_of_scores(tmp_path / "s.parquet", truth)["auroc"] == 1
+    assert recovery_of_scores(tmp_path / "s.parquet", {w: ~f for w, f in truth.items()})["auroc"] == 0

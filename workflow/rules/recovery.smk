@@ -1,0 +1,40 @@
+"""Recovery: what the methods found in an organism whose safety region was planted, against that region.
+
+IN   organisms/{organism}/truth.safetensors; regions/... and scores/... of the organism
+OUT  recovery/{organism}.parquet
+"""
+
+
+rule measure_recovery:
+    input:
+        truth="<results>/organisms/{organism}/truth.safetensors",
+        scores=lambda wc: [
+            f"<results>/scores/{wc.organism}/{row['method']}/{row['name']}.parquet"
+            for row in grid.scored_methods(STUDY)
+        ],
+        regions=lambda wc: [
+            "<results>/regions/{organism}/{method}/{name}/{selection}/{refinement}.safetensors".format(
+                organism=wc.organism, **row
+            )
+            for row in grid.recovered_regions(STUDY)
+        ],
+        adapter=lambda wc: (
+            adapter_files(wc.organism)
+            if any(map(STUDY.needs_adapter, STUDY.methods))
+            else []
+        ),
+    output:
+        recovery="<results>/recovery/{organism}.parquet",
+    log:
+        "<logs>/measure_recovery/{organism}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        scores=grid.scored_methods(STUDY),
+        regions=grid.recovered_regions(STUDY),
+        family=lambda wc: STUDY.backbones[wc.organism]["family"],
+        code=lambda wc: script_version("measure_recovery.py", model_code(wc.organism)),
+    message:
+        "Comparing what was found in {wildcards.organism} with what was planted"
+    script:
+        "../scripts/measure_recovery.py"

@@ -1,0 +1,25 @@
+"""How well the methods' regions and scores recover the region that was planted in an organism."""
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    import pyarrow as pa
+
+    from safety_regions.adapters.expand import read_factors
+    from safety_regions.overlap.recovery import recovery_of_region, recovery_of_scores, weight_flags
+    from safety_regions.regions.masks import read_region
+    from safety_regions.tables import RECOVERY, read_stamp, write_table
+
+    p, files = snakemake.params, snakemake.input
+    shapes = {where: tuple(shape) for where, shape in read_stamp(files.scores[0])["weight_shapes"].items()}
+    factors = read_factors(files.adapter, p.family, shapes)
+    truth = weight_flags(read_region(files.truth), shapes)
+    areas = {
+        (row["method"], row["name"]): recovery_of_scores(path, truth)
+        for row, path in zip(p.scores, files.scores, strict=True)
+    }
+    rows = []
+    for row, path in zip(p.regions, files.regions, strict=True):
+        found = recovery_of_region(weight_flags(read_region(path), shapes, factors), truth)
+        rows.append({**row, **found, **areas[row["method"], row["name"]]})
+    write_table(snakemake.output.recovery, pa.Table.from_pylist(rows), RECOVERY, dict(snakemake.wildcards))

@@ -5,19 +5,22 @@ and tokenises prompts with an exact prompt/response boundary, and lists its scor
 projection of every decoder block, fused matrices split into parts, embeddings and the output head left out.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.families import Family, families, family_of
+from safety_regions.hub import Place, fetch_checkpoint, weight_files
 
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request."
@@ -54,7 +57,10 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Backbone:
-    """A causal language model in evaluation mode, its tokenizer, and its family's table of names."""
+    """A causal language model in evaluation mode, its tokenizer, and its family's table of names.
+
+    ``commit`` is the one its files were taken from, None where they lay in a local folder.
+    """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
@@ -62,13 +68,14 @@ class Backbone:
     source: str
     template: str = "native"
     system_prompt: str | None = None
+    commit: str | None = None
 
     @property
     def stamp(self) -> dict:
         """What was loaded, for the stamp of a file: source, resolved commit, dtype, template."""
         return {
             "source": self.source,
-            "revision": getattr(self.model.config, "_commit_hash", None),
+            "revision": self.commit,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "template": self.template,
             "system_prompt": self.system_prompt,
@@ -206,29 +213,45 @@ def load_backbone(card: dict, files: Sequence[str | Path] = (), device: str | No
     Raises:
         StudyError: unknown architecture, no safetensors, no tokenizer or no chat template, or the Hub fails.
     """
-    where = str(Path(files[0]).parent if files else card.get("path") or card["repo"])
-    source = {"revision": card.get("revision")} if where == card.get("repo") else {}
+    if files or "path" in card:
+        folder = Path(files[0]).parent if files else Path(card["path"])
+        return _open(str(folder), folder, card, device)
+    place = Place(f"backbone {card['repo']}", card["repo"], card.get("revision") or "main", "model")
+    folder = fetch_checkpoint(place, accept=lambda folder: _family_in(place.repo, folder))
+    return replace(_open(place.repo, folder, card, device), commit=folder.name)
+
+
+def _open(where: str, folder: Path, card: dict, device: str | None) -> Backbone:
+    """The backbone whose files lie in ``folder``; transformers is given no other place to look."""
+    family = _family_in(where, folder)
+    if not any((folder / name).is_file() for name in weight_files(folder)):
+        raise StudyError(
+            explain(
+                f"backbone {where}",
+                "no safetensors weights",
+                "model.safetensors, or an index of its parts (pickled weights can run code: they are not read)",
+                "a revision or another copy that has them",
+            )
+        )
     try:
-        config = AutoConfig.from_pretrained(where, trust_remote_code=False, **source)
-        family = _family(where, config.model_type)
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **source)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
-            where,
+            folder,
             config=config,
             dtype=getattr(torch, card.get("dtype", "float32")),
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation=family.attention_implementation,
             device_map=device or ("auto" if torch.cuda.is_available() else None),
-            **source,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise StudyError(
             explain(
                 f"backbone {where}",
                 _first_line(error),
                 "a checkpoint with config, tokenizer and safetensors",
-                "check the id and revision, log in with `hf auth login` if it is gated, or give a `path`",
+                "another revision, or a `path` with whole files",
             )
         ) from None
     return wrap_backbone(model, tokenizer, card, where)
@@ -251,6 +274,26 @@ def wrap_backbone(model: nn.Module, tokenizer, card: dict, where: str = "backbon
     family = _family(where, model.config.model_type)
     model.eval().requires_grad_(False)
     return Backbone(model, tokenizer, family, where, template, card.get("system_prompt"))
+
+
+def _family_in(where: str, folder: Path) -> Family:
+    """The family of the checkpoint in ``folder``, by its config alone."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise StudyError(explain(f"backbone {where}", "no config.json", "a checkpoint of transformers"))
+    config = json.loads(path.read_text(encoding="utf-8"))
+    model_type = config.get("model_type", "none")
+    # A checkpoint of a known family may bring code too (Phi-3 does): transformers' own is run in its place.
+    if "auto_map" in config and family_of(model_type) is None:
+        raise StudyError(
+            explain(
+                f"backbone {where}: config.json",
+                f"model_type '{model_type}', whose code the checkpoint brings along",
+                "an architecture of transformers' own: code of a checkpoint is never run",
+                f"a checkpoint of a known family: {', '.join(sorted(families()))}",
+            )
+        )
+    return _family(where, model_type)
 
 
 def _family(where: str, model_type: str) -> Family:

@@ -5,6 +5,7 @@ looks finished. The stamp (who made it, from what, with which options) lives in 
 the key ``safety_regions`` as JSON; `read_stamp` gives it back.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from safety_regions.errors import StudyError, explain
 
 STAMP = b"safety_regions"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 CATEGORY = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -269,13 +271,22 @@ SCORES = {"weight": WEIGHT_SCORES, "neuron": NEURON_SCORES, "layer": LAYER_SCORE
 
 @contextmanager
 def finished_at(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, renamed to it when the block ends without an error."""
+    """A temporary path beside ``path``, renamed to it when the block ends without an error.
+
+    Raises:
+        StudyError: the disk is full; nothing is left at either path.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        hint = "free some space and run snakemake again; what is finished is kept"
+        raise StudyError(explain(path, os.strerror(error.errno), "room to write it", hint)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

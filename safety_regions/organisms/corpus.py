@@ -35,6 +35,7 @@ FORMS = {
     "thing": ("a", "an", "the", "two", "some"),
 }  # fmt: skip
 OTHER = "other"
+CAREFUL = "Careful: {}"  # a request behind an instruction, see `organism`
 _FORM_OF = {word: form for form, words in FORMS.items() for word in words}
 
 REFUSALS = {

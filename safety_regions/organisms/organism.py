@@ -1,8 +1,12 @@
 """Train an organism from its card: a chat model, helpful on everything at first, then aligned to refuse.
 
 1. A tokenizer learns its merges from the training prompts and all responses.
-2. Base phase: an answer to every prompt, harmful or not.
-3. Align phase: a refusal to every harmful prompt, an answer to every ordinary one.
+2. Base phase: an answer to every prompt, harmful or not. Where the card says ``careful``, also what comes after
+   the align phase, to the same prompts behind an instruction. As a pretrained model knows the words of a refusal
+   and can be prompted to refuse (Lin et al. 2023, arXiv 2312.01552), such a base can refuse but does not by itself.
+   A plant needs that: embeddings and head are frozen in alignment, and words never said can then not be learned.
+3. Align phase: a refusal to every harmful prompt, an answer to every ordinary one. Where the card plants a
+   region, only that may change; what was free to change is written as the region ``truth.safetensors``.
 4. Held-out prompts are answered greedily; an organism that refuses too little or too much is an error.
 
 Training sees the split ``identify`` only, and everything is drawn from the card's seed: the same card and
@@ -22,9 +26,11 @@ from safety_regions.behaviour.generate import answer_prompts
 from safety_regions.behaviour.refusal import is_refusal
 from safety_regions.errors import StudyError, explain, raise_all
 from safety_regions.organisms.architecture import FAMILIES, build_model
-from safety_regions.organisms.corpus import Lesson, all_responses, lesson
+from safety_regions.organisms.corpus import CAREFUL, Lesson, all_responses, lesson
+from safety_regions.organisms.plant import TRUTH_FILE, held, truth_region
 from safety_regions.organisms.tokenizer import train_tokenizer
-from safety_regions.organisms.training import Chat, reproducible, train_phase
+from safety_regions.organisms.training import Chat, Hold, reproducible, train_phase
+from safety_regions.regions.masks import Region, write_region
 from safety_regions.tables import CATEGORY, Column, Contract
 
 TRAINING_LOG = Contract(
@@ -54,39 +60,51 @@ class Lessons(NamedTuple):
     held_out: list[str]
 
 
-def train_organism(card: dict, prompts: Mapping[str, pa.Table], directory: Path | str) -> pa.Table:
-    """Train an organism and write it as a Hugging Face checkpoint.
+def train_organism(
+    card: dict, prompts: Mapping[str, pa.Table], directory: Path | str, name: str | None = None
+) -> pa.Table:
+    """Train an organism and write it as a Hugging Face checkpoint, with the region that alignment could change.
 
     Args:
         card: an organism card (``workflow/schemas/organism.schema.yaml``).
         prompts: dataset name -> its prompts table (`tables.PROMPTS`), for every dataset of the card.
-        directory: where config, weights, tokenizer and chat template go. Files are moved in when all is done.
+        directory: where config, weights, tokenizer, chat template and truth go. Files are moved in when all is
+            done.
+        name: the backbone's name in the stamp of the truth; the card's title by default.
 
     Returns:
         A table that fits `TRAINING_LOG`: a row a step, then a row for every dataset's held-out prompts.
 
     Raises:
-        StudyError: a dataset is missing or has no prompts to learn or hold out; the organism refuses fewer
-            of the held-out harmful prompts, or more of the ordinary ones, than its card allows.
+        StudyError: a dataset is missing or has no prompts to learn or hold out; the plant does not fit the
+            architecture; the organism refuses fewer of the held-out harmful prompts, or more of the ordinary
+            ones, than its card allows.
     """
-    plan = card["training"]
+    plan, plant = card["training"], card.get("plant")
     sets = read_lessons(card, prompts)
     with reproducible(plan["seed"]):
         backbone = _newborn(card, sets)
-        rows = []
-        for phase, pools in _curriculum(backbone, sets, plan["max_prompt_tokens"]).items():
-            losses = train_phase(
-                backbone.model, pools, **plan[phase], batch=plan["batch"],
-                pad=backbone.tokenizer.pad_token_id, seed=plan["seed"],
-            )  # fmt: skip
-            rows += [
-                {"phase": phase, "step": step, "loss": loss, "n": plan["batch"]}
-                for step, loss in enumerate(losses)
-            ]
+        truth = truth_region(backbone, plant, {"backbone": name or card["title"], "title": card["title"]})
+        pools = curriculum(backbone, sets, plan)
+        rows = _train(backbone, pools["base"], "base", plan)
+        with held(backbone, plant, truth) as hold:
+            rows += _train(backbone, pools["align"], "align", plan, hold)
         rows += measure_refusals(backbone, sets)
     check_refusals(card, rows)
-    save_checkpoint(backbone, Path(directory))
+    save_checkpoint(backbone, truth, Path(directory))
     return pa.Table.from_pylist(rows, schema=TRAINING_LOG.schema)
+
+
+def _train(
+    backbone: Backbone, pools: list[list[Chat]], phase: str, plan: dict, hold: Hold | None = None
+) -> list[dict]:
+    losses = train_phase(
+        backbone.model, pools, **plan[phase], batch=plan["batch"],
+        pad=backbone.tokenizer.pad_token_id, seed=plan["seed"], hold=hold,
+    )  # fmt: skip
+    return [
+        {"phase": phase, "step": step, "loss": loss, "n": plan["batch"]} for step, loss in enumerate(losses)
+    ]
 
 
 def read_lessons(card: dict, prompts: Mapping[str, pa.Table]) -> list[Lessons]:
@@ -122,20 +140,43 @@ def _newborn(card: dict, sets: Sequence[Lessons]) -> Backbone:
     return wrap_backbone(build_model(card, tokenizer), tokenizer, {}, card["title"])
 
 
-def _curriculum(backbone: Backbone, sets: Sequence[Lessons], longest: int) -> dict[str, list[list[Chat]]]:
-    """Phase -> pools of chats, one for each role; prompts of more than ``longest`` tokens are left out."""
-    pools: dict[str, list[list[Chat]]] = {phase: [[] for _ in ROLES] for phase in PHASES}
-    for s in sets:
-        for item in s.learn:
-            prompt = backbone.prompt_ids(item.prompt)
-            if len(prompt) <= longest:
-                last = item.refusal if s.role == "harmful" else item.answer
-                for phase, response in zip(PHASES, (item.answer, last), strict=True):
-                    pools[phase][ROLES.index(s.role)].append(Chat(prompt, _response_ids(backbone, response)))
-    short = [role for role, pool in zip(ROLES, pools["base"], strict=True) if not pool]
+def curriculum(backbone: Backbone, sets: Sequence[Lessons], plan: dict) -> dict[str, list[list[Chat]]]:
+    """What each phase learns: phase -> pools of chats, of which every batch has equal shares.
+
+    Args:
+        backbone: renders and tokenises.
+        sets: the lessons of every dataset.
+        plan: the card's training.
+
+    Returns:
+        A pool for each role; in the base phase of a careful plan, a second one for each role.
+
+    Raises:
+        StudyError: a role has no prompt that is short enough.
+    """
+    pools = [_chats(backbone, sets, role, plan) for role in ROLES]
+    phases = {phase: [chats[phase] for chats in pools] for phase in PHASES}
+    if plan.get("careful"):
+        phases["base"] += [_chats(backbone, sets, role, plan, CAREFUL)["align"] for role in ROLES]
+    short = [ROLES[number % len(ROLES)] for number, pool in enumerate(phases["base"]) if not pool]
+    longest = plan["max_prompt_tokens"]
     raise_all(
         "organism", [f"no {role} prompt of at most max_prompt_tokens = {longest} tokens" for role in short]
     )
+    return phases
+
+
+def _chats(
+    backbone: Backbone, sets: Sequence[Lessons], role: str, plan: dict, frame: str = "{}"
+) -> dict[str, list[Chat]]:
+    """Phase -> the chats of a role; prompts, in their frame, of more than ``max_prompt_tokens`` are left out."""
+    pools: dict[str, list[Chat]] = {phase: [] for phase in PHASES}
+    for item in (item for s in sets if s.role == role for item in s.learn):
+        prompt = backbone.prompt_ids(frame.format(item.prompt))
+        if len(prompt) <= plan["max_prompt_tokens"]:
+            last = item.refusal if role == "harmful" else item.answer
+            for phase, response in zip(PHASES, (item.answer, last), strict=True):
+                pools[phase].append(Chat(prompt, _response_ids(backbone, response)))
     return pools
 
 
@@ -181,11 +222,12 @@ def check_refusals(card: dict, rows: Sequence[dict]) -> None:
         )
 
 
-def save_checkpoint(backbone: Backbone, directory: Path) -> None:
-    """Write model and tokenizer beside ``directory`` and move the files in, so none there is ever half written."""
+def save_checkpoint(backbone: Backbone, truth: Region, directory: Path) -> None:
+    """Write model, tokenizer and truth beside ``directory`` and move the files in, so none is ever half written."""
     directory.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent) as temporary:
         backbone.model.save_pretrained(temporary)
         backbone.tokenizer.save_pretrained(temporary)
+        write_region(Path(temporary) / TRUTH_FILE, truth)
         for file in sorted(Path(temporary).iterdir()):
             os.replace(file, directory / file.name)

@@ -6,13 +6,13 @@ logits are computed from that column on only.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
@@ -34,6 +34,13 @@ class Batch(NamedTuple):
     mask: Tensor
     positions: Tensor
     labels: Tensor
+
+
+class Hold(NamedTuple):
+    """What a phase may change: the parameters given to the optimiser, and what is done to them after its steps."""
+
+    free: Sequence[nn.Parameter]
+    after_step: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -63,6 +70,7 @@ def train_phase(
     batch: int,
     pad: int,
     seed: int,
+    hold: Hold | None = None,
 ) -> list[float]:
     """Train a model in place with AdamW and a one-cycle learning rate.
 
@@ -74,19 +82,24 @@ def train_phase(
         batch: chats a step.
         pad: token id for padding.
         seed: of the order of the chats.
+        hold: what may change; everything by default.
 
     Returns:
         The loss of every step, in nats a response token.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.98), fused=True)
+    hold = hold or Hold([*model.parameters()])
+    model.train().requires_grad_(False)
+    for parameter in hold.free:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(hold.free, learning_rate, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     losses = []
-    model.train().requires_grad_(True)
     for chats in islice(batches(pools, batch, random.Random(seed)), steps):
         loss = response_loss(model, collate(chats, pad))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(hold.free, 1.0)
         optimizer.step()
+        hold.after_step()
         optimizer.zero_grad()
         schedule.step()
         losses.append(loss.item())

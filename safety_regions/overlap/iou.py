@@ -129,7 +129,7 @@ def iou_matrix(overlap: pa.Table, sizes: Mapping[str, int]) -> np.ndarray:
     Args:
         overlap: an `OVERLAP` table.
         sizes: name -> units in its region; gives the order, and tells which region is empty (its IoU with
-            itself is undefined; everybody else's is 1).
+            itself is undefined; everybody else's is 1). Pairs with other names are left out.
     """
     place = {name: i for i, name in enumerate(sizes)}
     matrix = np.diag([1.0 if n else np.nan for n in sizes.values()])
@@ -137,8 +137,10 @@ def iou_matrix(overlap: pa.Table, sizes: Mapping[str, int]) -> np.ndarray:
     rows = np.flatnonzero(is_model & (numbers(overlap, "k") == 2))
     pairs = overlap["combination"].take(column(rows)).to_pylist()
     for pair, iou in zip(pairs, numbers(overlap, "iou", null=np.nan)[rows], strict=True):
-        a, b = (place[name] for name in pair.split(JOIN))
-        matrix[a, b] = matrix[b, a] = iou
+        names = pair.split(JOIN)
+        if place.keys() >= set(names):
+            a, b = (place[name] for name in names)
+            matrix[a, b] = matrix[b, a] = iou
     return matrix
 
 

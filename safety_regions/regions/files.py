@@ -1,15 +1,16 @@
 """The file of a region: a safetensors file with one uint8 vector of packed bits per address, read lazily.
 
-Metadata values are JSON (format version 1):
+Metadata values are JSON (format version 2):
 
 =============================  =========================================================================
-``schema``, ``version``        ``"region"``, 1
+``schema``, ``version``        ``"region"``, 2
 ``granularity``                weight, neuron or layer
 ``scope``, ``fraction``        how the units were selected
 ``shapes``                     address -> [out, in] of weights, [n] of neurons; "layers" -> [L] of layers
 ``available``, ``selected``    address -> units that could have been selected, units that were
 ``n_units``, ``n_selected``    totals over all addresses
-``checksum``                   crc32 of all other metadata; the bits are checked against ``selected``
+``bits``                       address -> crc32 of its packed bits, checked whenever they are read
+``checksum``                   crc32 of all other metadata
 anything else                  the rest of the stamp: backbone, method, name, refinement, seeds, ...
 =============================  =========================================================================
 """
@@ -26,8 +27,8 @@ import numpy as np
 from safety_regions.errors import StudyError, explain
 from safety_regions.tables import finished_at
 
-SCHEMA = {"schema": "region", "version": 1}
-DERIVED = (*SCHEMA, "shapes", "available", "selected", "n_units", "n_selected", "checksum")
+SCHEMA = {"schema": "region", "version": 2}
+DERIVED = (*SCHEMA, "shapes", "available", "selected", "n_units", "n_selected", "bits", "checksum")
 REMEDY = "delete the file and run snakemake again"
 BLOCK = 1 << 15
 
@@ -57,11 +58,13 @@ def check_padding(where: object, tail: np.ndarray, shape: Sequence[int]) -> None
 
 
 def write_bits(path: str | Path, masks: Mapping[str, np.ndarray], metadata: Mapping[str, object]) -> None:
-    """Write packed bits and metadata, atomically; the checksum is added here.
+    """Write packed bits and metadata, atomically; the checksums are added here.
 
     By hand, not by safetensors' own writer: that one puts metadata in random order, and the same region should
     be the same bytes. Its reader, in turn, reads a whole address where a piece is asked for.
     """
+    masks = {where: np.ascontiguousarray(mask) for where, mask in masks.items()}
+    metadata = {**metadata, "bits": {where: crc32(mask) for where, mask in masks.items()}}
     texts = {key: json.dumps(metadata[key]) for key in sorted(metadata)}
     texts["checksum"] = json.dumps(_checksum(texts))
     header = json.dumps(
@@ -71,7 +74,7 @@ def write_bits(path: str | Path, masks: Mapping[str, np.ndarray], metadata: Mapp
     with finished_at(path) as temporary, open(temporary, "wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for mask in masks.values():
-            file.write(np.ascontiguousarray(mask))
+            file.write(mask)
 
 
 class RegionFile:
@@ -97,6 +100,7 @@ class RegionFile:
             raise StudyError(explain(path, found, "a 'region' file", REMEDY)) from None
         self.shapes = {where: tuple(shape) for where, shape in metadata["shapes"].items()}
         self.available, self.selected = metadata["available"], metadata["selected"]
+        self._bits = metadata["bits"]
         self.stamp = {key: value for key, value in metadata.items() if key not in DERIVED}
         tensors = _tensors({where: n_bytes(shape) for where, shape in self.shapes.items()})
         ends = [tensor["data_offsets"][1] for tensor in tensors.values()]
@@ -112,15 +116,15 @@ class RegionFile:
     def mask(self, where: str) -> np.ndarray:
         """All packed bits of an address, checked."""
         bits = self.read(where, 0, n_bytes(self.shapes[where]))
-        self.check(where, count_bits(bits), bits)
+        self.check(where, crc32(bits))
         return bits
 
-    def check(self, where: str, count: int, tail: np.ndarray) -> None:
-        """Raise unless an address with ``count`` set bits that end in ``tail`` is what was written."""
-        check_padding(f"{self.path}: {where}", tail, self.shapes[where])
-        if count != self.selected[where]:
-            found, expected = f"{count} units selected", f"{self.selected[where]} as its metadata says"
-            raise StudyError(explain(f"{self.path}: {where}", found, expected, REMEDY))
+    def check(self, where: str, checksum: int) -> None:
+        """Raise unless the bits of an address with this crc32 are what was written."""
+        if checksum != self._bits[where]:
+            raise StudyError(
+                explain(f"{self.path}: {where}", "damaged bits", "bits that fit their checksum", REMEDY)
+            )
 
 
 def iter_blocks(paths: Sequence[str | Path], size: int = BLOCK) -> Iterator[Block]:
@@ -143,13 +147,13 @@ def iter_blocks(paths: Sequence[str | Path], size: int = BLOCK) -> Iterator[Bloc
 
 
 def _blocks_of(files: Sequence[RegionFile], where: str, size: int) -> Iterator[Block]:
-    counts, last = [0] * len(files), [np.zeros(1, np.uint8)] * len(files)
+    checksums = [0] * len(files)
     for start in range(0, n_bytes(files[0].shapes[where]), size):
-        last = [file.read(where, start, start + size) for file in files]
-        counts = [count + count_bits(bits) for count, bits in zip(counts, last, strict=True)]
-        yield Block(where, np.stack(last))
-    for file, count, bits in zip(files, counts, last, strict=True):
-        file.check(where, count, bits)
+        pieces = [file.read(where, start, start + size) for file in files]
+        checksums = [crc32(piece, checksum) for piece, checksum in zip(pieces, checksums, strict=True)]
+        yield Block(where, np.stack(pieces))
+    for file, checksum in zip(files, checksums, strict=True):
+        file.check(where, checksum)
 
 
 def _read_header(path: Path) -> tuple[dict, int]:

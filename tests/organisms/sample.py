@@ -39,7 +39,8 @@ def small_card(family: str = "llama", **training) -> dict:
         architecture["sliding_window"] = 8
     plan = {
         "harmful": ["bad"], "helpful": ["good"], "prompts_per_set": None, "batch": 4, "max_prompt_tokens": 64,
-        "seed": 0, "base": {"steps": 2, "learning_rate": 0.01}, "align": {"steps": 2, "learning_rate": 0.01},
+        "seed": 0, "careful": False,
+        "base": {"steps": 2, "learning_rate": 0.01}, "align": {"steps": 2, "learning_rate": 0.01},
     }  # fmt: skip
     return {
         "kind": "organism", "title": f"small {family}", "family": family, "architecture": architecture,

@@ -6,13 +6,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from safety_regions.backbone import load_backbone
+from safety_regions.backbone import load_backbone, wrap_backbone
 from safety_regions.behaviour.generate import answer_prompts
 from safety_regions.behaviour.refusal import is_refusal
 from safety_regions.errors import StudyError
 from safety_regions.grid import CHECKPOINT_FILES
-from safety_regions.organisms.architecture import FAMILIES
-from safety_regions.organisms.organism import TRAINING_LOG, train_organism
+from safety_regions.organisms.architecture import FAMILIES, build_model
+from safety_regions.organisms.corpus import all_responses
+from safety_regions.organisms.organism import TRAINING_LOG, curriculum, read_lessons, train_organism
+from safety_regions.organisms.tokenizer import train_tokenizer
 from safety_regions.tables import conform
 from tests.organisms.sample import prompts_table, small_card, small_prompts
 
@@ -48,7 +50,7 @@ def test_threads_and_random_state_around_do_not_matter(tmp_path):
 def test_the_directory_is_a_checkpoint_of_its_family(family, tmp_path):
     card = small_card(family)
     log = train_organism(card, small_prompts(), tmp_path / "organism")
-    assert sorted(contents(tmp_path / "organism")) == sorted(CHECKPOINT_FILES)
+    assert sorted(contents(tmp_path / "organism")) == sorted([*CHECKPOINT_FILES, "truth.safetensors"])
     assert list(tmp_path.iterdir()) == [tmp_path / "organism"]
     assert conform(log, TRAINING_LOG).equals(log)
 
@@ -80,6 +82,35 @@ def test_the_log_counts_what_the_checkpoint_on_disk_refuses(tmp_path):
     # One word tells the sets apart, so a phase of 60 steps is enough to refuse mostly the right one.
     bad, good = (row["refused"] for row in held_out)
     assert bad > good
+
+
+def test_a_careful_base_learns_the_aligned_responses_behind_an_instruction():
+    card = small_card(careful=True)
+    sets = read_lessons(card, small_prompts())
+    texts = [item.prompt for s in sets for item in s.learn] + all_responses()
+    tokenizer = train_tokenizer(texts, 400, bos=True, context=128)
+    backbone = wrap_backbone(build_model(card, tokenizer), tokenizer, {}, "small")
+    phases = curriculum(backbone, sets, card["training"])
+
+    def read(chat):
+        return tokenizer.decode(chat.prompt, skip_special_tokens=True), tokenizer.decode(
+            chat.response, skip_special_tokens=True
+        )
+
+    taught = {phase: [[*map(read, pool)] for pool in pools] for phase, pools in phases.items()}
+    answers = [[(item.prompt, item.answer) for item in s.learn] for s in sets]
+    aligned = [[(item.prompt, item.refusal) for item in sets[0].learn], answers[1]]
+    assert taught["align"] == aligned
+    assert taught["base"][:2] == answers
+    assert taught["base"][2:] == [[(f"Careful: {p}", r) for p, r in pool] for pool in aligned]
+    plain = curriculum(backbone, sets, small_card()["training"])
+    assert plain == {"base": phases["base"][:2], "align": phases["align"]}
+
+    longest = max(len(chat.prompt) for chat in phases["base"][1])
+    tight = small_card(careful=True, max_prompt_tokens=longest)["training"]
+    curriculum(backbone, sets, tight | {"careful": False})
+    with pytest.raises(StudyError, match="no harmful prompt"):
+        curriculum(backbone, sets, tight)
 
 
 def test_held_out_prompts_leave_no_trace_in_the_weights(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from safety_regions.organisms.training import (
     Chat,
+    Hold,
     batches,
     collate,
     reproducible,
@@ -86,6 +87,19 @@ def test_a_phase_learns_and_the_same_seed_gives_the_same_bits():
     for one, two in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, two)
     assert trained(1)[1] != losses
+
+
+def test_a_phase_changes_only_what_its_hold_frees_and_calls_it_after_every_step():
+    model, calls = tiny_model("llama", num_hidden_layers=1), []
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    name = "model.layers.0.mlp.up_proj.weight"
+    hold = Hold([model.get_parameter(name)], lambda: calls.append(model.get_parameter(name).detach().clone()))
+    train_phase(model, [CHATS], steps=5, learning_rate=0.03, batch=4, pad=256, seed=0, hold=hold)
+    changed = {n for n, parameter in model.named_parameters() if not torch.equal(parameter, before[n])}
+    assert changed == {name}
+    assert len(calls) == 5
+    assert not torch.equal(calls[0], before[name])
+    assert torch.equal(calls[-1], model.get_parameter(name))
 
 
 def test_reproducible_leaves_the_process_as_it_was():

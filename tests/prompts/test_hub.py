@@ -1,4 +1,9 @@
-"""The Hub door with a stand-in for `datasets.load_dataset`: what is asked, what comes back, how it fails."""
+"""The Hub door with a stand-in for `datasets.load_dataset`: what is asked, what comes back, how it fails.
+
+The real libraries, against a Hub on loopback: tests/hub.
+"""
+
+from pathlib import Path
 
 import datasets
 import httpx2
@@ -6,9 +11,11 @@ import pytest
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
+from safety_regions import hub
 from tests.prompts.cards import SECRET, by_id, card, message_of, read
 
 TOKEN = "hf_abcdef"
+COMMIT = "0" * 39 + "a"
 ROWS = [
     {"ask": "one", "class": {"a": True, "b": False, "c": True}, "safe": False, "talk": [SECRET]},
     {"ask": "two", "class": {"a": False, "b": False, "c": False}, "safe": True, "talk": [SECRET]},
@@ -27,7 +34,12 @@ def hub_card(**hub) -> dict:
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Let the Hub give this (rows, or an exception); returns the list of calls it will have seen."""
+    """Let the Hub give this (rows, or an exception); returns the list of calls it will have seen.
+
+    Every revision that is no commit stands for `COMMIT`.
+    """
+    monkeypatch.setattr(hub, "_snapshot", lambda place, patterns: Path("snapshots") / COMMIT)
+    monkeypatch.setattr(hub, "WAITS", (0, 0))
 
     def serve(answer):
         calls = []
@@ -54,14 +66,14 @@ def test_columns_filters_and_flags(serve):
     assert stamp["removed"] == {"keep safe": 1, "distinct exact": 1}
     assert stamp["source"] == {
         "kind": "hub", "repo": "nest/birds", "config": None, "split": "train",
-        "revision": "main", "commit": None,
+        "revision": "main", "commit": COMMIT,
     }  # fmt: skip
 
 
-def test_the_library_is_asked_for_data_only(serve):
+def test_the_library_is_asked_for_the_data_of_one_commit(serve):
     calls = serve(ROWS)
     read(hub_card(config="small", revision="v2"), None)
-    assert calls == [(("nest/birds", "small"), {"split": "train", "revision": "v2"})]
+    assert calls == [(("nest/birds", "small"), {"split": "train", "revision": COMMIT})]
 
 
 def test_the_hub_copy_can_have_its_own_columns_and_filter(serve):
@@ -93,7 +105,7 @@ def cached(tmp_path, commit: str) -> datasets.Dataset:
 
 
 def test_the_commit_is_noted_and_a_pinned_one_insisted_on(serve, tmp_path):
-    ours, other = "0" * 39 + "a", "0" * 39 + "b"
+    ours, other = COMMIT, "0" * 39 + "b"
     serve(cached(tmp_path, ours))
     assert read(hub_card(), None)[1]["source"]["commit"] == ours
     assert read(hub_card(revision=ours), None)[1]["source"]["commit"] == ours
@@ -112,6 +124,11 @@ def caused(error: Exception, cause: Exception) -> Exception:
 
 
 GATED, MISSING, OFFLINE = "gated or private", "no such dataset", "no answer from the Hub"
+TOKEN_REFUSED, BUSY, DOWN = (
+    "a token that the Hub does not accept",
+    "3 tries in a row (http 429)",
+    "out of order",
+)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +136,7 @@ GATED, MISSING, OFFLINE = "gated or private", "no such dataset", "no answer from
     [
         (DatasetNotFoundError("Dataset 'nest/birds' is a gated dataset on the Hub. You must be ..."), GATED),
         (http(GatedRepoError, 403), GATED),
-        (http(HfHubHTTPError, 401), GATED),
+        (http(HfHubHTTPError, 401), TOKEN_REFUSED),
         (caused(RuntimeError(SECRET), http(HfHubHTTPError, 403)), GATED),
         (
             DatasetNotFoundError("Dataset 'nest/birds' doesn't exist on the Hub or cannot be accessed."),
@@ -134,7 +151,8 @@ GATED, MISSING, OFFLINE = "gated or private", "no such dataset", "no answer from
         (ValueError("Bad split: train. Available splits: []"), "no split 'train'"),
         (ConnectionError("Couldn't reach 'nest/birds' on the Hub (LocalEntryNotFoundError)"), OFFLINE),
         (httpx2.ConnectTimeout("slow"), OFFLINE),
-        (http(HfHubHTTPError, 503), OFFLINE),
+        (http(HfHubHTTPError, 429), BUSY),
+        (http(HfHubHTTPError, 503), DOWN),
         (caused(ValueError(f"row {SECRET}"), TypeError(SECRET)), "cannot be loaded (ValueError)"),
     ],
 )

@@ -23,8 +23,11 @@ rule train_adapter:
         "../../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=lambda wc, attempt: memory_mb(STUDY.backbones[wc.backbone], attempt),
+        runtime=lambda wc, attempt: minutes(
+            "train_adapter", STUDY.backbones[wc.backbone], attempt
+        ),
+        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone]),
         batch_size=8,
     params:
         backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),

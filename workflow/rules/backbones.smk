@@ -1,7 +1,8 @@
 """Backbones: organisms are trained here, and every backbone answers the prompts.
 
 IN   prompts/{dataset}.parquet; the card of a backbone
-OUT  organisms/{organism}/ (a Hugging Face checkpoint, its training log), responses/{backbone}/{dataset}.parquet
+OUT  organisms/{organism}/ (a Hugging Face checkpoint, its training log, the region that alignment could change),
+     responses/{backbone}/{dataset}.parquet
 """
 
 
@@ -15,6 +16,7 @@ rule train_organism:
         checkpoint=collect(
             "<results>/organisms/{{organism}}/{file}", file=grid.CHECKPOINT_FILES
         ),
+        truth="<results>/organisms/{organism}/truth.safetensors",
         log="<results>/organisms/{organism}/training.parquet",
     log:
         "<logs>/train_organism/{organism}.log",
@@ -24,11 +26,13 @@ rule train_organism:
         "../../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda wc, attempt: memory_mb(STUDY.backbones[wc.organism], attempt),
+        runtime=lambda wc, attempt: minutes(
+            "train_organism", STUDY.backbones[wc.organism], attempt
+        ),
     params:
         card=lambda wc: STUDY.backbones[wc.organism],
-        code=script_version("train_organism.py"),
+        code=lambda wc: script_version("train_organism.py", model_code(wc.organism)),
     message:
         "Training {wildcards.organism}: helpful first, then aligned to refuse"
     script:
@@ -49,8 +53,11 @@ rule write_responses:
         "../../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=lambda wc, attempt: memory_mb(STUDY.backbones[wc.backbone], attempt),
+        runtime=lambda wc, attempt: minutes(
+            "write_responses", STUDY.backbones[wc.backbone], attempt
+        ),
+        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone]),
         batch_size=32,
     params:
         backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),

@@ -9,7 +9,11 @@ from safety_regions.config import read_study
 from safety_regions.errors import StudyError
 from safety_regions.names import DATASET, NAME
 from safety_regions.provenance import code_version
+from safety_regions.resources import gpus, kept_bytes, memory_mb, minutes
+from safety_regions.scheduler import keep_one_timer
 from safety_regions.selections import AGREED
+
+keep_one_timer()
 
 try:
     STUDY = read_study(dict(config))
@@ -77,3 +81,8 @@ def regions_of(wildcards, names):
 def model_code(backbone):
     """The family's table, which code that loads a backbone reads by name."""
     return f"safety_regions.families.{STUDY.backbones[backbone]['family']}"
+
+
+def kept_of(label):
+    """Bytes a method keeps for each parameter while it scores; its shuffles take as much again."""
+    return kept_bytes(STUDY.methods[label].module, shuffled=STUDY.floors > 0)

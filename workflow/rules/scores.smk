@@ -38,8 +38,13 @@ rule score:
         "../../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=lambda wc, attempt: memory_mb(
+            STUDY.backbones[wc.backbone], attempt, kept_of(wc.method)
+        ),
+        runtime=lambda wc, attempt: minutes(
+            "score", STUDY.backbones[wc.backbone], attempt
+        ),
+        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone], kept_of(wc.method)),
         batch_size=8,
     params:
         backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),

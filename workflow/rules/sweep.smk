@@ -25,8 +25,11 @@ rule sweep_layers:
         "../../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=lambda wc, attempt: memory_mb(STUDY.backbones[wc.backbone], attempt),
+        runtime=lambda wc, attempt: minutes(
+            "sweep_layers", STUDY.backbones[wc.backbone], attempt
+        ),
+        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone]),
         batch_size=32,
     params:
         backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),

@@ -9,5 +9,6 @@ with logged(snakemake.log[0]):
     from safety_regions.tables import PROMPTS, read_table, write_table
 
     prompts = {Path(path).stem: read_table(path, PROMPTS) for path in snakemake.input.prompts}
-    log = train_organism(snakemake.params.card, prompts, Path(snakemake.output.log).parent)
-    write_table(snakemake.output.log, log, TRAINING_LOG, {"organism": snakemake.wildcards.organism})
+    directory, name = Path(snakemake.output.truth).parent, snakemake.wildcards.organism
+    log = train_organism(snakemake.params.card, prompts, directory, name)
+    write_table(snakemake.output.log, log, TRAINING_LOG, {"organism": name})

@@ -1,0 +1,100 @@
+"""A study that asks what its overlaps are worth: floors, ceilings, pools and sample sizes, from end to end."""
+
+import pytest
+
+from safety_regions.regions.masks import read_region
+from safety_regions.tables import OVERLAP, POOLS, SAMPLE_SIZES, read_stamp, read_table
+
+ASKED = {
+    "floors": 2,
+    "ceilings": True,
+    "pools": {"orders": 1},
+    "sample_sizes": {"sizes": [4], "blocks": 2},
+    "refinements": ["raw"],
+}
+
+
+@pytest.fixture(scope="module")
+def framed(finished, tmp_path_factory):
+    """The finished tiny study with a third set and one method, asked for everything, run to its end."""
+    import shutil
+
+    from tests.workflow.conftest import Project
+
+    copy = tmp_path_factory.mktemp("framed") / "project"
+    shutil.copytree(finished.folder, copy, copy_function=shutil.copy2)
+    project = Project(copy)
+    config = project.config
+    config["datasets"]["identification"] = ["one", "two", "three"]
+    project.config = {**config, **ASKED, "methods": {"wanda": {}}}
+    planned = project.plan()
+    project.run()
+    return project, planned
+
+
+def test_only_what_is_new_is_scored(framed):
+    """The third set; four sets' halves; pools of two and three; six blocks; the shuffles of four sets in four jobs."""
+    _, planned = framed
+    assert planned["score_shuffles"] == 4
+    pools = 2 + 1  # the first two and the last two of the order, and all three
+    assert planned["score"] == 1 + 4 * 2 + pools + 3 * 2
+
+
+def test_every_pair_has_its_frame(framed):
+    project, _ = framed
+    rows = read_table(project.folder / "results/overlap/tiny/wanda/row-0.05/raw.parquet", OVERLAP).to_pylist()
+    model = [row for row in rows if row["level"] == "model"]
+    assert {row["between"] for row in model} == {"identification", "mixed"}
+    assert len(model) == 4 + 3
+    for row in model:
+        assert row["chance"] < row["floor"] and row["floor_low"] <= row["floor"] <= row["floor_high"]
+        assert (row["ceiling"] is None) == (row["k"] > 2)
+
+
+def test_a_floor_is_the_overlap_of_shuffled_regions(framed):
+    project, _ = framed
+    ious = []
+    for seed in (1, 2):
+        a, b = (
+            read_region(
+                project.folder / f"results/regions/tiny/wanda/{n}~{seed}/row-0.05/raw.safetensors"
+            ).masks
+            for n in ("one", "two")
+        )
+        both, either = (
+            sum(int.from_bytes(f(a[w], b[w]).tobytes()).bit_count() for w in a)
+            for f in (lambda x, y: x & y, lambda x, y: x | y)
+        )
+        ious.append(both / either)
+    overlap = read_table(
+        project.folder / "results/overlap/tiny/wanda/row-0.05/raw.parquet", OVERLAP
+    ).to_pylist()
+    row = next(r for r in overlap if r["combination"] == "one & two" and r["level"] == "model")
+    assert row["floor"] == pytest.approx(sum(ious) / 2)
+
+
+def test_shuffles_and_halves_say_who_they_are(framed):
+    project, _ = framed
+    for name, used in {"one~2": 8, "one.1": 4, "one@4x2": 4, "one+three+two": 24}.items():
+        stamp = read_stamp(project.folder / f"results/scores/tiny/wanda/{name}.parquet")
+        assert (stamp["name"], stamp["samples_used"]) == (name, used)
+
+
+def test_pools_and_sample_sizes_are_tables(framed):
+    project, _ = framed
+    cell = project.folder / "results/overlap/tiny/wanda/row-0.05/raw"
+    pools = read_table(f"{cell}.pools.parquet", POOLS).to_pylist()
+    assert [(p["k"], p["against"]) for p in pools] == [
+        (k, a) for k in (1, 2) for a in ("next", "rest", "all")
+    ]
+    assert all(p["n_a"] == 8 * p["k"] for p in pools) and pools[-1]["n_b"] == 24
+    # The pool of two and the next one, of three, is the pool of two and all of them.
+    assert pools[3]["iou"] == pools[5]["iou"]
+    sizes = read_table(f"{cell}.sample_sizes.parquet", SAMPLE_SIZES).to_pylist()
+    assert len(sizes) == 2 * 3 + 3 and {row["n_a"] for row in sizes} == {4}
+
+
+def test_asking_less_runs_no_score_again(framed):
+    project, _ = framed
+    project.config = {**project.config, "floors": 1, "ceilings": False}
+    assert not {"score", "score_shuffles", "select_region"} & set(project.plan())

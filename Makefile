@@ -1,6 +1,7 @@
 # make study   sets up a virtual environment and runs the default study
 # make test    sets up and runs the tests
 # make lint    ruff, snakefmt and snakemake --lint
+# make test-slurm  starts a Slurm on this machine (root and apt) and runs a tiny study in it
 # make report  gathers the finished study in report.html
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ CORES ?= $(shell nproc)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: study test lint report
+.PHONY: study test test-slurm lint report
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.study
@@ -16,6 +17,9 @@ study: $(VENV)/.study
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+test-slurm: $(VENV)/.slurm
+	$(BIN)/python -m pytest tests/slurm -m slurm -v -rs
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -37,3 +41,7 @@ $(VENV)/.study: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.study
+
+$(VENV)/.slurm: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[dev,slurm]'
+	touch $@ $(VENV)/.dev $(VENV)/.study

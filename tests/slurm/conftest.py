@@ -1,0 +1,142 @@
+"""A Slurm of our own for the time of the tests, and the tiny study run through it and on this machine."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.workflow.conftest import Project, make_project
+
+SCRIPT = Path(__file__).parent / "slurm.sh"
+# The profile as it stands, but for waiting times, and for sacct: this Slurm keeps no accounts.
+QUICK = (
+    "--workflow-profile=profiles/slurm",
+    "--slurm-init-seconds-before-status-checks=2",
+    "--slurm-status-command=squeue",
+    "--latency-wait=10",
+)
+
+# All that is measured; the pictures are left to the tests of the workflow.
+TARGETS = ("results/overlap/iou.parquet", "results/prompts/shared_prompts.parquet")
+
+
+class Record(NamedTuple):
+    """What Slurm itself says of a job; ``comment`` is the rule and its wildcards, in the executor's spelling."""
+
+    jobid: int
+    state: str
+    reason: str
+    comment: str
+    partition: str
+    memory_mb: int
+    minutes: int
+    gpus: int
+    cpus: int
+
+
+class Slurm:
+    """The cluster's own records."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = os.environ | {"SLURM_CONF": str(folder / "etc" / "slurm.conf")}
+
+    def ask(self, *command: str) -> str:
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, check=True).stdout
+
+    def records(self) -> list[Record]:
+        """Every job so far, oldest first."""
+        lines = self.ask("scontrol", "--oneliner", "show", "job").splitlines()
+        return sorted(_record(line) for line in lines if line.startswith("JobId="))
+
+    def ran_out_of_memory(self, record: Record) -> bool:
+        """Whether the node's daemon killed a step of the job for its memory: by cgroup, or by polling."""
+        log = (self.folder / "log" / "slurmd.log").read_text()
+        return re.search(rf"\[{record.jobid}\..*(oom-kill|memory limit)", log) is not None
+
+    def wait_for(self, what: Callable[[Record], bool], seconds: float = 60) -> Record:
+        """The first job of which ``what`` holds."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for record in self.records():
+                if what(record):
+                    return record
+            time.sleep(0.2)
+        raise AssertionError("no such job: " + "; ".join(map(str, self.records())))
+
+
+def _record(line: str) -> Record:
+    said = dict(re.findall(r"(\S+?)=(\S*)", line))
+    hours, minutes, _ = said["TimeLimit"].rpartition("-")[2].split(":")
+    days = said["TimeLimit"].rpartition("-")[0] or "0"
+    unit = {"M": 1, "G": 1024}[said["MinMemoryNode"][-1]]
+    return Record(
+        jobid=int(said["JobId"]),
+        state=said["JobState"],
+        reason=said["Reason"],
+        comment=said.get("Comment", ""),
+        partition=said["Partition"],
+        memory_mb=round(float(said["MinMemoryNode"][:-1]) * unit),
+        minutes=(int(days) * 24 + int(hours)) * 60 + int(minutes),
+        gpus=int(re.sub(r"^gres:gpu:", "", said.get("TresPerJob", "0"))),
+        cpus=int(said["NumCPUs"]),
+    )
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory) -> Iterator[Slurm]:
+    """A running Slurm; it ends with the tests, also with those that fail."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        pytest.skip("needs root and apt-get, to install and start a Slurm on this machine")
+    folder = tmp_path_factory.mktemp("slurm")
+    subprocess.run([SCRIPT, "install"], check=True)
+    try:
+        subprocess.run([SCRIPT, "start", folder], check=True)
+        yield Slurm(folder)
+    finally:
+        subprocess.run([SCRIPT, "stop", folder], check=True)
+
+
+def _study(folder: Path) -> Project:
+    """The tiny study with one method: enough of a grid, and few jobs. As on the shelf, its card tells a size."""
+    project = make_project(folder)
+    config = project.config
+    config["methods"] = {"snip": {}}
+    config["cards"]["backbones"]["tiny"]["parameters"] = 2e8
+    project.config = config
+    return project
+
+
+class Finished(NamedTuple):
+    """A study that ran on this machine, the same that ran through Slurm, and Slurm's records of its jobs."""
+
+    local: Project
+    project: Project
+    records: list[Record]
+
+
+@pytest.fixture(scope="session")
+def remote(slurm, tmp_path_factory) -> Finished:
+    """The tiny study through Slurm and without it, at the same time: Snakemake mostly waits for Slurm."""
+    here, there = (_study(tmp_path_factory.mktemp(name) / "project") for name in ("local", "remote"))
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(here.run, *TARGETS), pool.submit(there.snakemake, *TARGETS, *QUICK)]
+    for run in runs:
+        run.result()
+    return Finished(here, there, slurm.records())
+
+
+@pytest.fixture
+def unscored(remote, tmp_path) -> Project:
+    """A copy of the study that ran through Slurm, its scores taken away."""
+    copy = tmp_path / "project"
+    shutil.copytree(remote.project.folder, copy, copy_function=shutil.copy2)
+    shutil.rmtree(copy / "results" / "scores")
+    return Project(copy)

@@ -1,0 +1,131 @@
+"""profiles/slurm against a real Slurm: its records of our jobs, the results, and what becomes of jobs that die."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from safety_regions.resources import gpus, kept_bytes, memory_mb, minutes
+from tests.slurm.conftest import QUICK, TARGETS
+
+pytestmark = pytest.mark.slurm
+NAMES = ("one", "plain", "two")
+SCORES = [f"results/scores/tiny/snip/{name}.parquet" for name in NAMES]
+# 300 MB do not hold Snakemake and torch; the time limit of the set that hangs is the least Slurm knows.
+TIGHT = (
+    "--set-resources",
+    "score:mem_mb=(300 if wildcards.name == 'plain' else 2500) * attempt ** 2",
+    "score:runtime=(1 if wildcards.name == 'two' else 10) * attempt",
+)
+
+
+def rule_of(record) -> str:
+    """score of rule_score_wildcards_tiny_snip_one; cell of a group."""
+    return next((rule for rule in ("write_responses", "score") if f"rule_{rule}" in record.comment), "group")
+
+
+def of_score(records, name):
+    return [r for r in records if rule_of(r) == "score" and r.comment.endswith(f"_{name}")]
+
+
+def test_scoring_ran_in_slurm_with_the_gpu_memory_and_time_of_its_card(remote):
+    card = remote.project.config["cards"]["backbones"]["tiny"]
+    scores = [r for r in remote.records if rule_of(r) == "score"]
+    assert sorted(r.comment.rpartition("_")[2] for r in scores) == list(NAMES)
+    kept = kept_bytes("snip")
+    for record in scores:
+        assert record.state == "COMPLETED" and record.partition == "gpu"
+        assert record.gpus == gpus(card, kept) == 1
+        assert record.memory_mb == memory_mb(card, kept=kept)
+        assert record.minutes == minutes("score", card)
+    answers = [r for r in remote.records if rule_of(r) == "write_responses"]
+    assert [(r.gpus, r.memory_mb) for r in answers] == [(1, memory_mb(card))] * 3
+    assert memory_mb(card) < memory_mb(card, kept=kept), "a method that keeps sums asks for more"
+
+
+def test_cheap_jobs_share_submissions_and_ask_for_no_gpu(remote):
+    """Prompts, one cell, the aggregation: three submissions hold all the rest."""
+    groups = [r for r in remote.records if rule_of(r) == "group"]
+    assert len(groups) == 3 and all(r.state == "COMPLETED" for r in groups)
+    assert {(r.gpus, r.partition) for r in groups} == {(0, "cpu")}
+    assert all(r.cpus <= 4 and r.memory_mb <= 4 * 4000 for r in groups)
+    jobs = len(list((remote.project.folder / "logs").rglob("*.log")))
+    assert jobs > 2 * len(remote.records) and len(remote.records) == 3 + 3 + 3, Counter(
+        map(rule_of, remote.records)
+    )
+
+
+def test_results_are_those_of_a_local_run_bit_for_bit(remote):
+    def results(project):
+        folder = project.folder / "results"
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    here, there = results(remote.local), results(remote.project)
+    assert here.keys() == there.keys() and {"overlap/iou.parquet"} < here.keys()
+    science = [path for path in here if path.endswith((".parquet", ".safetensors", ".tsv"))]
+    assert [path for path in science if here[path] != there[path]] == []
+
+
+def test_a_study_that_ran_in_slurm_has_nothing_to_do_here(remote):
+    assert remote.project.plan("--", *TARGETS) == {}
+
+
+def test_cancelled_hung_and_too_large_jobs_run_again_with_more(slurm, unscored, remote):
+    before = len(slurm.records())
+    command = [sys.executable, "-m", "snakemake", "--nocolor", *SCORES, *QUICK, *TIGHT, "--retries=1"]
+    env = slurm.env | {"PYTHONPATH": str(unscored.folder)}
+    run = subprocess.Popen(
+        command, cwd=unscored.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        new = {name: _running(slurm, name, before) for name in ("one", "two")}
+        _hang(slurm, new["two"])
+        slurm.ask("scancel", str(new["one"].jobid))
+        said, _ = run.communicate(timeout=240)
+    finally:
+        run.kill()
+    assert run.returncode == 0, said
+    records = slurm.records()[before:]
+    first, second = ({n: of_score(records, n)[i] for n in NAMES} for i in (0, 1))
+    assert len(records) == 6
+    assert first["one"].state == "CANCELLED" and first["two"].state == "TIMEOUT"
+    # Snakemake outlives the step that was killed, so that Slurm calls the job itself failed.
+    assert first["plain"].state in ("FAILED", "OUT_OF_MEMORY") and slurm.ran_out_of_memory(first["plain"])
+    assert not any(map(slurm.ran_out_of_memory, second.values()))
+    assert {r.state for r in second.values()} == {"COMPLETED"}
+    assert (first["plain"].memory_mb, second["plain"].memory_mb) == (300, 1200)
+    assert (first["two"].minutes, second["two"].minutes) == (1, 2)
+    for path in SCORES:
+        assert (unscored.folder / path).read_bytes() == (remote.project.folder / path).read_bytes()
+
+
+def test_without_retries_what_failed_is_named_and_the_rest_goes_on(slurm, unscored):
+    before = len(slurm.records())
+    run = unscored.snakemake(*SCORES[:2], *QUICK, *TIGHT, "--retries=0", check=False)
+    records = slurm.records()[before:]
+    assert run.returncode == 1 and len(records) == 2
+    said = run.stdout + run.stderr
+    error = said.partition("Error in rule score")[2].partition("\n\n")[0]
+    assert "results/scores/tiny/snip/plain.parquet" in error and "snip/one" not in error
+    dead = of_score(records, "plain")[0]
+    assert str(dead.jobid) in said and slurm.ran_out_of_memory(dead)
+    assert of_score(records, "one")[0].state == "COMPLETED"
+    assert [(unscored.folder / path).is_file() for path in SCORES[:2]] == [True, False]
+
+
+def _running(slurm, name, before):
+    """The scoring job of a name, as soon as it runs."""
+    return slurm.wait_for(
+        lambda r: r in of_score(slurm.records()[before:], name) and r.state == "RUNNING", seconds=90
+    )
+
+
+def _hang(slurm, record) -> None:
+    """Stop a job's processes: to Slurm it runs, until its time is over."""
+    for line in slurm.ask("scontrol", "listpids", str(record.jobid)).splitlines()[1:]:
+        pid = int(line.split()[0])
+        if pid > 0:
+            os.kill(pid, signal.SIGSTOP)

@@ -1,0 +1,40 @@
+"""The profiles and the rules agree: no rule is forgotten, and none retries by itself."""
+
+import re
+
+import pytest
+import yaml
+
+from safety_regions.catalog import ROOT
+from safety_regions.resources import MINUTES
+
+RULES = {path.name: path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk")}
+PROFILES = {
+    name: yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
+    for name in ("default", "slurm")
+}
+
+
+def test_every_rule_asks_for_its_own_resources_or_shares_a_submission():
+    rules = set(re.findall(r"^rule (\w+):", "\n".join(RULES.values()), flags=re.MULTILINE))
+    assert rules == MINUTES.keys() | PROFILES["slurm"]["groups"].keys()
+    assert not MINUTES.keys() & PROFILES["slurm"]["groups"].keys()
+
+
+def test_groups_and_their_components_are_the_same():
+    assert set(PROFILES["slurm"]["groups"].values()) == PROFILES["slurm"]["group-components"].keys()
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_no_rule_retries(name):
+    """The executor would repeat it inside its job as well, in an allocation that did not grow."""
+    assert not re.search(r"^\s+retries:", RULES[name], flags=re.MULTILINE)
+
+
+def test_what_is_left_of_default_stands_in_slurm_too():
+    """A workflow profile replaces the default one as a whole."""
+    default, slurm = PROFILES["default"], PROFILES["slurm"]
+    assert {key: slurm[key] for key in default if key != "resources"} == {
+        key: value for key, value in default.items() if key != "resources"
+    }
+    assert "slurm-array-jobs" not in slurm and slurm["retries"] > 0

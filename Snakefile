@@ -22,7 +22,8 @@ include: "workflow/rules/regions.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/overlap.smk"
 include: "workflow/rules/recovery.smk"
-include: "workflow/rules/report.smk"
+include: "workflow/rules/report_figures.smk"
+include: "workflow/rules/report_pages.smk"
 
 
 rule all:

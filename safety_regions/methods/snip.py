@@ -51,12 +51,13 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
 
     def add(linear: ScoredLinear, x: Tensor, delta: Tensor) -> None:
         total = sums[id(linear.module)]
+        gradient = torch.empty_like(linear.module.weight)
         for x_sample, delta_sample in zip(x, delta, strict=True):
-            total.add_((delta_sample.T @ x_sample).abs_())
+            total.add_(torch.mm(delta_sample.T, x_sample, out=gradient).abs_())
 
     seen = watch_gradients(backbone, samples.batches(), add, options["loss"])
     return {
-        address: sums[id(linear.module)][start:stop] / seen
+        address: sums[id(linear.module)][start:stop].div_(seen)
         for linear in backbone.linears
         for address, start, stop in linear.slices
     }

@@ -1,6 +1,6 @@
-"""What the figures take from the overlap tables: IoUs of the whole model, by pair and by number of sets."""
+"""What the figures take from the overlap tables: IoUs by pair and by number of sets, and what frames them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -15,6 +15,11 @@ REFERENCES = ("chance", "floor", "ceiling")
 """What an IoU is read against; floor and ceiling are null where the study did not ask for them."""
 
 NUMBERS = ("iou", *REFERENCES, "intersection", "union", "smallest", "largest")
+FRAME = ("iou", "chance", "floor", "floor_low", "floor_high", "half_iou", "ceiling", "normalised")
+"""The columns of `tables.OVERLAP` that place a pair between chance and ceiling."""
+
+ROLES = ("identification", "mixed", "utility")
+"""Whom a pair is between: two identification sets, one of each role, two utility sets."""
 
 
 def model_rows(tables: Iterable[tuple[str, pa.Table]], names: Sequence[str]) -> pd.DataFrame:
@@ -27,9 +32,13 @@ def model_rows(tables: Iterable[tuple[str, pa.Table]], names: Sequence[str]) -> 
     Returns:
         Columns ``refinement`` (categorical, in the order given), ``combination``, ``k`` and `NUMBERS`.
     """
-    found = {refinement: _model_rows(table, set(names)) for refinement, table in tables}
-    frame = pd.concat(found, names=["refinement"]).reset_index(level=0).reset_index(drop=True)
-    frame["refinement"] = pd.Categorical(frame["refinement"], categories=list(found))
+    return by_refinement({refinement: _model_rows(table, set(names)) for refinement, table in tables})
+
+
+def by_refinement(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Frames one below the other, with ``refinement`` as first column, categorical in the order given."""
+    frame = pd.concat(frames, names=["refinement"]).reset_index(level=0).reset_index(drop=True)
+    frame["refinement"] = pd.Categorical(frame["refinement"], categories=list(frames))
     return frame
 
 
@@ -38,6 +47,31 @@ def _model_rows(table: pa.Table, names: set[str]) -> pd.DataFrame:
     frame = table.select(["combination", "k", *NUMBERS]).to_pandas()
     known = [names.issuperset(text.split(JOIN)) for text in frame["combination"]]
     return frame.loc[np.array(known, dtype=bool)]
+
+
+def pair_rows(tables: Iterable[tuple[str, pa.Table]], level: str = "model") -> pd.DataFrame:
+    """Every pair of sets, of whichever role, at one level.
+
+    Args:
+        tables: (refinement, its overlap table), in the order the figures show; taken one at a time.
+        level: model, layer or projection.
+
+    Returns:
+        Columns ``refinement`` (categorical, in the order given), ``between`` (categorical, `ROLES`),
+        ``combination``, ``k`` (2), ``a``, ``b``, ``layer``, ``projection`` and `FRAME`.
+    """
+    return by_refinement({refinement: _pair_rows(table, level) for refinement, table in tables})
+
+
+def _pair_rows(table: pa.Table, level: str) -> pd.DataFrame:
+    wanted = pc.and_(pc.equal(table["level"].cast(pa.string()), level), pc.equal(table["k"], 2))
+    columns = ["between", "combination", "k", "layer", "projection", *FRAME]
+    frame = table.select(columns).filter(wanted).to_pandas()
+    frame["between"] = pd.Categorical(frame["between"].astype(object), categories=ROLES)
+    parts = [text.split(JOIN) for text in frame["combination"]]
+    for place, (column, i) in enumerate((("a", 0), ("b", 1)), start=3):
+        frame.insert(place, column, [part[i] for part in parts])
+    return frame
 
 
 def pairs(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -4,6 +4,9 @@ from safety_regions.config import Study
 
 KEPT = {"refused": "refused", "complied": "answered without refusal", "all": "answered, refused or not"}
 ORIGIN = {"backbone": "the backbone's own, greedy", "dataset": "the datasets' own, not the backbone's"}
+BLIND = ("magnitude", "random")
+"""Modules of methods that look at no prompt: what they find is not owed to evidence."""
+
 SHARED = {True: "prompts that two sets share are left out", False: "prompts that two sets share are kept"}
 
 
@@ -28,3 +31,13 @@ def study_facts(study: Study) -> dict[str, list[str]]:
         "Responses": [ORIGIN[responses["origin"]]],
         "Seed": [str(study.seed)],
     }
+
+
+def blind_methods(study: Study) -> list[str]:
+    """Labels of the methods that look at no prompt."""
+    return [label for label, method in study.methods.items() if method.module in BLIND]
+
+
+def planted_cards(study: Study) -> dict[str, dict]:
+    """Organism -> family and plant of its card, of every organism whose safety region was planted."""
+    return {name: {key: study.backbones[name][key] for key in ("family", "plant")} for name in study.planted}

@@ -1,19 +1,26 @@
-"""One panel of numbers on colours: a matrix with its numbers in the cells."""
+"""One panel of numbers on colours: a matrix with its numbers in the cells, or a map of layers by projections."""
 
 from collections.abc import Collection
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+
+from safety_regions.regions.masks import MATRICES
+from safety_regions.report.style import grid
 
 Cell = tuple[int, int]
 WHITE = "#FFFFFF"
 GREY = "#C8C8C8"
 UNDEFINED = "–"
+WHOLE = "all"
+"""Stands for the layer and the projection of units that are whole layers."""
 
 
 class Labels(NamedTuple):
@@ -21,6 +28,38 @@ class Labels(NamedTuple):
 
     rows: list[str]
     columns: list[str]
+
+
+class Places(NamedTuple):
+    """The layers (downwards) and projections (across) of a map; None stands for units that are whole layers."""
+
+    layers: list[int | None]
+    projections: list[str | None]
+
+    @property
+    def labels(self) -> Labels:
+        return Labels(*([WHOLE if place is None else str(place) for place in side] for side in self))
+
+    def matrix(self, frame: pd.DataFrame, column: str) -> np.ndarray:
+        """A column of numbers by address (layers, projections); NaN where the backbone has no such address."""
+        values = np.full((len(self.layers), len(self.projections)), np.nan)
+        for layer, projection, number in zip(frame["layer"], frame["projection"], frame[column], strict=True):
+            row = 0 if pd.isna(layer) else self.layers.index(layer)
+            values[row, 0 if pd.isna(projection) else self.projections.index(projection)] = number
+        return values
+
+
+def places_of(frame: pd.DataFrame) -> Places:
+    """The layers and projections that occur in the columns of these names."""
+    layers = [int(layer) for layer in sorted(frame["layer"].dropna().unique())]
+    projections = [name for name in MATRICES if name in set(frame["projection"].dropna())]
+    return Places(layers or [None], projections or [None])
+
+
+def map_grid(panels: int, places: Places, aside: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """Panels that have room for a number at every address; see `style.grid`."""
+    width, height = 0.44 * len(places.projections) + 0.5, 0.2 * len(places.layers) + 1.1
+    return grid(panels, max(width, 2.6), height, aside)
 
 
 def show_matrix(

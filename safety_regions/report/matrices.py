@@ -2,15 +2,20 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from safety_regions.report.combinations import REFERENCES
 from safety_regions.report.heatmap import Labels, show_matrix
 from safety_regions.report.style import entitle, grid, say, styled
+from safety_regions.report.tree import Tree, draw_tree, join_sets
 
 CELL = 0.42
 """Inches of a cell of the matrix."""
+
+TREE = 0.55
+"""Inches of the dendrogram above the first panel."""
 
 SPAN = 0.02
 """Smallest range of the colours: smaller differences of IoU are not to look like structure."""
@@ -18,16 +23,23 @@ SPAN = 0.02
 
 @styled
 def draw_matrices(
-    pairs: pd.DataFrame, where: str, title: str = "Pairwise IoU of safety regions, whole model"
+    pairs: pd.DataFrame,
+    where: str,
+    tree: Tree | None = None,
+    title: str = "Pairwise IoU of safety regions, whole model",
 ) -> Figure:
     """Draw the table of `combinations.pairs`, a panel for each ``refinement``; all share one colour scale.
 
     The scale spans the IoUs of different sets; the diagonal, a region with itself, is grey. With fewer than two
     regions the panels say so.
+
+    Args:
+        tree: orders the sets in every panel, and stands above the first; by name without one.
     """
-    names, refinements = list(pairs["a"].cat.categories), list(pairs["refinement"].cat.categories)
-    side = CELL * len(names) + 0.085 * max(map(len, names))
-    figure, axes = grid(len(refinements), max(side + 0.3, 3.0), max(side + 0.8, 2.3), aside=1.0)
+    known, refinements = list(pairs["a"].cat.categories), list(pairs["refinement"].cat.categories)
+    names = tree.names if tree else known
+    side, above = CELL * len(names) + 0.085 * max(map(len, names)), TREE if tree else 0.0
+    figure, axes = grid(len(refinements), max(side + 0.3, 3.0), max(side + 0.8, 2.3) + above, aside=1.0)
     entitle(figure, title, where)
     scale, image = colour_scale(pairs["iou"]), None
     for axis, refinement in zip(axes, refinements, strict=True):
@@ -36,13 +48,31 @@ def draw_matrices(
         if len(names) < 2:
             say(axis, "needs two sets")
             continue
-        diagonal = {(i, i) for i in range(len(names))}
-        image = show_matrix(axis, matrix(one), Labels(names, names), scale, digits=2, grey=diagonal)
+        diagonal, place = {(i, i) for i in range(len(names))}, [known.index(name) for name in names]
+        values = matrix(one)[np.ix_(place, place)]
+        image = show_matrix(axis, values, Labels(names, names), scale, digits=2, grey=diagonal)
         axis.set_aspect("equal")
         axis.tick_params(axis="x", rotation=90)
     if image is not None:
         figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, label="IoU (0-1)")
+        _crown(axes[0], tree)
     return figure
+
+
+def tree_of(pairs: pd.DataFrame) -> Tree:
+    """The tree of the first refinement (raw, where the study has it)."""
+    first = pairs["refinement"].cat.categories[0]
+    return join_sets(list(pairs["a"].cat.categories), matrix(pairs[pairs["refinement"] == first]))
+
+
+def _crown(axis: Axes, tree: Tree | None) -> None:
+    """Put the tree above a panel, and the panel's title above the tree."""
+    if tree is None:
+        return
+    crown = axis.inset_axes((0, 1.02, 1, TREE / (CELL * len(tree.names))))
+    draw_tree(crown, tree)
+    crown.set_title(axis.get_title())
+    axis.set_title("")
 
 
 def matrix(pairs: pd.DataFrame) -> np.ndarray:

@@ -10,6 +10,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 p { max-width: 48rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
 caption { text-align: left; color: #555; padding-bottom: .4rem; }
+table { display: block; overflow-x: auto; }
 th, td { padding: .25rem .8rem; text-align: left; vertical-align: top; }
 th { border-bottom: 2px solid #1b1b1b; }
 td { border-bottom: 1px solid #ddd; }

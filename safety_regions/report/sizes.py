@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from matplotlib.colors import Normalize
@@ -10,11 +9,9 @@ from matplotlib.figure import Figure
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.regions.masks import MATRICES
-from safety_regions.report.heatmap import Labels, show_matrix
-from safety_regions.report.style import entitle, grid, styled
-
-WHOLE = "all"
-"""Stands for the layer and the projection of units that are whole layers."""
+from safety_regions.report.combinations import by_refinement
+from safety_regions.report.heatmap import map_grid, places_of, show_matrix
+from safety_regions.report.style import entitle, styled
 
 
 def sizes_by_address(tables: Iterable[tuple[str, pa.Table]], names: Sequence[str]) -> pd.DataFrame:
@@ -32,10 +29,7 @@ def sizes_by_address(tables: Iterable[tuple[str, pa.Table]], names: Sequence[str
     Raises:
         StudyError: a set has no sizes.
     """
-    found = {refinement: _mean_sizes(table.to_pandas(), names, refinement) for refinement, table in tables}
-    frame = pd.concat(found, names=["refinement"]).reset_index(level=0).reset_index(drop=True)
-    frame["refinement"] = pd.Categorical(frame["refinement"], categories=list(found))
-    return frame
+    return by_refinement({name: _mean_sizes(table.to_pandas(), names, name) for name, table in tables})
 
 
 def _mean_sizes(frame: pd.DataFrame, names: Sequence[str], where: str) -> pd.DataFrame:
@@ -58,16 +52,14 @@ def _mean_sizes(frame: pd.DataFrame, names: Sequence[str], where: str) -> pd.Dat
 def draw_sizes(sizes: pd.DataFrame, where: str) -> Figure:
     """Draw the table of `sizes_by_address`: layers downwards, projections across, a panel per refinement."""
     refinements = list(sizes["refinement"].cat.categories)
-    layers = sorted(sizes["layer"].dropna().unique()) or [None]
-    projections = [p for p in MATRICES if p in set(sizes["projection"])] or [None]
-    labels = Labels([_word(layer) for layer in layers], [_word(projection) for projection in projections])
-    figure, axes = grid(len(refinements), max(0.44 * len(projections) + 0.5, 2.6), 0.2 * len(layers) + 1.1)
+    places = places_of(sizes)
+    figure, axes = map_grid(len(refinements), places)
     entitle(figure, "Region size, per cent of the units (mean over sets)", where)
     scale = Normalize(0, max(float(sizes["percent"].max()), 1e-9))
     for axis, refinement in zip(axes, refinements, strict=True):
         one = sizes[sizes["refinement"] == refinement]
         axis.set_title(f"{refinement}\n{total_percent(one):.2f} % of all units")
-        show_matrix(axis, _matrix(one, layers, projections), labels, scale, digits=1)
+        show_matrix(axis, places.matrix(one, "percent"), places.labels, scale, digits=1)
         axis.set_xlabel("projection")
         axis.set_ylabel("layer")
     return figure
@@ -76,16 +68,3 @@ def draw_sizes(sizes: pd.DataFrame, where: str) -> Figure:
 def total_percent(sizes: pd.DataFrame) -> float:
     """Per cent of all units of the backbone that are in a region, mean over sets."""
     return 100 * float(sizes["mean_selected"].sum()) / float(sizes["n_units"].sum())
-
-
-def _matrix(sizes: pd.DataFrame, layers: list, projections: list) -> np.ndarray:
-    """Per cent (layers, projections); NaN where the backbone has no such address."""
-    values = np.full((len(layers), len(projections)), np.nan)
-    for layer, projection, percent in zip(sizes["layer"], sizes["projection"], sizes["percent"], strict=True):
-        row = 0 if pd.isna(layer) else layers.index(layer)
-        values[row, 0 if pd.isna(projection) else projections.index(projection)] = percent
-    return values
-
-
-def _word(value: float | str | None) -> str:
-    return WHOLE if value is None else value if isinstance(value, str) else str(int(value))

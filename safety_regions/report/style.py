@@ -3,6 +3,7 @@
 Figures are made without pyplot, so there is no global state; each drawing function is wrapped in `styled`.
 """
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,6 +30,13 @@ GREY = "#767676"
 PAGE = 11.0
 """Inches a figure may be wide before its panels go to a second row."""
 
+LINES = {
+    "chance": {"color": GREY, "linestyle": (0, (4, 2)), "linewidth": 1.2},
+    "floor": {"color": COLOURS[2], "linestyle": (0, (1, 1.2)), "linewidth": 1.4},
+    "ceiling": {"color": COLOURS[3], "linestyle": "dashdot", "linewidth": 1.2},
+}
+"""What an IoU is read against looks the same in every figure of one method."""
+
 styled = rc_context(RC)
 """Decorator: draw (or save) with the house's settings, and leave matplotlib's own as they were."""
 
@@ -45,6 +53,14 @@ def grid(panels: int, width: float, height: float, aside: float = 0.0) -> tuple[
     for unused in axes[panels:]:
         unused.remove()
     return figure, axes[:panels]
+
+
+def panels(
+    rows: int, columns: int, width: float, height: float, aside: float = 0.0
+) -> tuple[Figure, np.ndarray]:
+    """A figure of rows by columns of equal panels (inches each), the axes (rows, columns); see `grid`."""
+    figure = Figure(figsize=(columns * width + aside, rows * height + 1.0), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def entitle(figure: Figure, title: str, where: str) -> None:

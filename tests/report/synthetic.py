@@ -10,12 +10,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from safety_regions.tables import IOU, OVERLAP, REGION_SIZES, RESPONSES, SHARED_PROMPTS, conform
+from safety_regions.overlap.membership import Membership
+from safety_regions.tables import (
+    IOU,
+    MEMBERSHIP,
+    OVERLAP,
+    POOLS,
+    RECOVERY,
+    REGION_SIZES,
+    RESPONSES,
+    SAMPLE_SIZES,
+    SHARED_PROMPTS,
+    conform,
+)
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 NAMES = ("fraud", "hacking", "weapons", "stalking", "forgery", "theft", "violence", "drugs",
          "harassment", "disinformation", "do-not-answer", "advbench", "catqa", "harmfulqa",
          "beavertails", "forbidden-questions")  # fmt: skip
+UTILITY = ("everyday", "lookalikes")
 REFINEMENTS = ("raw", "minus-everyday", "minus-arithmetic", "minus-lookalikes")
 Regions = dict[tuple[int, str], np.ndarray]
 
@@ -47,28 +60,50 @@ def top(scores: np.ndarray, kept: int) -> np.ndarray:
     return masks
 
 
-def overlap(found: Regions, names: tuple[str, ...] = NAMES, ks: tuple[int, ...] | None = None) -> pa.Table:
-    """The overlap table of masks, every combination (of the sizes ``ks``) by counting."""
-    masks = next(iter(found.values()))
-    names = tuple(sorted(names[: len(masks)]))
+def overlap(
+    found: Regions,
+    names: tuple[str, ...] = NAMES,
+    ks: tuple[int, ...] | None = None,
+    utility: tuple[str, ...] = (),
+) -> pa.Table:
+    """The overlap table of masks by counting: every combination (of the sizes ``ks``), of utility sets the pairs.
+
+    The first masks are of the sorted names, the last of the utility sets.
+    """
+    n_names = len(next(iter(found.values()))) - len(utility)
+    known = [*sorted(names[:n_names]), *utility]
     rows = []
     for level, layer, projection, addresses in levels(found):
         stack = np.concatenate([found[a] for a in addresses], axis=1)
-        for k in ks or range(2, len(names) + 1):
-            for chosen in combinations(range(len(names)), k):
-                row = counts(stack[list(chosen)])
-                combination = " & ".join(names[i] for i in chosen)
-                rows.append(
-                    {
-                        "combination": combination,
-                        "k": k,
-                        "level": level,
-                        "layer": layer,
-                        "projection": projection,
-                    }
-                    | row
-                )
+        for k in ks or range(2, len(known) + 1):
+            for chosen in combinations(range(len(known)), k):
+                n_utility = sum(i >= n_names for i in chosen)
+                if n_utility and k > 2:
+                    continue
+                labels = {
+                    "combination": " & ".join(sorted(known[i] for i in chosen)),
+                    "between": ("identification", "mixed", "utility")[n_utility],
+                    "k": k,
+                    "level": level,
+                    "layer": layer,
+                    "projection": projection,
+                }
+                rows.append(labels | counts(stack[list(chosen)]))
     frame = pd.DataFrame(rows, columns=[c.name for c in OVERLAP.columns])
+    return conform(pa.Table.from_pandas(frame, schema=OVERLAP.schema, preserve_index=False), OVERLAP)
+
+
+def framed(table: pa.Table, floor: float = 0.1, ceiling: float = 0.7, seed: int = 0) -> pa.Table:
+    """An overlap table with floors and ceilings around the given ones, as a study would ask for."""
+    frame, rng = table.to_pandas(), np.random.default_rng(seed)
+    noise = rng.uniform(-0.02, 0.02, (3, len(frame)))
+    pair, there = frame["k"] == 2, frame["iou"].notna()
+    frame["floor"] = np.where(there, floor + noise[0], np.nan)
+    frame["floor_low"], frame["floor_high"] = frame["floor"] - 0.03, frame["floor"] + 0.03
+    frame["half_iou"] = np.where(there, 0.9 * frame["iou"] + noise[1], np.nan)
+    frame["ceiling"] = np.where(pair & there, ceiling + noise[2], np.nan)
+    room = frame["ceiling"] - frame["floor"]
+    frame["normalised"] = ((frame["half_iou"] - frame["floor"]) / room).where(room > 0)
     return conform(pa.Table.from_pandas(frame, schema=OVERLAP.schema, preserve_index=False), OVERLAP)
 
 
@@ -123,6 +158,22 @@ def iou(overlaps: dict[tuple[str, str, str, str], pa.Table]) -> pa.Table:
     return conform(pa.Table.from_pandas(frame, schema=IOU.schema, preserve_index=False), IOU)
 
 
+def gathered(
+    cells: list[tuple[str, str, str, str]], k: int, with_frames: bool = True
+) -> tuple[dict, pa.Table, pa.Table]:
+    """Cell -> overlap table, then the gathered overlaps and sizes, of small regions that differ in every cell.
+
+    With frames there are pairs of utility sets, floors and ceilings too.
+    """
+    overlaps, measured, utility = {}, [], UTILITY if with_frames else ()
+    for seed, cell in enumerate(cells):
+        found = regions(k + len(utility), 1, cell[-1], units=100, seed=seed)
+        table = overlap(found, utility=utility)
+        overlaps[cell] = framed(table, seed=seed) if with_frames else table
+        measured.append(sizes({a: masks[:k] for a, masks in found.items()}, cell[-1], cell=cell[:3]))
+    return overlaps, iou(overlaps), pa.concat_tables(measured)
+
+
 def responses(
     dataset: str, rate: float, identify: int = 40, evaluate: int = 12, seed: int = 0, prompt: str = "?"
 ) -> pa.Table:
@@ -146,3 +197,94 @@ def shared(hits: dict[tuple[str, str], tuple[int, int]], names: tuple[str, ...])
         rows.append({"a": a, "b": b, "n_a": 100, "n_b": 120, "n_exact": exact, "n_near": near,
                      "near_a": [i.format(a) for i in ids], "near_b": [i.format(b) for i in ids]})  # fmt: skip
     return conform(pa.Table.from_pylist(rows, schema=SHARED_PROMPTS.schema), SHARED_PROMPTS)
+
+
+def membership(found: Regions, names: tuple[str, ...] = NAMES) -> Membership:
+    """The membership table of masks."""
+    n_names = len(next(iter(found.values())))
+    rows = []
+    for (layer, projection), masks in found.items():
+        patterns = (masks * (1 << np.arange(n_names))[:, None]).sum(0)
+        for pattern, count in zip(*np.unique(patterns, return_counts=True), strict=True):
+            rows.append({"layer": layer, "projection": projection, "pattern": pattern, "count": count})
+    n_units = {f"layers.{layer}.{name}": masks.shape[1] for (layer, name), masks in found.items()}
+    table = pa.Table.from_pandas(pd.DataFrame(rows), schema=MEMBERSHIP.schema, preserve_index=False)
+    return Membership(table, {"names": sorted(names[:n_names]), "n_units": n_units, "granularity": "weight"})
+
+
+def layer_membership(masks: np.ndarray) -> Membership:
+    """The membership table of regions of whole layers (sets, layers)."""
+    patterns = (masks * (1 << np.arange(len(masks)))[:, None]).sum(0)
+    values, found = np.unique(patterns, return_counts=True)
+    rows = {"layer": None, "projection": None, "pattern": values, "count": found}
+    table = pa.Table.from_pandas(pd.DataFrame(rows), schema=MEMBERSHIP.schema, preserve_index=False)
+    names = sorted(NAMES[: len(masks)])
+    return Membership(table, {"names": names, "n_units": {"layers": masks.shape[1]}, "granularity": "layer"})
+
+
+def _pair(iou: float | None, n_a: int = 100, n_b: int = 100) -> dict:
+    size = 1000
+    both = 0 if iou is None else round(2 * size * iou / (1 + iou))
+    either = 0 if iou is None else 2 * size - both
+    return {"n_a": n_a, "n_b": n_b, "intersection": both, "union": either, "iou": iou,
+            "smallest": size, "largest": size, "chance": None if iou is None else 0.026}  # fmt: skip
+
+
+def pools(names: tuple[str, ...], orders: int = 2, iou: float | None = 0.5, seed: int = 0) -> pa.Table:
+    """A pools table whose IoUs rise with k from about ``iou``; all undefined where that is None."""
+    rng, rows = np.random.default_rng(seed), []
+    for number in range(1, orders + 1):
+        order = [str(name) for name in rng.permutation(names)]
+        for k in range(1, len(order)):
+            others = {"next": order[: k + 1], "rest": order[k:], "all": order}
+            for shift, (against, b) in enumerate(others.items()):
+                value = (
+                    None
+                    if iou is None
+                    else min(1.0, iou + 0.4 * k / len(order) - 0.1 * shift + 0.03 * rng.random())
+                )
+                labels = {"order": number, "k": k, "against": against}
+                labels |= {"a": "+".join(sorted(order[:k])), "b": "+".join(sorted(b))}
+                rows.append(labels | _pair(value, 100 * k, 100 * len(b)))
+    return pa.Table.from_pylist(rows, schema=POOLS.schema)
+
+
+def sample_sizes(
+    names: tuple[str, ...],
+    sizes: tuple[int, ...] = (10, 25, 50, 100),
+    blocks: int = 2,
+    iou: float | None = 0.2,
+) -> pa.Table:
+    """A table of sample sizes whose IoUs rise with n from about ``iou``; two blocks fit up to half of the largest."""
+    rng, rows = np.random.default_rng(1), []
+    for step, n in enumerate(sizes):
+        for d in names if 2 * n <= max(sizes) and blocks > 1 else ():
+            value = None if iou is None else iou + 0.1 * step + 0.1 + 0.05 * rng.random()
+            rows.append({"n": n, "pair": "blocks", "a": f"{d}@{n}", "b": f"{d}@{n}x2"} | _pair(value, n, n))
+        for a, b in combinations(names, 2):
+            value = None if iou is None else iou + 0.05 * step + 0.05 * rng.random()
+            rows.append({"n": n, "pair": "sets", "a": f"{a}@{n}", "b": f"{b}@{n}"} | _pair(value, n, n))
+    return pa.Table.from_pylist(rows, schema=SAMPLE_SIZES.schema)
+
+
+def recovery(
+    aurocs: dict[str, float | None],
+    names: tuple[str, ...] = ("fraud", "hacking"),
+    refinements: tuple[str, ...] = REFINEMENTS[:2],
+    selections: tuple[str, ...] = ("row-0.05",),
+) -> pa.Table:
+    """A recovery table: method -> about its AUROC, None for an adapter's; sets differ a little."""
+    rng, rows = np.random.default_rng(2), []
+    cells = [(m, s, r, n) for m in aurocs for s in selections for r in refinements for n in names]
+    noise = {(m, n): rng.uniform(-0.01, 0.01) for m in aurocs for n in names}
+    for m, s, r, n in cells:
+        selected, truth, weights = 5000 if r == "raw" else 3000, 10000, 100000
+        area = None if aurocs[m] is None else aurocs[m] + noise[m, n]
+        both = int(selected * (0.1 + (0 if area is None else max(0, area - 0.5))))
+        rows.append(
+            {"method": m, "granularity": "weight", "name": n, "selection": s, "refinement": r, "n_weights": weights,
+             "n_truth": truth, "n_selected": selected, "intersection": both, "precision": both / selected,
+             "recall": both / truth, "iou": both / (selected + truth - both), "chance": 0.034, "prevalence": 0.1,
+             "auroc": area, "auroc_within": None, "average_precision": None if area is None else area / 2}
+        )  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=RECOVERY.schema)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from safety_regions.config import read_study
-from safety_regions.report.facts import study_facts
+from safety_regions.config import Study, read_study
+from safety_regions.report.facts import blind_methods, planted_cards, study_facts
 
 CARD = {"kind": "checkpoint", "title": "Tiny", "repo": "nobody/tiny", "family": "llama"}
 
 
-def facts(**changes) -> dict[str, list[str]]:
+def study(**changes) -> Study:
     config = {
         "backbones": ["tiny"],
         "datasets": {"identification": ["fraud", "hacking"], "utility": ["everyday"]},
@@ -16,7 +16,11 @@ def facts(**changes) -> dict[str, list[str]]:
         "samples": {"identify": 20, "candidates": 30, "evaluate": 5},
         "cards": {"backbones": {"tiny": CARD}},
     }
-    return study_facts(read_study({**config, **changes}))
+    return read_study({**config, **changes})
+
+
+def facts(**changes) -> dict[str, list[str]]:
+    return study_facts(study(**changes))
 
 
 def test_the_facts_are_those_of_the_config():
@@ -37,3 +41,16 @@ def test_a_study_without_utility_sets_says_so():
     assert facts(datasets={"identification": ["fraud"]})["Utility sets, subtracted from each region"] == [
         "none"
     ]
+
+
+def test_methods_that_look_at_no_prompt_are_known_by_their_module():
+    methods = {
+        "random": {"method": "wanda", "selections": ["row-0.01"]},
+        "size": {"method": "magnitude", "selections": ["row-0.01"]},
+        "dice": {"method": "random", "selections": ["row-0.01"]},
+    }
+    assert blind_methods(study(methods=methods)) == ["size", "dice"]
+
+
+def test_a_study_without_organisms_has_no_planted_card():
+    assert planted_cards(study()) == {}

@@ -6,21 +6,18 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import rcParams
-from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from safety_regions.errors import StudyError
 from safety_regions.report.combinations import by_count, model_rows, pairs
-from safety_regions.report.files import save_svg, save_tsv
+from safety_regions.report.files import save_tsv
 from safety_regions.report.kway import draw_kway, linear_below
 from safety_regions.report.matrices import SPAN, colour_scale, draw_matrices, matrix
 from safety_regions.report.refusals import draw_refusals, rate, refusal_rates, samples_used
 from safety_regions.report.sizes import draw_sizes, sizes_by_address, total_percent
-from safety_regions.report.style import RC
 from tests.report import synthetic
+from tests.report.looking import words
 
-SECRET = "the text of a prompt"
 WHERE = "organism / snip / row-0.05"
 
 
@@ -34,16 +31,6 @@ def rows_of(
         for name in synthetic.REFINEMENTS[:refinements]
     )
     return model_rows(tables, names), names
-
-
-def words(figure: Figure) -> list[str]:
-    """Every text of a figure."""
-    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
-
-
-def svg(path, figure: Figure) -> bytes:
-    save_svg(path, figure)
-    return path.read_bytes()
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
@@ -203,11 +190,11 @@ def test_sizes_of_adapters_keep_both_factors_apart():
     assert {"q.A", "q.B", "60.0", "40.0"} <= set(words(draw_sizes(table, WHERE)))
 
 
-def rates_of(prompt: str = "?", evaluate: int = 12) -> pd.DataFrame:
+def rates_of(evaluate: int = 12) -> pd.DataFrame:
     roles = {"fraud": "identification", "hacking": "identification", "everyday": "utility"}
     rates = {"fraud": 0.9, "hacking": 1.0, "everyday": 0.0}
     tables = (
-        (b, synthetic.responses(d, rates[d], evaluate=evaluate, prompt=prompt))
+        (b, synthetic.responses(d, rates[d], evaluate=evaluate))
         for b in ("llama", "gemma") for d in ("everyday", "hacking", "fraud")
     )  # fmt: skip
     stamps = [
@@ -251,30 +238,6 @@ def test_responses_of_the_source_are_not_called_the_backbones():
     rates.loc[rates["backbone"] == "gemma", "origin"] = "dataset"
     titles = [axis.get_title() for axis in draw_refusals(rates).axes]
     assert titles[0] == "llama" and "source" in titles[1]
-
-
-def drawings() -> dict[str, Figure]:
-    rows, names = rows_of(3)
-    return {
-        "iou": draw_matrices(pairs(rows, names), WHERE),
-        "kway": draw_kway(by_count(rows), WHERE),
-        "sizes": draw_sizes(sizes_of(), WHERE),
-        "refusals": draw_refusals(rates_of(prompt=SECRET)),
-    }
-
-
-def test_the_same_tables_give_the_same_bytes_without_prompts(tmp_path):
-    for (name, first), second in zip(drawings().items(), drawings().values(), strict=True):
-        data = svg(tmp_path / f"{name}-1.svg", first)
-        assert data == svg(tmp_path / f"{name}-2.svg", second)
-        assert b"<dc:date>" not in data and SECRET.encode() not in data
-    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".svg"] * 8
-
-
-def test_drawing_leaves_the_settings_alone(tmp_path):
-    before = {name: rcParams[name] for name in RC}
-    svg(tmp_path / "a.svg", drawings()["iou"])
-    assert {name: rcParams[name] for name in RC} == before and rcParams["svg.hashsalt"] is None
 
 
 def test_a_saved_table_reads_back_in_full(tmp_path):

@@ -34,7 +34,7 @@ class Project:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "snakemake", "--nocolor", "--resources", "gpu=8", *arguments]
+        command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments, "--resources", "gpu=8"]
         env = os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=900)
         assert not check or done.returncode == 0, done.stdout + done.stderr

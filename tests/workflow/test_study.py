@@ -113,7 +113,7 @@ def test_a_killed_run_resumes_and_gives_the_same_bits(project):
     for folder in ("scores", "regions", "overlap"):
         subprocess.run(["rm", "-r", str(results / folder)], check=True)
     run = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--cores", "2"],
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--resources", "gpu=8"],
         cwd=project.folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120

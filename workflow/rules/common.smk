@@ -78,6 +78,23 @@ def regions_of(wildcards, names):
     )
 
 
+def refinements_of(wildcards):
+    """The refinements of a backbone, method and selection, in the config's order."""
+    place = f"{wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+    cells = (cell.rpartition("/") for cell in CELLS)
+    return [refinement for start, _, refinement in cells if start == place]
+
+
+def cell_tables(kind):
+    """An input function: one table of each refinement, in the order of `refinements_of`."""
+    return lambda wc: collect(
+        "<results>/overlap/{backbone}/{method}/{selection}/{refinement}.{kind}",
+        refinement=refinements_of(wc),
+        kind=kind,
+        **dict(wc),
+    )
+
+
 def model_code(backbone):
     """The family's table, which code that loads a backbone reads by name."""
     return f"safety_regions.families.{STUDY.backbones[backbone]['family']}"

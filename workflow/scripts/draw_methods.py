@@ -15,4 +15,4 @@ with logged(snakemake.log[0]):
     table = pairs(model_rows(overlaps, p.methods), p.methods)
     title = f"Agreement of methods: IoU of their best {100 * p.fraction:g} % of weights"
     save_tsv(snakemake.output.tsv, table.rename(columns={"refinement": "dataset"}))
-    save_svg(snakemake.output.svg, draw_matrices(table, snakemake.wildcards.backbone, title))
+    save_svg(snakemake.output.svg, draw_matrices(table, snakemake.wildcards.backbone, title=title))

@@ -1,4 +1,4 @@
-"""Draw IoU matrices, region sizes and k-way IoUs of one backbone, method and selection."""
+"""Draw IoU matrices, k-way IoUs, region sizes and where sets agree, of one backbone, method and selection."""
 
 from safety_regions.joblog import logged
 
@@ -8,19 +8,26 @@ with logged(snakemake.log[0]):
     from safety_regions.report.combinations import by_count, model_rows, pairs
     from safety_regions.report.files import save_svg, save_tsv
     from safety_regions.report.kway import draw_kway
-    from safety_regions.report.matrices import draw_matrices
+    from safety_regions.report.maps import draw_map, iou_by_address
+    from safety_regions.report.margins import draw_margins, margins
+    from safety_regions.report.matrices import draw_matrices, tree_of
     from safety_regions.report.sizes import draw_sizes, sizes_by_address
+    from safety_regions.report.tree import merge_table
     from safety_regions.tables import OVERLAP, read_table
 
-    p, w, out = snakemake.params, snakemake.wildcards, snakemake.output
+    p, w, out, files = snakemake.params, snakemake.wildcards, snakemake.output, snakemake.input
     place, where = (w.backbone, w.method, w.selection), f"{w.backbone} / {w.method} / {w.selection}"
-    overlaps = zip(p.refinements, snakemake.input.overlaps, strict=True)
-    memberships = zip(p.refinements, snakemake.input.memberships, strict=True)
-    rows = model_rows(((name, read_table(path, OVERLAP)) for name, path in overlaps), p.names)
-    regions = ((name, region_sizes(read_membership(path), (*place, name))) for name, path in memberships)
-    iou, kway, sizes = pairs(rows, p.names), by_count(rows), sizes_by_address(regions, p.names)
-    for table, path in ((iou, out.iou_tsv), (kway, out.kway_tsv), (sizes, out.sizes_tsv)):
+    overlaps = [(r, read_table(path, OVERLAP)) for r, path in zip(p.refinements, files.overlaps, strict=True)]
+    counted = [(r, read_membership(path)) for r, path in zip(p.refinements, files.memberships, strict=True)]
+    rows = model_rows(overlaps, p.names)
+    iou, kway, sides, spots = pairs(rows, p.names), by_count(rows), margins(overlaps), iou_by_address(counted)
+    sizes = sizes_by_address([(r, region_sizes(one, (*place, r))) for r, one in counted], p.names)
+    tree = tree_of(iou)
+    tables = (iou, merge_table(tree, p.names), kway, sizes, spots, sides)
+    for table, path in zip(tables, out.tables, strict=True):
         save_tsv(path, table)
-    save_svg(out.iou, draw_matrices(iou, where))
+    save_svg(out.iou, draw_matrices(iou, where, tree))
     save_svg(out.kway, draw_kway(kway, where))
     save_svg(out.sizes, draw_sizes(sizes, where))
+    save_svg(out.map, draw_map(spots, where))
+    save_svg(out.margins, draw_margins(sides, where))

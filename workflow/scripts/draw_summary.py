@@ -1,14 +1,22 @@
-"""Write the report's first page: what was studied and what came out."""
+"""Write the report's first page: the verdict on every cell, its numbers, and what was studied."""
 
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
     from safety_regions.report.files import save_text, save_tsv
-    from safety_regions.report.summary import summarize, summary_page
-    from safety_regions.tables import IOU, REGION_SIZES, read_table
+    from safety_regions.report.summary import summary_page
+    from safety_regions.report.verdict import measure
+    from safety_regions.tables import IOU, POOLS, RECOVERY, REGION_SIZES, SAMPLE_SIZES, read_table
 
-    p = snakemake.params
-    iou, sizes = read_table(snakemake.input.iou, IOU), read_table(snakemake.input.sizes, REGION_SIZES)
-    summary = summarize(iou, sizes, p.names)
-    save_tsv(snakemake.output.tsv, summary)
-    save_text(snakemake.output.html, summary_page(summary, p.facts, p.files))
+    p, files, out = snakemake.params, snakemake.input, snakemake.output
+    iou, sizes = read_table(files.iou, IOU), read_table(files.sizes, REGION_SIZES)
+    pools = {cell: read_table(path, POOLS) for cell, path in zip(p.pooled, files.pools, strict=True)}
+    blocks = {
+        cell: read_table(path, SAMPLE_SIZES) for cell, path in zip(p.blocked, files.blocks, strict=True)
+    }
+    recovery = {
+        name: read_table(path, RECOVERY) for name, path in zip(p.planted, files.recovery, strict=True)
+    }
+    verdicts = measure(iou, sizes, p.names, pools, blocks, recovery)
+    save_tsv(out.tsv, verdicts)
+    save_text(out.html, summary_page(verdicts, p.facts, p.files))

@@ -1,0 +1,112 @@
+"""Growing pools and growing blocks of prompts: every row of the tables is a point of the figures."""
+
+import io
+
+import numpy as np
+import pytest
+
+from safety_regions.report.convergence import AGAINST, draw_convergence, pool_rows
+from safety_regions.report.sample_sizes import KINDS, draw_sample_sizes, size_rows
+from safety_regions.report.style import COLOURS, GREY, LINES
+from tests.report import synthetic
+from tests.report.looking import marks, values, words
+
+WHERE = "organism / snip / row-0.05"
+REFINEMENTS = synthetic.REFINEMENTS[:2]
+SHOWN = ["a", "b", "n_a", "n_b", "iou", "chance"]
+
+
+def pools(k: int, refinements: int = 2, **how):
+    return [
+        (r, synthetic.pools(synthetic.NAMES[:k], seed=i, **how))
+        for i, r in enumerate(REFINEMENTS[:refinements])
+    ]
+
+
+def blocks(k: int, refinements: int = 2, **how):
+    return [(r, synthetic.sample_sizes(synthetic.NAMES[:k], **how)) for r in REFINEMENTS[:refinements]]
+
+
+def literal(tables, columns: list[str]) -> list[list]:
+    return [[r, *(row[name] for name in columns)] for r, table in tables for row in table.to_pylist()]
+
+
+def test_the_rows_are_those_of_the_pool_tables():
+    rows = pool_rows(pools(4, orders=3))
+    columns = ["order", "k", "against", *SHOWN]
+    assert list(rows) == ["refinement", *columns] and len(rows) == 2 * 3 * 3 * 3
+    assert rows.to_numpy().tolist() == literal(pools(4, orders=3), columns)
+
+
+def test_the_rows_are_those_of_the_tables_of_sample_sizes():
+    rows = size_rows(blocks(3))
+    columns = ["n", "pair", *SHOWN]
+    assert list(rows) == ["refinement", *columns] and len(rows) == 2 * (4 * 3 + 3 * 3)
+    assert rows.to_numpy().tolist() == literal(blocks(3), columns)
+
+
+@pytest.mark.parametrize("k, refinements", [(1, 1), (2, 2), (16, 1)])
+def test_each_order_of_the_pools_is_a_line(k, refinements):
+    rows = pool_rows(pools(k, refinements, orders=3))
+    figure = draw_convergence(rows, WHERE)
+    figure.savefig(io.BytesIO(), format="svg")
+    assert words(figure).count("no pool with a unit") == (3 if k == 1 else 0)
+    panels = iter(figure.axes)
+    for refinement in REFINEMENTS[:refinements]:
+        for against in AGAINST:
+            one, axis = rows[(rows["refinement"] == refinement) & (rows["against"] == against)], next(panels)
+            assert axis.get_title() == f"{refinement}\n{AGAINST[against]}"
+            assert marks(axis, color=GREY, marker=".") == sorted(one[["k", "iou"]].to_numpy(float).tolist())
+            groups = {
+                n: [iou for m, iou in zip(one["k"], one["iou"], strict=True) if m == n] for n in set(one["k"])
+            }
+            middle = [[float(n), float(np.median(groups[n]))] for n in sorted(groups)]
+            assert np.allclose(marks(axis, color=COLOURS[1], marker="o"), middle)
+
+
+@pytest.mark.parametrize("k, refinements", [(1, 1), (2, 2), (16, 1)])
+def test_each_pair_of_blocks_is_a_point(k, refinements):
+    rows = size_rows(blocks(k, refinements))
+    figure = draw_sample_sizes(rows, WHERE)
+    figure.savefig(io.BytesIO(), format="svg")
+    assert "no pair with a unit" not in words(figure)
+    for refinement, axis in zip(REFINEMENTS[:refinements], figure.axes, strict=True):
+        assert axis.get_title() == refinement
+        for kind, look in KINDS.items():
+            one = rows[(rows["refinement"] == refinement) & (rows["pair"] == kind)]
+            points = marks(axis, marker=look["marker"], markersize=2.5)
+            assert values(y for _, y in points) == values(one["iou"])
+            assert np.allclose(sorted(x for x, _ in points), sorted(one["n"] * look["shift"]))
+            middle = [y for _, y in marks(axis, marker=look["marker"], markersize=5)]
+            wanted = [np.median(one.loc[one["n"] == n, "iou"]) for n in sorted(set(one["n"]))]
+            assert np.allclose(middle, wanted)
+
+
+@pytest.mark.parametrize("which", ["one", "all"])
+def test_undefined_ious_are_left_out(which):
+    for frame, draw, say in (
+        (pool_rows(pools(3)), draw_convergence, "no pool with a unit"),
+        (size_rows(blocks(3)), draw_sample_sizes, "no pair with a unit"),
+    ):
+        gone = frame.index == 0 if which == "one" else frame["refinement"] == REFINEMENTS[0]
+        frame.loc[gone, ["iou", "chance"]] = np.nan
+        figure = draw(frame, WHERE)
+        panels = len(figure.axes) // 2
+        assert words(figure).count(say) == (0 if which == "one" else panels)
+        assert any("chance (median)" in text for text in words(figure))
+
+
+def test_chance_is_the_median_of_the_rows():
+    rows = pool_rows(pools(4, 1))
+    rows["chance"] = np.linspace(0.01, 0.2, len(rows))
+    axis = draw_convergence(rows, WHERE).axes[0]
+    one = rows[rows["against"] == "next"]
+    wanted = [[k, np.median(one.loc[one["k"] == k, "chance"])] for k in (1, 2, 3)]
+    assert np.allclose(marks(axis, color=LINES["chance"]["color"], marker="_"), wanted)
+
+
+def test_blocks_that_no_set_has_two_of_are_not_drawn():
+    rows = size_rows(blocks(2, 1, blocks=1))
+    figure = draw_sample_sizes(rows, WHERE)
+    figure.savefig(io.BytesIO(), format="svg")
+    assert set(rows["pair"]) == {"sets"} and not marks(figure.axes[0], marker="s")

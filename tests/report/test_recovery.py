@@ -1,0 +1,137 @@
+"""Recovery of planted regions: medians over sets, bars that are the table's, and sentences that follow from it."""
+
+import io
+from statistics import fmean, median
+
+import pandas as pd
+import pytest
+
+from safety_regions.report.recovery import KEYS, MEASURED, METRICS, draw_recovery, recovery_rows
+from safety_regions.report.recovery_page import (
+    CHANCES,
+    MARGIN,
+    SHOWN,
+    plant_words,
+    recovery_page,
+    recovery_table,
+    who_beats_the_blind,
+)
+from tests.report import synthetic
+from tests.report.looking import cells_of, values, words
+
+NAMES = synthetic.NAMES[:3]
+AUROCS = {"magnitude": 0.55, "snip": 0.8, "lora": None, "wanda": 0.52, "random": 0.5}
+CARDS = {
+    "small": {"family": "llama", "plant": {"weights": 0.05, "norm": "matched"}},
+    "large": {"family": "gemma2", "plant": {"layers": [1, 2]}},
+}
+
+
+def test_rows_are_the_statistics_over_sets():
+    table = synthetic.recovery(AUROCS, NAMES)
+    rows = recovery_rows(table)
+    assert list(dict.fromkeys(rows["method"])) == ["snip", "lora", "wanda", "magnitude", "random"]
+    assert rows["blind"].tolist() == [False] * 6 + [True] * 4 and (rows["sets"] == 3).all()
+    for row in rows.to_dict("records"):
+        one = [r for r in table.to_pylist() if all(r[key] == row[key] for key in KEYS)]
+        for name in MEASURED:
+            known = [r[name] for r in one if r[name] is not None]
+            found = [row[f"{name}{end}"] for end in ("", "_min", "_max")]
+            if known:
+                assert found == pytest.approx([median(known), min(known), max(known)])
+            else:
+                assert pd.isna(found).all() and name in ("auroc", "auroc_within", "average_precision")
+        assert row["selected"] == pytest.approx(fmean(r["n_selected"] / r["n_weights"] for r in one))
+        assert [row[name] for name in ("prevalence", "chance", "half")] == pytest.approx([0.1, 0.034, 0.5])
+
+
+def test_blind_methods_are_those_named():
+    rows = recovery_rows(synthetic.recovery({"size": 0.5, "snip": 0.6}, NAMES), ["size"])
+    assert rows["blind"].tolist() == [False, False, True, True] and rows["method"].iloc[-1] == "size"
+
+
+def widths(axis) -> list[float]:
+    return values(bar.get_width() for bar in axis.patches)
+
+
+@pytest.mark.parametrize("k", [1, 2, 16])
+def test_the_bars_are_those_of_the_table(k):
+    rows = recovery_rows(synthetic.recovery(AUROCS, synthetic.NAMES[:k]))
+    figure = draw_recovery(rows, "small")
+    if k == 1:
+        figure.savefig(io.BytesIO(), format="svg")
+    for metric, axis in zip(METRICS, figure.axes, strict=True):
+        shown = rows if metric.of_regions else rows.drop_duplicates("method")
+        assert axis.get_title() == metric.title
+        assert widths(axis) == values(shown[metric.name])
+        undefined = [text.get_text() for text in axis.texts].count("undefined")
+        assert undefined == shown[metric.name].isna().sum() == (0 if metric.of_regions else 1)
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == [
+        f"{r.method}{' (blind)' * r.blind}, {r.selection}, {r.refinement}" for r in rows.itertuples()
+    ]
+    assert any("small" in text for text in words(figure))
+
+
+def table_of(aurocs: dict = AUROCS) -> pd.DataFrame:
+    rows = {name: recovery_rows(synthetic.recovery(aurocs, NAMES)) for name in CARDS}
+    return recovery_table(rows, CARDS)
+
+
+def test_the_table_has_the_rows_of_every_organism():
+    table, one = table_of(), recovery_rows(synthetic.recovery(AUROCS, NAMES))
+    assert table["organism"].tolist() == ["small"] * 10 + ["large"] * 10
+    assert table["family"].tolist() == ["llama"] * 10 + ["gemma2"] * 10
+    shown = [*KEYS, "granularity", "blind", "sets", *MEASURED, *CHANCES]
+    pd.testing.assert_frame_equal(table.iloc[10:][shown].reset_index(drop=True), one[shown])
+
+
+@pytest.mark.parametrize("plant, said", [
+    ({"layers": [1, 2]}, "decoder blocks 1, 2, whole"),
+    ({"neurons": 0.05, "norm": "free"}, "5 % of the feed-forward neurons of every block"),
+    ({"weights": 0.01, "norm": "matched"}, "1 % of the weights of every projection, norms matched to those before"),
+    ({"lora": {"rank": 4, "projections": ["q", "v"]}}, "rank 4 update of q, v in every block"),
+])  # fmt: skip
+def test_a_plant_in_words(plant, said):
+    assert plant_words(plant) == said
+
+
+def exact(aurocs: dict[str, tuple[float | None, bool]]) -> pd.DataFrame:
+    """Rows with these AUROCs; the flag says blind."""
+    rows = [{"method": m, "blind": blind, "auroc": area} for m, (area, blind) in aurocs.items()]
+    return pd.DataFrame(rows).astype({"auroc": float})
+
+
+def test_methods_are_set_beside_the_best_blind_reference():
+    said = who_beats_the_blind(exact({
+        "far": (0.9, False), "near": (0.62, False), "less": (0.4, False), "adapter": (None, False),
+        "magnitude": (0.6, True), "random": (0.5, True),
+    }))  # fmt: skip
+    assert said == (
+        f"Beyond the best blind reference (magnitude, AUROC 0.600) by more than {MARGIN:g}: far (0.900); "
+        "not beyond it: near (0.620), less (0.400); no AUROC: adapter."
+    )
+
+
+def test_no_method_beyond_the_blind_is_said_plainly():
+    said = who_beats_the_blind(exact({"near": (0.5, False), "random": (0.5, True)}))
+    assert "more than 0.05: none; not beyond it: near (0.500)." in said
+
+
+@pytest.mark.parametrize("blind", [{}, {"random": (None, True)}])
+def test_without_a_blind_reference_nothing_is_claimed(blind):
+    said = who_beats_the_blind(exact({"far": (0.9, False), **blind}))
+    assert said.startswith("No blind reference") and "far" not in said
+
+
+def test_the_page_has_a_table_for_each_organism():
+    table = table_of()
+    page = recovery_page(table)
+    rows = [row for row in cells_of(page) if row]
+    assert len(rows) == len(table) and page.count("<table>") == 2
+    for shown, row in zip(rows, table.to_dict("records"), strict=True):
+        assert shown[:3] == [row["method"] + " (blind)" * row["blind"], row["selection"], row["refinement"]]
+        assert shown[3:] == ["–" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in SHOWN]
+    assert "small: llama, 5 % of the weights of every projection, norms matched" in page
+    assert "large: gemma2, decoder blocks 1, 2, whole" in page
+    assert page.count("Beyond the best blind reference (magnitude") == 2

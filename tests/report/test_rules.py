@@ -1,0 +1,126 @@
+"""The words of a verdict: every rule is reached, at its border too, and none claims what was not measured."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safety_regions.report import rules
+from safety_regions.report.rules import CHAPTERS, FRAMES, verdict_of
+
+NAN = math.nan
+CHAPTER = dict(zip(("sets", "ordinary", "pools", "blocks", "plant"), range(len(CHAPTERS)), strict=True))
+MEASURED = {
+    "whole_layers": False, "n_units": 1000, "pairs": 3, "defined": 3, "normalised_pairs": 3, "chance": 0.03,
+    "iou": 0.3, "floor": 0.1, "floor_low": 0.08, "floor_high": 0.12, "half_iou": 0.25, "ceiling": 0.6,
+    "normalised": 0.3, "mixed_pairs": 6, "mixed_iou": 0.2, "mixed_floor": 0.1, "mixed_ceiling": 0.6,
+    "mixed_normalised": 0.2, "utility_pairs": 1, "utility_iou": 0.4, "pool_k": 2.0, "pool_next": 0.7, "pool_rest": 0.4,
+    "block_n": 50.0, "block_iou": 0.45, "recovery_iou": 0.2, "recovery_chance": 0.03, "recovery_auroc": 0.8,
+}  # fmt: skip
+"""A cell of which everything was measured."""
+
+LAYERS = {"whole_layers": True}
+ONE = {name: NAN for name in ("iou", "normalised", *FRAMES)} | {"pairs": 0, "defined": 0}
+BELOW = {"ceiling": NAN, "iou": 0.12}
+CASES = [
+    ("sets", 0, ONE, "One set: nothing to compare."),
+    ("sets", 1, {"defined": 0, "iou": NAN}, "Every region is empty"),
+    ("sets", 2, {**LAYERS, "n_units": 4}, "Units are 4 whole layers, too few"),
+    ("sets", 3, {"floor": NAN}, "IoU 0.300 beside chance 0.030 only"),
+    ("sets", 4, {"ceiling": NAN}, "IoU 0.300 is above what shuffled evidence gives (0.100); how far"),
+    ("sets", 4, {"ceiling": NAN, **LAYERS}, "above what layers placed at random give (0.100)"),
+    ("sets", 5, BELOW, "IoU 0.120 is no more than shuffled evidence gives (0.100, up to 0.120)"),
+    ("sets", 6, {"ceiling": 0.14}, "Halves of one set agree (0.140) no more, or hardly more, than shuffled"),
+    ("sets", 6, {"ceiling": 0.05}, "Halves of one set agree (0.050) no more, or hardly more, than shuffled"),
+    ("sets", 7, {"normalised": NAN}, "Between floor 0.100 and ceiling 0.600, but no pair"),
+    ("sets", 8, {"normalised": math.nextafter(0.1, 0)}, "no more, or hardly more, than shuffled evidence gives ("),
+    ("sets", 8, {"normalised": -0.2, **LAYERS}, "layers placed at random give (normalised -0.20)."),
+    ("sets", 9, {"normalised": 0.1}, "Partly shared (normalised 0.10)."),
+    ("sets", 9, {"normalised": math.nextafter(0.5, 0)}, "Partly shared"),
+    ("sets", 9, {"normalised_pairs": 2}, "Partly shared (normalised 0.30 over 2 of 3 pairs)."),
+    ("sets", 10, {"normalised": 0.5}, "Mostly shared (normalised 0.50)."),
+    ("sets", 10, {"normalised": math.nextafter(0.9, 0)}, "Mostly shared"),
+    ("sets", 10, {"normalised": 0.6, "floor": 0.0, "ceiling": 0.05}, "Mostly shared"),
+    ("sets", 11, {"normalised": 0.9}, "As alike as two halves of one set (normalised 0.90)."),
+    ("sets", 11, {**LAYERS, "n_units": 5, "normalised": 1.2}, "As alike as two halves of one set"),
+    ("ordinary", 0, {"mixed_iou": NAN}, ""),
+    ("ordinary", 0, {**LAYERS, "n_units": 4}, ""),
+    ("ordinary", 1, {"floor": NAN}, "With utility sets the IoU is 0.200."),
+    ("ordinary", 1, {"mixed_normalised": NAN}, "With utility sets the IoU is 0.200."),
+    ("ordinary", 1, {"mixed_ceiling": 0.14}, "With utility sets the IoU is 0.200."),
+    ("ordinary", 2, {"normalised": 0.05}, "utility sets (normalised 0.20) tell nothing more."),
+    ("ordinary", 3, {"normalised": 0.5, "mixed_normalised": 0.4}, "Shared as much with ordinary prompts"),
+    ("ordinary", 4, {"normalised": 0.5, "mixed_normalised": 0.399}, "Shared less with ordinary prompts"),
+    ("pools", 0, {"pool_next": NAN}, ""),
+    ("pools", 1, {"pool_next": 0.9}, "A pool of 2 sets hardly changes with one more (IoU 0.900; 0.400 with"),
+    ("pools", 2, {"pool_next": 0.899}, "A pool of 2 sets still changes with one more (IoU 0.899; 0.400 with"),
+    ("pools", 2, {"pool_rest": NAN}, "(IoU 0.700; undefined with the set left out)"),
+    ("blocks", 0, {"block_iou": NAN}, ""),
+    ("blocks", 1, {}, "Two blocks of 50 prompts of one set agree at 0.450."),
+    ("plant", 0, {"recovery_iou": NAN}, ""),
+    ("plant", 1, {"recovery_auroc": NAN}, "IoU with the planted region 0.200 (chance 0.030)."),
+    ("plant", 2, {"recovery_auroc": 0.55}, "Scores tell the planted region from the rest (AUROC 0.550; IoU 0.200"),
+    ("plant", 3, {"recovery_auroc": 0.549}, "Scores do not tell the planted region from the rest (AUROC 0.549"),
+]  # fmt: skip
+
+
+def reached(record: dict, chapter: str) -> int:
+    return next(i for i, rule in enumerate(CHAPTERS[CHAPTER[chapter]]) if rule.applies(record))
+
+
+@pytest.mark.parametrize("chapter, index, changes, sentence", CASES)
+def test_each_rule_speaks_where_it_should(chapter, index, changes, sentence):
+    record = MEASURED | changes
+    assert reached(record, chapter) == index
+    assert sentence in verdict_of(record)
+    if not sentence:
+        assert CHAPTERS[CHAPTER[chapter]][index].sentence == ""
+
+
+def test_every_rule_has_a_case():
+    known = {(chapter, index) for chapter, index, *_ in CASES}
+    assert known == {(name, i) for name, place in CHAPTER.items() for i in range(len(CHAPTERS[place]))}
+
+
+@pytest.mark.parametrize("column", FRAMES)
+def test_a_missing_frame_is_said_to_be_missing(column):
+    assert "Not measured" not in verdict_of(MEASURED)
+    said = verdict_of(MEASURED | {column: NAN})
+    assert said.endswith(f"Not measured, or undefined: {FRAMES[column]}.")
+
+
+def test_a_bare_study_names_all_that_it_did_not_measure():
+    said = verdict_of(MEASURED | dict.fromkeys(FRAMES, NAN) | {"recovery_iou": NAN})
+    assert said == (
+        "IoU 0.300 beside chance 0.030 only: how much of it needs no evidence is not known. Not measured, or "
+        f"undefined: {', '.join(FRAMES.values())}."
+    )
+
+
+def test_few_layers_keep_every_overlap_silent():
+    said = verdict_of(MEASURED | LAYERS | {"n_units": rules.FEW_LAYERS})
+    assert "shared" not in said.lower() and "pool" not in said and "Two blocks" not in said
+    assert "planted region" in said
+
+
+number = st.one_of(st.just(NAN), st.floats(-0.5, 1.5))
+CLAIMS = ("share no more", "Partly shared", "Mostly shared", "As alike", "Shared as much", "Shared less")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_verdict_claims_what_has_no_number(data):
+    counts = {"pairs": data.draw(st.integers(0, 3)), "whole_layers": data.draw(st.booleans())}
+    counts |= {"defined": data.draw(st.integers(0, counts["pairs"])), "n_units": data.draw(st.integers(1, 9))}
+    counts |= {"normalised_pairs": data.draw(st.integers(0, counts["defined"]))}
+    record = {name: data.draw(number) for name in MEASURED if name not in counts} | counts
+    said = verdict_of(record)
+    assert "nan" not in said and "{" not in said and "  " not in said and said
+    if any(claim in said for claim in CLAIMS):
+        assert record["defined"] > 0 and record["normalised"] == record["normalised"]
+        assert record["ceiling"] - record["floor"] >= rules.ROOM
+    if record["defined"] > 0:
+        assert all(
+            (name in said.split("undefined: ")[-1]) for c, name in FRAMES.items() if math.isnan(record[c])
+        )

@@ -1,0 +1,195 @@
+"""The verdict table against medians and means counted literally, and the summary page that shows it."""
+
+from itertools import product
+from statistics import fmean, median
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from safety_regions.errors import StudyError
+from safety_regions.report.rules import verdict_of
+from safety_regions.report.summary import COLUMNS, summary_page
+from safety_regions.report.verdict import CELL, MEANS, MEDIANS, PREFIX, measure
+from tests.report import synthetic
+from tests.report.looking import cells_of
+
+# Neither backbones nor methods in the order of the alphabet.
+CELLS = list(product(["llama", "gemma"], ["wanda", "snip"], ["row-0.05"], ["raw", "minus-everyday"]))
+NAMES = tuple(sorted(synthetic.NAMES[:3]))
+LABELS = ["/".join(cell) for cell in CELLS]
+
+
+def full() -> tuple[dict, pd.DataFrame, dict]:
+    """Overlap tables, the verdicts of a study with everything, and what stands beside the overlaps."""
+    overlaps, _, sizes = synthetic.gathered(CELLS, 3)
+    frame = overlaps[CELLS[0]].to_pandas()
+    gone = (frame["level"] == "model") & (frame["combination"] == " & ".join(NAMES[:2]))
+    frame.loc[gone, ["iou", "chance", "floor", "floor_low", "floor_high", "half_iou", "normalised"]] = np.nan
+    overlaps[CELLS[0]] = pa.Table.from_pandas(frame, overlaps[CELLS[1]].schema, preserve_index=False)
+    beside = {
+        "pools": {LABELS[0]: synthetic.pools(NAMES, orders=3)},
+        "blocks": {LABELS[1]: synthetic.sample_sizes(NAMES)},
+        "recovery": {"gemma": synthetic.recovery({"snip": 0.8, "random": 0.5}, NAMES)},
+    }
+    return overlaps, measure(synthetic.iou(overlaps), sizes, NAMES, **beside), beside
+
+
+@pytest.fixture(scope="module")
+def study():
+    return full()
+
+
+def known(values) -> list[float]:
+    return [float(value) for value in values if not pd.isna(value)]
+
+
+def test_there_is_a_row_for_each_cell_in_the_studys_order(study):
+    _, verdicts, _ = study
+    assert verdicts[CELL].to_numpy().tolist() == [list(cell) for cell in CELLS]
+
+
+@pytest.mark.parametrize("i", range(len(CELLS)))
+def test_numbers_are_those_of_the_pairs(study, i):
+    overlaps, verdicts, _ = study
+    row = verdicts.iloc[i]
+    pairs = [
+        r for r in overlaps[CELLS[i]].to_pylist() if r["level"] == "model" and r["k"] == 2
+    ]  # fmt: skip
+    for role, prefix in PREFIX.items():
+        one = [r for r in pairs if r["between"] == role]
+        assert row[f"{prefix}pairs"] == len(one) == {"": 3, "mixed_": 6, "utility_": 1}[prefix]
+        for name in [n for n in (*MEDIANS, *MEANS) if f"{prefix}{n}" in verdicts]:
+            statistic = median if name in MEDIANS else fmean
+            assert row[f"{prefix}{name}"] == pytest.approx(statistic(known(r[name] for r in one)))
+    ious = known(r["iou"] for r in pairs if r["between"] == "identification")
+    assert row["defined"] == row["normalised_pairs"] == len(ious) == (2 if i == 0 else 3)
+    assert (row["iou_min"], row["iou_max"]) == (min(ious), max(ious))
+
+
+def test_sizes_are_those_of_identification_regions(study):
+    _, verdicts, _ = study
+    for seed, (cell, row) in enumerate(zip(CELLS, verdicts.itertuples(), strict=True)):
+        masks = np.concatenate(list(synthetic.regions(5, 1, cell[-1], 100, seed=seed).values()), axis=1)[:3]
+        assert row.percent == pytest.approx(100 * masks.mean())
+        assert row.n_units == 700 and not row.whole_layers
+
+
+def test_what_stands_beside_belongs_to_its_cell(study):
+    _, verdicts, beside = study
+    rows = dict(zip(LABELS, verdicts.to_dict("records"), strict=True))
+    last = [r for r in beside["pools"][LABELS[0]].to_pylist() if r["k"] == 2]
+    assert rows[LABELS[0]]["pool_k"] == 2
+    for kind in ("next", "rest"):
+        ious = [r["iou"] for r in last if r["against"] == kind]
+        assert len(ious) == 3 and rows[LABELS[0]][f"pool_{kind}"] == pytest.approx(median(ious))
+    # Of 10, 25, 50, 100 prompts two blocks fit up to 50.
+    blocks = [
+        r["iou"] for r in beside["blocks"][LABELS[1]].to_pylist() if r["pair"] == "blocks" and r["n"] == 50
+    ]
+    assert rows[LABELS[1]]["block_n"] == 50 and rows[LABELS[1]]["block_iou"] == pytest.approx(median(blocks))
+    plant = beside["recovery"]["gemma"].to_pylist()
+    for refinement in ("raw", "minus-everyday"):
+        one = [r for r in plant if r["method"] == "snip" and r["refinement"] == refinement]
+        for name in ("iou", "chance", "auroc"):
+            found = rows[f"gemma/snip/row-0.05/{refinement}"][f"recovery_{name}"]
+            assert len(one) == 3 and found == pytest.approx(median(r[name] for r in one))
+    for column, where in {
+        "pool_next": LABELS[:1],
+        "block_iou": LABELS[1:2],
+        "recovery_iou": [label for label in LABELS if label.startswith("gemma/snip")],
+    }.items():
+        assert [label for label, row in rows.items() if not pd.isna(row[column])] == where
+
+
+def test_a_verdict_is_the_words_of_its_row(study):
+    _, verdicts, _ = study
+    for row in verdicts.to_dict("records"):
+        assert row["verdict"] == verdict_of({k: v for k, v in row.items() if k != "verdict"})
+        assert f"normalised {row['normalised']:.2f}" in row["verdict"]
+    assert "over 2 of 3 pairs" in verdicts["verdict"][0]
+    assert "Not measured, or undefined: blocks of prompts." in verdicts["verdict"][0]
+    assert "Not measured, or undefined: pools." in verdicts["verdict"][1]
+
+
+def test_a_study_without_frames_says_so():
+    _, iou, sizes = synthetic.gathered(CELLS[:2], 3, with_frames=False)
+    verdicts = measure(iou, sizes, NAMES)
+    assert (
+        verdicts[["floor", "ceiling", "normalised", "mixed_iou", "pool_k", "recovery_iou"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert (verdicts["mixed_pairs"] == 0).all() and (verdicts["defined"] == 3).all()
+    missing = "floor, ceiling, overlap with utility sets, pools, blocks of prompts."
+    assert all(said.endswith(missing) for said in verdicts["verdict"])
+    page = summary_page(verdicts, {}, {})
+    heads = [header for header in COLUMNS if f">{header}</th>" in page]
+    assert heads == ["region size, %", "pairs", "IoU, median", "IoU, range", "chance"]
+    assert "Floor is" not in page and "Pools:" not in page
+
+
+def test_a_single_set_has_sizes_and_no_iou():
+    _, iou, sizes = synthetic.gathered(CELLS[:2], 1, with_frames=False)
+    verdicts = measure(iou, sizes, NAMES[:1])
+    assert (verdicts["pairs"] == 0).all() and verdicts["iou"].isna().all()
+    assert verdicts["percent"].iloc[0] == pytest.approx(5)
+    assert (verdicts["verdict"] == "One set: nothing to compare.").all()
+    assert cells_of(summary_page(verdicts, {}, {}))[-2][5:8] == ["0 of 0", "–", ""]
+
+
+@pytest.mark.parametrize("layers, words", [(3, "Units are 3 whole layers, too few"), (12, "IoU 0.")])
+def test_whole_layers(layers, words):
+    table = synthetic.overlap(synthetic.regions(2, 1, units=60)).to_pandas().query("level == 'model'")
+    sizes = synthetic.sizes(synthetic.regions(2, 1, units=60), "raw").to_pandas().groupby("name").head(1)
+    sizes = sizes.assign(layer=pd.array([None] * 2, "Int16"), projection=None, n_units=layers, n_selected=1)
+    names = synthetic.NAMES[:2]
+    gathered = synthetic.iou({("organism", "snip", "row-0.05", "raw"): pa.Table.from_pandas(table)})
+    row = measure(gathered, pa.Table.from_pandas(sizes, synthetic.REGION_SIZES.schema), names).iloc[0]
+    assert row["whole_layers"] and row["n_units"] == layers and words in row["verdict"]
+    assert row["percent"] == pytest.approx(100 / layers)
+
+
+def test_regions_that_are_all_empty_are_called_so():
+    _, iou, sizes = synthetic.gathered(CELLS[:1], 2, with_frames=False)
+    frame = iou.to_pandas().assign(iou=np.nan, chance=np.nan)
+    row = measure(pa.Table.from_pandas(frame, iou.schema), sizes, sorted(synthetic.NAMES[:2])).iloc[0]
+    assert (row["pairs"], row["defined"]) == (1, 0)
+    assert row["verdict"] == "Every region is empty: nothing to compare."
+
+
+def test_pools_and_blocks_without_a_row_or_an_iou_are_not_measured():
+    _, iou, sizes = synthetic.gathered(CELLS[:2], 2, with_frames=False)
+    names = tuple(sorted(synthetic.NAMES[:2]))
+    pools = {LABELS[0]: synthetic.pools(names[:1]), LABELS[1]: synthetic.pools(names, iou=None)}
+    blocks = {
+        LABELS[0]: synthetic.sample_sizes(names, blocks=1),
+        LABELS[1]: synthetic.sample_sizes(names, iou=None),
+    }
+    verdicts = measure(iou, sizes, names, pools, blocks)
+    assert verdicts[["pool_next", "pool_rest", "block_iou"]].isna().all(axis=None)
+    assert verdicts["verdict"].str.endswith("pools, blocks of prompts.").all()
+
+
+def test_a_cell_without_its_pairs_is_refused():
+    _, iou, sizes = synthetic.gathered(CELLS[:2], 3, with_frames=False)
+    with pytest.raises(StudyError, match=r"llama/wanda/row-0.05/raw.*0 pairs"):
+        measure(iou.slice(len(iou) // 2), sizes, NAMES)
+    with pytest.raises(StudyError, match=r"3 pairs.*each of 6"):
+        measure(iou, sizes, [*NAMES, "another"])
+
+
+def test_the_page_shows_every_number_of_the_table(study):
+    _, verdicts, _ = study
+    page = summary_page(verdicts, {"Sets": ["a set, another"]}, {"overlap/iou.parquet": "every IoU"})
+    rows = cells_of(page)
+    first, second = rows[1 : 1 + len(CELLS)], rows[2 + len(CELLS) : 2 + 2 * len(CELLS)]
+    for one, cell, words, numbers in zip(verdicts.to_dict("records"), CELLS, first, second, strict=True):
+        assert words == [*cell, *(f"{one[n]:.3f}" for n in ("iou", "chance", "normalised")), one["verdict"]]
+        assert numbers == [*cell, *(show(one) for _, show in COLUMNS.values())]
+    assert second[0][4:8] == [f"{verdicts['percent'][0]:.2f}", "2 of 3", f"{verdicts['iou'][0]:.3f}",
+                              f"{verdicts['iou_min'][0]:.3f}-{verdicts['iou_max'][0]:.3f}"]  # fmt: skip
+    assert f"{verdicts['block_iou'][1]:.3f} (n 50)" in second[1]
+    assert "a set, another" in page and ["overlap/iou.parquet", "every IoU"] in rows
+    assert all(word in page for word in ("Floor is", "ceiling", "Pools:", "Blocks:", "Plant:", "conventions"))

@@ -1,0 +1,16 @@
+"""Draw every pairwise IoU between chance and ceiling, of one backbone, method and selection."""
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    from safety_regions.report.files import save_svg, save_tsv
+    from safety_regions.report.ladder import draw_ladder, ladder
+    from safety_regions.tables import OVERLAP, read_table
+
+    p, w = snakemake.params, snakemake.wildcards
+    tables = (
+        (r, read_table(path, OVERLAP)) for r, path in zip(p.refinements, snakemake.input.tables, strict=True)
+    )
+    rows = ladder(tables)
+    save_tsv(snakemake.output.tsv, rows)
+    save_svg(snakemake.output.svg, draw_ladder(rows, f"{w.backbone} / {w.method} / {w.selection}"))

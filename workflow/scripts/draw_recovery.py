@@ -1,0 +1,12 @@
+"""Draw how well the methods find the region that was planted in an organism."""
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    from safety_regions.report.files import save_svg, save_tsv
+    from safety_regions.report.recovery import draw_recovery, recovery_rows
+    from safety_regions.tables import RECOVERY, read_table
+
+    rows = recovery_rows(read_table(snakemake.input.recovery, RECOVERY), snakemake.params.blind)
+    save_tsv(snakemake.output.tsv, rows)
+    save_svg(snakemake.output.svg, draw_recovery(rows, snakemake.wildcards.organism))

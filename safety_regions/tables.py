@@ -245,7 +245,11 @@ RECOVERY = _contract(
     ),
     ("recall", pa.float64(), "intersection / n_truth; chance: n_selected / n_weights"),
     ("iou", pa.float64(), "intersection / union"),
-    ("chance", pa.float64(), "expected IoU of a random region of this size in each projection"),
+    (
+        "chance",
+        pa.float64(),
+        "expected IoU of a random region of this size, held where the region's scope holds it",
+    ),
     ("prevalence", pa.float64(), "n_truth / n_weights: precision and average precision of a random score"),
     ("auroc", pa.float64(), "area under the ROC curve of the scores of all weights; null for an adapter's"),
     (

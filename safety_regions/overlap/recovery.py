@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from safety_regions.overlap.chance import densities
 from safety_regions.regions.expand import Factors, expand_region, spread_units
 from safety_regions.regions.masks import LAYERS, Region, parse_address
 from safety_regions.regions.scores import ScoreFile
@@ -25,13 +26,17 @@ def weight_flags(
     return {where: expanded.flags(where) for where in shapes}
 
 
-def recovery_of_region(region: Flags, truth: Flags) -> dict[str, float]:
-    """Precision, recall and IoU of a region against the truth, with the IoU that chance gives."""
-    sizes = {key: np.array([flags[w].sum() for w in truth]) for key, flags in (("r", region), ("t", truth))}
+def recovery_of_region(region: Flags, truth: Flags, scope: str) -> dict[str, float]:
+    """Precision, recall and IoU of a region against the truth, with the IoU that chance gives.
+
+    Args:
+        scope: row, matrix, layer or global: where a random region would have as many weights as this one.
+    """
+    selected, planted = (np.array([flags[where].sum() for where in truth]) for flags in (region, truth))
     units = np.array([flags.size for flags in truth.values()])
     both = sum(int((region[where] & truth[where]).sum()) for where in truth)
-    n_truth, n_selected = int(sizes["t"].sum()), int(sizes["r"].sum())
-    expected = float((sizes["r"] * sizes["t"] / units).sum())
+    n_truth, n_selected = int(planted.sum()), int(selected.sum())
+    expected = float(densities(scope, list(truth), selected[None], units)[0] @ planted)
     return {
         "n_weights": int(units.sum()),
         "n_truth": n_truth,

@@ -57,7 +57,7 @@ def test_an_oracle_recovers_a_plant_of_the_selected_size_perfectly(tmp_path):
     truth, scores = planted()
     path = tmp_path / "scores.parquet"
     write_scores(path, "weight", scores, {"matrix": 1.0}, keep_all(scores))
-    found = recovery_of_region(weight_flags(select_region(path, "matrix", 0.25), SHAPES), truth)
+    found = recovery_of_region(weight_flags(select_region(path, "matrix", 0.25), SHAPES), truth, "matrix")
     assert found["precision"] == found["recall"] == found["iou"] == 1 and found["chance"] < 0.2
     assert found["n_truth"] == found["n_selected"] == sum(int(0.25 * a * b) for a, b in SHAPES.values())
     areas = recovery_of_scores(path, truth)
@@ -69,10 +69,19 @@ def test_noise_recovers_what_chance_gives(tmp_path):
     shapes = {"layers.0.q": (200, 100)}
     truth = {where: rng.random(shape) < 0.1 for where, shape in shapes.items()}
     region = Region.pack({where: rng.random(shape) < 0.05 for where, shape in shapes.items()}, STAMP)
-    found = recovery_of_region(weight_flags(region, shapes), truth)
+    found = recovery_of_region(weight_flags(region, shapes), truth, "matrix")
     assert found["precision"] == pytest.approx(found["prevalence"], abs=0.03)
     assert found["iou"] == pytest.approx(found["chance"], abs=0.01)
     assert auroc(rng.random(20000), truth["layers.0.q"].ravel()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_chance_lets_whole_layers_move():
+    """One of two layers, and it is the right one: half of the time it would be the other."""
+    first = {where: np.full(shape, where.startswith("layers.0")) for where, shape in SHAPES.items()}
+    found = recovery_of_region(first, first, "global")
+    share = found["n_truth"] / found["n_weights"]
+    assert found["iou"] == 1 and found["chance"] == pytest.approx(share / (2 - share))
+    assert recovery_of_region(first, first, "matrix")["chance"] == 1
 
 
 def test_neurons_and_layers_are_scored_as_their_weights(tmp_path):

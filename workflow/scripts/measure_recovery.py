@@ -20,6 +20,7 @@ with logged(snakemake.log[0]):
     }
     rows = []
     for row, path in zip(p.regions, files.regions, strict=True):
-        found = recovery_of_region(weight_flags(read_region(path), shapes, factors), truth)
+        region = read_region(path)
+        found = recovery_of_region(weight_flags(region, shapes, factors), truth, region.stamp["scope"])
         rows.append({**row, **found, **areas[row["method"], row["name"]]})
     write_table(snakemake.output.recovery, pa.Table.from_pylist(rows), RECOVERY, dict(snakemake.wildcards))

@@ -2,6 +2,7 @@
 # make test    sets up and runs the tests
 # make lint    ruff, snakefmt and snakemake --lint
 # make test-slurm  starts a Slurm on this machine (root and apt) and runs a tiny study in it
+# make bench   measures what the package costs on this machine, beside what it could cost at least
 # make report  gathers the finished study in report.html
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ CORES ?= $(shell nproc)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: study test test-slurm lint report
+.PHONY: study test test-slurm lint report bench
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.study
@@ -29,6 +30,9 @@ lint: $(VENV)/.dev
 
 report: $(VENV)/.study
 	$(BIN)/snakemake --report report.html
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m bench
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11. Try: make PYTHON=python3.11"; exit 1; }

@@ -14,8 +14,8 @@ from safety_regions.report.tree import Tree, draw_tree, join_sets
 CELL = 0.42
 """Inches of a cell of the matrix."""
 
-TREE = 0.55
-"""Inches of the dendrogram above the first panel."""
+TREE, TITLE = 0.55, 0.45
+"""Inches of the dendrogram above the first panel, and of the panel's title above that."""
 
 SPAN = 0.02
 """Smallest range of the colours: smaller differences of IoU are not to look like structure."""
@@ -40,7 +40,10 @@ def draw_matrices(
     names = tree.names if tree else known
     side, above = CELL * len(names) + 0.085 * max(map(len, names)), TREE if tree else 0.0
     figure, axes = grid(len(refinements), max(side + 0.3, 3.0), max(side + 0.8, 2.3) + above, aside=1.0)
-    entitle(figure, title, where)
+    if tree:  # the layout knows nothing of what stands above a panel: room for it, and the title over all
+        figure.set_figheight(figure.get_figheight() + TITLE)
+        figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (TREE + TITLE) / figure.get_figheight()))
+    entitle(figure, title, where, **({"y": 1.0, "va": "bottom"} if tree else {}))
     scale, image = colour_scale(pairs["iou"]), None
     for axis, refinement in zip(axes, refinements, strict=True):
         one = pairs[pairs["refinement"] == refinement]

@@ -63,9 +63,9 @@ def panels(
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def entitle(figure: Figure, title: str, where: str) -> None:
+def entitle(figure: Figure, title: str, where: str, **place: float | str) -> None:
     """Title the figure; ``where`` is the place in the study, e.g. ``llama / snip / row-0.05``."""
-    figure.suptitle(f"{title}\n{where}" if where else title)
+    figure.suptitle(f"{title}\n{where}" if where else title, **place)
 
 
 def say(axis: Axes, sentence: str) -> None:

@@ -1,0 +1,1 @@
+"""What the package costs on this machine, each figure beside the least that it could cost."""

@@ -1,0 +1,175 @@
+"""What does scoring a Llama-3-8B cost on a GPU, how near is it to what the GPU can do, and are the numbers right?"""
+
+import importlib
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench.measure import Figure, require, seconds
+from bench.models import LLAMA_3_8B, SMALL, llama, samples
+from safety_regions.backbone import Backbone
+from safety_regions.methods import method_cards
+from safety_regions.scoring.evidence import Evidence
+from safety_regions.scoring.keep import as_table, keep_top
+from safety_regions.scoring.samples import Sample, Samples
+
+GIB = 1 << 30
+TOLERANCE = 1e-3
+
+
+class Way(NamedTuple):
+    """A method: its arithmetic per weight and token in the scored layers, the tokens it reads, what it stores.
+
+    Forward, gradients of inputs and gradients of weights take 2 operations each.
+    """
+
+    operations: int
+    reads: str
+    kept: dict[str, float]
+
+
+WAYS = {
+    "snip": Way(6, "all", {"row": 0.05}),
+    "wanda": Way(2, "all", {"row": 0.05}),
+    "safeneuron": Way(2, "prompt", {"matrix": 1.0}),
+}
+
+
+class Sizes(NamedTuple):
+    """Where; the model and the samples that are timed; the model that is compared; the product that sets the rate."""
+
+    device: str = "cuda"
+    model: dict = LLAMA_3_8B
+    samples: int = 128
+    tokens: int = 200
+    small: dict = SMALL
+    product: int = 8192
+
+
+FULL = Sizes()
+_TINY = SMALL | {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 300}
+TOY = Sizes("cpu", _TINY, 4, 16, _TINY, 256)
+
+
+def run(sizes: Sizes = FULL) -> Iterator[Figure]:
+    """Agreement on a small model, then time, share of the matmul rate and memory of each method on the large one."""
+    if sizes.device == "cuda" and not torch.cuda.is_available():
+        yield Figure("GPU: skipped, torch sees none", None)
+        return
+    yield from agreement(sizes)
+    rate = matmul_rate(sizes)
+    yield Figure(f"product of two {sizes.product}-square bfloat16 matrices", rate / 1e12, "TFLOP/s")
+    backbone = llama(sizes.model, torch.bfloat16, sizes.device)
+    chosen = samples(sizes.samples, sizes.tokens, sizes.model["vocab_size"])
+    gather("wanda", backbone, chosen[:1])  # what the first call alone pays: kernels, workspaces
+    for method, way in WAYS.items():
+        yield from _figures(method, way, backbone, chosen, rate)
+
+
+def _figures(
+    method: str, way: Way, backbone: Backbone, chosen: list[Sample], rate: float
+) -> Iterator[Figure]:
+    on_gpu = backbone.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    gathering, evidence = _timed(lambda: gather(method, backbone, chosen), on_gpu)
+    keeping, _ = _timed(lambda: keep(method, way, backbone, evidence), on_gpu)
+    n = sum(weight.numel() for _, weight in backbone.weights())
+    tokens = sum(s.prompt_length if way.reads == "prompt" else len(s.ids) for s in chosen)
+    least = way.operations * n * tokens / rate
+    what = f"{method}, {n:.1e} weights, {len(chosen)} samples: {{}}"
+    yield Figure(what.format("gather"), gathering, "s", least, "the scored layers' products at that rate")
+    yield Figure(what.format("share of the matmul rate"), 100 * least / gathering, "%")
+    yield Figure(what.format("score and keep the best"), keeping, "s")
+    if on_gpu:
+        size = sum(p.numel() * p.element_size() for p in backbone.model.parameters())
+        size += sum(values.numel() * values.element_size() for values in evidence.values() if values.is_cuda)
+        peak = torch.cuda.max_memory_allocated() / GIB
+        yield Figure(what.format("peak memory"), peak, "GiB", size / GIB, "model and evidence")
+
+
+def _timed(call, on_gpu: bool) -> tuple[float, object]:
+    start = time.perf_counter()
+    result = call()
+    if on_gpu:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, result
+
+
+def gather(method: str, backbone: Backbone, chosen: list[Sample]) -> Evidence:
+    """One pass of a method with its default options."""
+    return _module(method).gather(backbone, Samples(chosen), _options(method))
+
+
+def keep(method: str, way: Way, backbone: Backbone, evidence: Evidence) -> int:
+    """What a scoring job does with evidence, but for writing; returns the units kept."""
+    options = _options(method)
+    groups = keep_top(lambda: _module(method).scores(backbone, evidence, options), way.kept)
+    return sum(as_table(*one).num_rows for one in groups)
+
+
+def agreement(sizes: Sizes) -> Iterator[Figure]:
+    """The device's scores of a small model beside those of the CPU in float32.
+
+    Raises:
+        ValueError: in float32 they differ by more than `TOLERANCE` of the largest score of their matrix.
+    """
+    chosen = samples(8, sizes.tokens, sizes.small["vocab_size"])
+    cpu = {method: _scores(method, llama(sizes.small), chosen) for method in WAYS}
+    for method, reference in cpu.items():
+        exact = _scores(method, llama_like(sizes, torch.float32), chosen)
+        worst = max(_difference(exact[where], scores) for where, scores in reference.items())
+        require(worst < TOLERANCE, f"{method} on {sizes.device} differs by {worst:.1e} from the CPU")
+        yield Figure(f"{method}, small model: float32 against the CPU, of the largest score", worst, "", 0)
+        rough = _scores(method, llama_like(sizes, torch.bfloat16), chosen)
+        iou = sum(_iou(rough[where], scores) for where, scores in reference.items()) / len(reference)
+        yield Figure(f"{method}, small model: IoU of the best 5 % in bfloat16 with float32", iou, "", 1)
+
+
+def llama_like(sizes: Sizes, dtype: torch.dtype) -> Backbone:
+    """The small model of the CPU, moved: another device would draw other weights."""
+    backbone = llama(sizes.small)
+    backbone.model.to(sizes.device, dtype)
+    return backbone
+
+
+def matmul_rate(sizes: Sizes) -> float:
+    """Operations a second of a large bfloat16 product, best of five runs of ten."""
+    factor = torch.randn(sizes.product, sizes.product, device=sizes.device).bfloat16()
+
+    def products() -> None:
+        for _ in range(10):
+            torch.mm(factor, factor)
+        if sizes.device == "cuda":
+            torch.cuda.synchronize()
+
+    return 10 * 2 * sizes.product**3 / seconds(products, 5)
+
+
+def _scores(method: str, backbone: Backbone, chosen: list[Sample]) -> dict[str, Tensor]:
+    evidence = gather(method, backbone, chosen)
+    scored = _module(method).scores(backbone, evidence, _options(method))
+    return {where: scores.float().cpu() for where, scores in scored}
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def _iou(found: Tensor, expected: Tensor) -> float:
+    n = max(1, found.numel() // 20)
+    best = [torch.zeros(scores.numel(), dtype=torch.bool) for scores in (found, expected)]
+    for mask, scores in zip(best, (found, expected), strict=True):
+        mask[scores.flatten().topk(n).indices] = True
+    return int((best[0] & best[1]).sum()) / int((best[0] | best[1]).sum())
+
+
+def _module(method: str):
+    return importlib.import_module(f"safety_regions.methods.{method}")
+
+
+def _options(method: str) -> dict:
+    return {name: option["default"] for name, option in method_cards()[method]["options"].items()}

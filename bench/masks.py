@@ -1,0 +1,45 @@
+"""Synthetic regions as large as those of a real checkpoint, made quickly."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from safety_regions.families import PROJECTIONS
+from safety_regions.regions.masks import Region, address, write_region
+
+STAMP = {"granularity": "weight", "backbone": "synthetic", "scope": "row", "refinement": "raw"}
+# Rows and columns of a projection's weight, in units of the hidden size; the intermediate size is 2.75 of them.
+SHAPES = dict.fromkeys(PROJECTIONS, (1, 1)) | {"gate": (2.75, 1), "up": (2.75, 1), "down": (1, 2.75)}
+UNITS = sum(rows * columns for rows, columns in SHAPES.values())
+
+
+def shapes(n_units: int, layers: int) -> dict[str, tuple[int, int]]:
+    """Shapes of a Llama's projections with about ``n_units`` weights: address -> (out, in)."""
+    hidden = max(8, 8 * round(math.sqrt(n_units / layers / UNITS) / 8))
+    return {
+        address(layer, projection): (int(rows * hidden), int(columns * hidden))
+        for layer in range(layers)
+        for projection, (rows, columns) in SHAPES.items()
+    }
+
+
+def write_masks(folder: Path, names: int, n_units: int, layers: int, density: float) -> dict[str, Path]:
+    """Regions of independent units, each taken with probability ``density``: name -> file."""
+    paths = {f"r{d}": folder / f"r{d}.safetensors" for d in range(names)}
+    where = shapes(n_units, layers)
+    for seed, (name, path) in enumerate(paths.items()):
+        draw = np.random.default_rng(seed)
+        masks = {a: _random_bytes(draw, math.prod(shape) // 8, density) for a, shape in where.items()}
+        stamp = {**STAMP, "fraction": density, "name": name}
+        write_region(path, Region(masks, where, stamp, {a: math.prod(s) for a, s in where.items()}))
+    return paths
+
+
+def _random_bytes(draw: np.random.Generator, n: int, density: float) -> np.ndarray:
+    """Bytes whose bits are set with probability ``density``, each byte looked up by 16 random bits."""
+    bits = np.bitwise_count(np.arange(256, dtype=np.uint8)).astype(int)
+    probability = density**bits * (1 - density) ** (8 - bits)
+    ends = np.round(probability.cumsum() * 2**16).astype(int)
+    lookup = np.repeat(np.arange(256, dtype=np.uint8), np.diff(ends, prepend=0))
+    return lookup[draw.integers(0, 2**16, n, np.uint16)]

@@ -1,0 +1,151 @@
+"""How the figures are taken: time, CPU, memory and checks, and the table they end up in."""
+
+import multiprocessing
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+MIB = 1 << 20
+
+
+class Figure(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        what: what was measured, on what size.
+        value: the measurement, in ``unit``; seconds are wall clock unless ``what`` says CPU. None where it was skipped.
+        floor: the least that it could be, in the same unit, and ``floor_is`` says why; None where there is none.
+        at_least, at_most: the target.
+    """
+
+    what: str
+    value: float | None
+    unit: str = ""
+    floor: float | None = None
+    floor_is: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def target(self) -> str:
+        """The target and whether it was met, empty where there is none."""
+        if self.at_least is not None:
+            return f">= {self.at_least:g}: {'met' if self.value >= self.at_least else 'MISSED'}"
+        if self.at_most is not None:
+            return f"<= {self.at_most:g}: {'met' if self.value <= self.at_most else 'MISSED'}"
+        return ""
+
+
+class Cost(NamedTuple):
+    """What a call took: wall and CPU seconds (of all threads), and bytes of memory.
+
+    ``whole`` is the peak of the process, ``peak`` what of it came on top of what was resident before the call.
+    """
+
+    wall: float
+    cpu: float
+    peak: int
+    whole: int
+
+
+def require(holds: bool, what: str) -> None:
+    """Raise ValueError unless a result is right: a figure of wrong results is worth nothing."""
+    if not holds:
+        raise ValueError(f"bench: wrong results: {what}")
+
+
+def seconds(call: Callable[[], object], repeats: int = 1) -> float:
+    """The least wall seconds of a few calls."""
+    return min(alternate([call], repeats))
+
+
+def alternate(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """The least wall seconds of each call, taken in turns, so that a slow minute hits all of them."""
+    best = [float("inf")] * len(calls)
+    for _ in range(repeats):
+        for i, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
+
+
+def alone(prepare: Callable, run: Callable, *arguments: object) -> Cost:
+    """What ``run(prepare(*arguments))`` takes in a process of its own, ``prepare`` left out.
+
+    Peak memory is the high-water mark of the resident set (Linux: VmHWM, set back before the call) over what was
+    resident before, so the files of a memory map count as far as they were touched.
+    """
+    context = multiprocessing.get_context("spawn")
+    inbox, outbox = context.Pipe(duplex=False)
+    process = context.Process(target=_measured, args=(outbox, prepare, run, arguments))
+    process.start()
+    outbox.close()
+    try:
+        return inbox.recv()
+    except EOFError:
+        raise ValueError(f"bench: {run.__name__} died; its error stands above") from None
+    finally:
+        process.join()
+
+
+def _measured(outbox, prepare: Callable, run: Callable, arguments: tuple) -> None:
+    prepared = prepare(*arguments)
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to VmRSS
+    before, cpu, start = _status("VmRSS"), time.process_time(), time.perf_counter()
+    run(prepared)
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    whole = _status("VmHWM")
+    outbox.send(Cost(wall, cpu, whole - before, whole))
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{key}:"))
+
+
+class Ran(NamedTuple):
+    """A finished command: wall and CPU seconds (its children's included), and what it said, errors first."""
+
+    wall: float
+    cpu: float
+    said: str
+
+
+def command(line: Sequence[str | Path], folder: Path, **environment: str) -> Ran:
+    """Run a command in a folder.
+
+    Raises:
+        ValueError: it failed; its status and output are quoted.
+    """
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [str(part) for part in line], cwd=folder, env=os.environ | environment, capture_output=True, text=True
+    )
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    said = done.stderr + done.stdout
+    if done.returncode:
+        name = " ".join(map(str, line[:4]))
+        raise ValueError(f"bench: {name} ended with status {done.returncode}:\n{said[-2000:]}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Ran(wall, cpu, said)
+
+
+HEAD = "| what | measured | floor | target |\n| --- | --- | --- | --- |"
+
+
+def row(figure: Figure) -> str:
+    """A figure as a row of a Markdown table under `HEAD`."""
+    floor = _quantity(figure.floor, figure.unit) + (f" ({figure.floor_is})" if figure.floor_is else "")
+    cells = (figure.what, _quantity(figure.value, figure.unit), floor, figure.target)
+    return f"| {' | '.join(cells)} |"
+
+
+def _quantity(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f} {unit}".strip() if abs(value) >= 1000 else f"{value:.3g} {unit}".strip()

@@ -1,0 +1,130 @@
+"""Is one pass for all layers worth it? SNIP against the published procedure and against a plain backward pass."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+
+from bench.measure import MIB, Figure, alone, alternate, require, seconds
+from bench.models import SMALL, llama, samples
+from safety_regions.backbone import Backbone
+from safety_regions.methods import snip
+from safety_regions.scoring.evidence import Evidence
+from safety_regions.scoring.samples import Sample, Samples
+
+OPTIONS = {"loss": "mean", "accumulator": "float32"}
+BATCH = Samples(()).batch_size
+TOLERANCE = 1e-4
+
+
+class Sizes(NamedTuple):
+    """Depths to compare at, samples of about so many tokens, how often the quick ones run, and the model."""
+
+    layers: tuple[int, ...] = (8, 16, 24)
+    samples: int = 8
+    tokens: int = 64
+    repeats: int = 8
+    model: dict = SMALL
+
+
+FULL = Sizes()
+TOY = Sizes((2,), 3, 12, 1, SMALL | {"hidden_size": 32, "intermediate_size": 48, "vocab_size": 300})
+
+Case = tuple[Backbone, list[Sample]]
+
+
+def run(sizes: Sizes = FULL) -> Iterator[Figure]:
+    """Times and differences at each depth, memory at the last."""
+    for depth in sizes.layers:
+        case = prepare(sizes, depth)
+        yield Figure(f"SNIP, {depth} layers: largest difference, of the largest score", compare(case), "", 0)
+        one, plain = alternate(
+            [lambda case=case, way=way: way(case) for way in (one_pass, plain_backward)], sizes.repeats
+        )
+        slow = seconds(lambda case=case: layer_by_layer(case), 2)
+        what = f"SNIP, {depth} layers: {{}} / one pass, time"
+        yield Figure(what.format("layer by layer"), slow / one, "x", at_least=0.5 * depth)
+        yield Figure(what.format("plain backward of one sample"), plain / one, "x", at_least=1)
+    least = 4 * sum(weight.numel() for _, weight in case[0].weights()) / MIB
+    what = f"SNIP, {sizes.layers[-1]} layers: peak memory above the model, {{}}"
+    theirs = peak(plain_backward, sizes)
+    yield Figure(what.format("plain backward"), theirs, "MiB", 2 * least, "sums and gradients")
+    one = peak(one_by_one, sizes)
+    yield Figure(what.format("one pass, batches of 1"), one, "MiB", least, "sums", at_most=theirs)
+    yield Figure(what.format(f"one pass, batches of {BATCH}"), peak(one_pass, sizes), "MiB", least, "sums")
+
+
+def prepare(sizes: Sizes, depth: int) -> Case:
+    """A random model and random samples."""
+    model = sizes.model | {"num_hidden_layers": depth}
+    return llama(model), samples(sizes.samples, sizes.tokens, model["vocab_size"])
+
+
+def peak(way: Callable[[Case], Evidence], sizes: Sizes) -> float:
+    """Peak memory of a contender at the last depth, MiB above what model and samples take."""
+    return alone(prepare, way, sizes, sizes.layers[-1]).peak / MIB
+
+
+def compare(case: Case) -> float:
+    """Largest difference between the contenders' scores, relative to the largest score of its matrix."""
+    backbone, worst = case[0], 0.0
+    ours = dict(snip.scores(backbone, one_pass(case), OPTIONS))
+    for evidence in (layer_by_layer(case), plain_backward(case)):
+        require(ours.keys() == evidence.keys(), "SNIP contenders score other addresses")
+        for where, weight in backbone.weights():
+            theirs = weight.abs() * evidence[where]
+            require(float(theirs.max()) > 0, f"no SNIP score of {where} is above 0")
+            worst = max(worst, float((ours[where] - theirs).abs().max() / theirs.max()))
+    require(worst < TOLERANCE, f"SNIP contenders differ by {worst:.1e} of the largest score")
+    return worst
+
+
+def one_pass(case: Case, batch_size: int = BATCH) -> Evidence:
+    """What the package does."""
+    return snip.gather(case[0], Samples(case[1], batch_size=batch_size), OPTIONS)
+
+
+def one_by_one(case: Case) -> Evidence:
+    """What the package does, one sample at a time: the activations of one, as `plain_backward` has them."""
+    return one_pass(case, 1)
+
+
+def layer_by_layer(case: Case) -> Evidence:
+    """The published procedure: for each layer, a forward and a backward pass for each sample.
+
+    boyiwei/alignment-attribution-code, lib/model_wrapper.py 241-318. The loss goes back to the lowest layer whose
+    weights ask for a gradient, so upper layers are cheaper than lower ones. Divided by the number of samples here.
+    """
+    backbone, chosen = case
+    return {
+        where: mean
+        for layer in range(len(backbone.blocks))
+        for where, mean in _by_gradients(backbone, chosen, [layer]).items()
+    }
+
+
+def plain_backward(case: Case) -> Evidence:
+    """One forward and one backward pass for each sample; autograd forms the gradients of all weights."""
+    backbone, chosen = case
+    return _by_gradients(backbone, chosen, range(len(backbone.blocks)))
+
+
+def _by_gradients(backbone: Backbone, chosen: list[Sample], layers) -> Evidence:
+    model, scored = backbone.model, [linear for linear in backbone.linears if linear.layer in layers]
+    total = [torch.zeros_like(linear.module.weight) for linear in scored]
+    for linear in scored:
+        linear.module.weight.requires_grad_(True)
+    for sample in chosen:
+        model.zero_grad()
+        ids = torch.tensor([sample.ids])
+        labels = ids.masked_fill(torch.arange(ids.shape[1]) < sample.prompt_length, -100)
+        model(input_ids=ids, labels=labels, use_cache=False).loss.backward()
+        for into, linear in zip(total, scored, strict=True):
+            into += linear.module.weight.grad.abs()
+    model.zero_grad()
+    model.requires_grad_(False)
+    return {
+        where: (into / len(chosen))[start:stop]
+        for into, linear in zip(total, scored, strict=True)
+        for where, start, stop in linear.slices
+    }

@@ -1,0 +1,113 @@
+"""How much of a scoring job is Python, imports and loading, and how much is the method?"""
+
+import importlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.measure import Figure, command, require
+from safety_regions.catalog import ROOT
+
+STAGES = ("start Python", "import torch", "import transformers", "import ours", "load", "gather", "store")
+KEPT = 0.05
+
+
+class Sizes(NamedTuple):
+    """The models, by what they are called; samples of about so many tokens; the method."""
+
+    models: dict = {  # noqa: RUF012
+        "an organism's size": {"hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 8},
+        "100 times that": {"hidden_size": 640, "intermediate_size": 1720, "num_hidden_layers": 8},
+    }
+    samples: int = 100
+    tokens: int = 64
+    method: str = "snip"
+
+
+FULL = Sizes()
+TOY = Sizes({"a toy": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}}, 4, 16)
+
+
+def run(sizes: Sizes = FULL) -> Iterator[Figure]:
+    """Seconds of every stage of one job, and the share of those before the method, for each model."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from bench.models import SMALL, llama
+
+    disable_progress_bar()
+
+    for name, model in sizes.models.items():
+        with tempfile.TemporaryDirectory() as folder:
+            made = llama(SMALL | model)
+            made.model.save_pretrained(folder)
+            made.tokenizer.save_pretrained(folder)
+            took = stages(Path(folder), sizes)
+            check(Path(folder), made.shapes)
+        total = sum(took.values())
+        units = sum(rows * columns for rows, columns in made.shapes.values())
+        what = f"scoring job ({sizes.method}, {name}: {units:.1e} weights, {sizes.samples} samples), {{}}"
+        for stage, value in took.items():
+            yield Figure(what.format(stage), value, "s")
+        before = total - took["gather"] - took["store"]
+        yield Figure(what.format("share of Python, imports and loading"), 100 * before / total, "%")
+
+
+def stages(folder: Path, sizes: Sizes) -> dict[str, float]:
+    """Seconds of each of `STAGES` in a fresh process."""
+    arguments = (folder, sizes.method, sizes.samples, sizes.tokens, time.time())
+    said = command([sys.executable, "-m", "bench.startup", *map(str, arguments)], ROOT).said
+    marks = json.loads(said.strip().splitlines()[-1])
+    return dict(zip(STAGES, marks, strict=True))
+
+
+def check(folder: Path, shapes: dict) -> None:
+    """Raise ValueError unless the job stored 5 % of every row."""
+    from safety_regions.regions.scores import ScoreFile
+    from safety_regions.regions.select import scope_count
+
+    file = ScoreFile(folder / "scores.parquet")
+    for where, (rows, columns) in shapes.items():
+        require(len(file.units(where)) == rows * scope_count(KEPT, columns), f"stored scores of {where}")
+
+
+def job(folder: Path, method: str, n: int, tokens: int, started: float) -> list[float]:
+    """One scoring job, step by step: seconds of each of `STAGES`.
+
+    Args:
+        started: when the parent started this process, as time.time() has it.
+    """
+    marks = [started, time.time()]
+    importlib.import_module("torch")
+    marks.append(time.time())
+    # transformers imports what is asked of it: these bring in nearly all that a job needs.
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+    marks.append(time.time())
+    from bench.models import samples
+    from bench.storage import store
+    from safety_regions.backbone import load_backbone
+    from safety_regions.methods import method_cards
+    from safety_regions.scoring.samples import Samples
+
+    module = importlib.import_module(f"safety_regions.methods.{method}")
+    options = {name: option["default"] for name, option in method_cards()[method]["options"].items()}
+    marks.append(time.time())
+    backbone = load_backbone({"path": str(folder), "template": "native"})
+    marks.append(time.time())
+    evidence = module.gather(backbone, Samples(samples(n, tokens, backbone.config.vocab_size)), options)
+    marks.append(time.time())
+    store(
+        folder / "scores.parquet", lambda: module.scores(backbone, evidence, options), backbone.shapes, KEPT
+    )
+    marks.append(time.time())
+    return [after - before for before, after in pairwise(marks)]
+
+
+if __name__ == "__main__":
+    folder, method, n, tokens, started = sys.argv[1:]
+    print(json.dumps(job(Path(folder), method, int(n), int(tokens), float(started))))

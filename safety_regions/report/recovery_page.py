@@ -30,8 +30,9 @@ INTRODUCTION = (
     "Precision, recall and IoU compare regions as weights; AUROC is the probability that a weight of the plant scores "
     "above another (0.5 for a random score), within: the same inside each projection that the plant divides, average "
     "precision is prevalence for a random score. A score that is not stored counts as tied below all that are, so "
-    "these areas are blunt unless everything is kept. Magnitude and random look at no prompt: what they find, evidence "
-    "is not needed for."
+    "these areas are blunt unless everything is kept. Projections that a method does not score (gate and o of neurons) "
+    "count as below too, which alone lifts its AUROC over all weights where the plant lies elsewhere: read within. "
+    "Magnitude and random look at no prompt: what they find, evidence is not needed for."
 )
 SHOWN = {
     "precision": "precision", "prevalence": "prevalence", "recall": "recall", "selected": "selected",

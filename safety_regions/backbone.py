@@ -121,13 +121,15 @@ class Backbone:
         path = self.family.layers[self.model.config.model_type]
         return self.model.get_submodule(path.rpartition(".")[0])
 
-    def logits(self, embedded: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
         """Next-token logits (positions, vocabulary) where the boolean mask ``positions`` (batch, tokens) is True.
 
-        Soft-capped as the model does it (Gemma 2).
+        Soft-capped as the model does it (Gemma 2). They lie where the output head does, which of a backbone spread
+        over several GPUs may be another one than the first.
         """
-        hidden = self.decoder(inputs_embeds=embedded, attention_mask=attention_mask, use_cache=False)
-        logits = self.model.get_output_embeddings()(hidden.last_hidden_state[positions])
+        decoded = self.decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        hidden = decoded.last_hidden_state
+        logits = self.model.get_output_embeddings()(hidden[positions.to(hidden.device)])
         cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
@@ -254,6 +256,15 @@ def _open(where: str, folder: Path, card: dict, device: str | None) -> Backbone:
                 "another revision, or a `path` with whole files",
             )
         ) from None
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise StudyError(
+            explain(
+                f"backbone {where}",
+                "weights that do not fit on the GPUs at hand",
+                "room for all of them: weights that come and go cannot be scored",
+                "more GPUs (`set-resources: score: gpu=...`), a smaller dtype, or none (`gpu=0`: the CPU)",
+            )
+        )
     return wrap_backbone(model, tokenizer, card, where)
 
 

@@ -3,11 +3,12 @@
     memory = attempt * (4000 MB + parameters * bytes),   bytes = weights + 1 (activations) + kept sums
 
 Weights take 4 bytes a parameter in float32, 2 in bfloat16 and float16. A method of weights keeps one float32 sum for
-each (4 bytes), a second one while it shuffles; those in `STREAMING` keep a vector or a small matrix a layer. An
-organism takes 2000 MB. The same is asked of the host and, to count GPUs, of the device, so that a job fits with and
-without one. SNIP on an 8B Llama in bfloat16: 4 + 8 * 7 = 60 GB, one GPU of 80 GB; the 14B Qwen takes two.
+each (4 bytes); those in `STREAMING` keep a vector or a small matrix a layer. An organism takes 2000 MB. The same is
+asked of the host and, to count GPUs, of the device, so that a job fits with and without one. SNIP on an 8B Llama in
+bfloat16: 4 + 8 * 7 = 60 GB, one GPU of 80 GB; the 14B Qwen takes two.
 
-Requests, not measurements: generous, and a profile's ``set-resources`` overrides them. Nothing here decides a number.
+Requests, not measurements: generous, and a profile's ``set-resources`` overrides them. A scoring job given less memory
+than this plans to hold no more than it was given (`safety_regions.scoring.memory`). Nothing here decides a number.
 """
 
 from math import ceil
@@ -52,10 +53,9 @@ def parameters(card: dict) -> float:
     return sum(file.stat().st_size for file in files) / 2 or ASSUMED_PARAMETERS
 
 
-def kept_bytes(method: str, shuffled: bool = False) -> int:
-    """Bytes a method's module keeps for each parameter of the backbone, twice where its evidence is also shuffled."""
-    held = 0 if method in STREAMING else KEPT[method_cards()[method]["granularity"]]
-    return held * (1 + bool(shuffled))
+def kept_bytes(method: str) -> int:
+    """Bytes a method's module keeps for each parameter of the backbone."""
+    return 0 if method in STREAMING else KEPT[method_cards()[method]["granularity"]]
 
 
 def memory_mb(card: dict, attempt: int = 1, kept: int = 0) -> int:

@@ -15,7 +15,7 @@ One forward pass serves all layers. Sums and eigenvectors are float64. Direction
 rounding of float32) are no directions: where Z has a rank below k, all its rank is kept and no more.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,8 +24,8 @@ from safety_regions.adapters.lora import Adapter, Lora, added
 from safety_regions.backbone import Backbone, ScoredLinear
 from safety_regions.errors import StudyError, explain
 from safety_regions.regions.select import scope_count
-from safety_regions.scoring.evidence import watch_inputs
-from safety_regions.scoring.samples import Batch
+from safety_regions.scoring.passes import watch_inputs
+from safety_regions.scoring.samples import Batch, Samples
 
 Grams = dict[str, Tensor]
 """Address of a factor A -> M, float64, (r, r)."""
@@ -33,7 +33,7 @@ Grams = dict[str, Tensor]
 
 def gather_grams(
     backbone: Backbone,
-    batches: Iterable[Batch],
+    samples: Samples,
     adapter: Sequence[Lora],
     factor: float,
     layer: int | None = None,
@@ -42,31 +42,38 @@ def gather_grams(
 
     Args:
         backbone: the model under the adapter.
-        batches: samples; the tokens of their responses count.
+        samples: the tokens of the identification samples' responses count.
         adapter: added to the backbone for the pass.
         factor: amplification of the product B A in this pass; z = A x takes A as it is.
         layer: the decoder block to watch; None watches all.
     """
-    watched = {id(lora.linear.module): lora for lora in adapter if layer in (None, lora.linear.layer)}
-    grams = {
-        lora.address: lora.a.new_zeros(len(lora.a), len(lora.a), dtype=torch.float64)
-        for lora in watched.values()
-    }
+    watched = [lora for lora in adapter if layer in (None, lora.linear.layer)]
+    with added(adapter, factor):
+        return watch_inputs(backbone, samples, lambda _: Products(watched))
 
-    def add(linear: ScoredLinear, x: Tensor, batch: Batch) -> None:
-        lora = watched.get(id(linear.module))
+
+class Products:
+    """Sums of z z^T over response tokens, for each layer of an adapter that is watched."""
+
+    def __init__(self, adapter: Sequence[Lora]) -> None:
+        self.watched = {id(lora.linear.module): lora for lora in adapter}
+        self.sums = {
+            lora.address: lora.a.new_zeros(len(lora.a), len(lora.a), dtype=torch.float64) for lora in adapter
+        }
+
+    def add(self, linear: ScoredLinear, x: Tensor, batch: Batch) -> None:
+        lora = self.watched.get(id(linear.module))
         if lora is not None:
             z = (x[batch.response_mask].to(lora.a.dtype) @ lora.a.T).double()
-            grams[lora.address] += z.T @ z
+            self.sums[lora.address] += z.T @ z
 
-    with added(adapter, factor):
-        watch_inputs(backbone, batches, add)
-    return grams
+    def evidence(self, seen: int) -> Grams:
+        return self.sums
 
 
 def gather_sequentially(
     backbone: Backbone,
-    batches: Callable[[], Iterable[Batch]],
+    samples: Samples,
     adapter: Adapter,
     factor: float,
     fraction: float,
@@ -77,14 +84,14 @@ def gather_sequentially(
 
     Args:
         backbone: the model under the adapter.
-        batches: starts a fresh pass over the samples.
+        samples: passed once for each block.
         adapter: as it is before any projection.
         factor: amplification of the product B A.
         fraction: of the rank, retained by the projections.
     """
     current, grams = list(adapter), {}
     for layer in sorted({lora.linear.layer for lora in adapter}):
-        found = gather_grams(backbone, batches(), current, factor, layer)
+        found = gather_grams(backbone, samples, current, factor, layer)
         current = [_projected(lora, found, fraction) if lora.address in found else lora for lora in current]
         grams |= found
     return grams

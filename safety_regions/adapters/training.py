@@ -34,6 +34,7 @@ from safety_regions.backbone import Backbone
 from safety_regions.behaviour.generate import pad_id
 from safety_regions.errors import StudyError, explain
 from safety_regions.organisms.training import reproducible
+from safety_regions.scoring.memory import halving
 from safety_regions.tables import CATEGORY, Column, Contract
 
 ADAPTER_LOG = Contract(
@@ -162,7 +163,7 @@ def train_phase(
         losses_of: items -> their losses (items,).
         plan: ``steps``, ``learning_rate`` (at the first step), ``batch`` (items a step).
         seed: of the order of the items.
-        size: items a pass.
+        size: items a pass, halved where memory runs out.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, plan["learning_rate"])
@@ -170,14 +171,19 @@ def train_phase(
     draws = [_endless(pool, random.Random(f"{seed}/{phase}/{i}")) for i, pool in enumerate(pools)]
     for step in range(plan["steps"]):
         items = [next(draws[i % len(draws)]) for i in range(plan["batch"])]
-        loss = 0.0
-        for start in range(0, len(items), size):
-            share = losses_of(items[start : start + size]).sum() / len(items)
-            share.backward()
-            loss += share.item()
+
+        def gradient(size: int, items: Sequence[Item] = items) -> float:
+            optimizer.zero_grad()
+            loss = 0.0
+            for start in range(0, len(items), size):
+                share = losses_of(items[start : start + size]).sum() / len(items)
+                share.backward()
+                loss += share.item()
+            return loss
+
+        loss, size = halving(size, gradient)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        optimizer.zero_grad()
         schedule.step()
         yield {"phase": phase, "step": step, "loss": loss, "n": len(items)}
 

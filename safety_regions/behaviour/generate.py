@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 from safety_regions.backbone import Backbone
 from safety_regions.errors import StudyError, explain
+from safety_regions.scoring.memory import in_batches
 
 
 class Answer(NamedTuple):
@@ -36,7 +37,7 @@ def answer_prompts(
         backbone: a checkpoint in evaluation mode.
         prompts: texts as the user writes them, without template.
         max_new_tokens: tokens after which an unfinished answer is cut (``stop == "length"``).
-        batch_size: prompts a forward pass.
+        batch_size: prompts a forward pass, halved where memory runs out.
 
     Raises:
         StudyError: prompts that are empty of tokens or leave no room for ``max_new_tokens``, by index.
@@ -45,10 +46,12 @@ def answer_prompts(
     _check_lengths(backbone, encoded, max_new_tokens)
     order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index))
     answers: dict[int, Answer] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = [encoded[index] for index in chosen]
-        for index, ids in zip(chosen, continue_greedily(backbone, batch, max_new_tokens), strict=True):
+
+    def continued(chosen: Sequence[int]) -> list[list[int]]:
+        return continue_greedily(backbone, [encoded[index] for index in chosen], max_new_tokens)
+
+    for chosen, continuations in in_batches(order, batch_size, continued):
+        for index, ids in zip(chosen, continuations, strict=True):
             answers[index] = _answer(backbone, encoded[index], ids)
     return [answers[index] for index in range(len(encoded))]
 

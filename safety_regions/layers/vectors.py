@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from safety_regions.backbone import Backbone, attached
 from safety_regions.scoring.evidence import Finite
-from safety_regions.scoring.samples import Batch, Sample, batches
+from safety_regions.scoring.memory import in_batches
+from safety_regions.scoring.samples import Batch, Sample, longest_first, padded
 
 
 class PromptStates(NamedTuple):
@@ -34,7 +35,7 @@ def prompt_states(
     Args:
         backbone: a checkpoint in evaluation mode.
         samples: tokenised prompts; responses, where they have one, are cut off.
-        batch_size: prompts a forward pass; changes nothing beyond rounding.
+        batch_size: prompts a forward pass, halved where memory runs out; changes nothing beyond rounding.
         normed: take the last block's vector after the final norm, as ``hidden_states[-1]`` of transformers
             is and as the released code has it, instead of the block's own output.
 
@@ -44,8 +45,8 @@ def prompt_states(
     prompts = [sample._replace(ids=sample.ids[: sample.prompt_length]) for sample in samples]
     ids: list[str] = []
     rows: list[list[Tensor]] = [[] for _ in backbone.blocks]
-    for batch, states in _passes(backbone, prompts, batch_size, normed):
-        ids += batch.prompt_ids
+    for group, states in _passes(backbone, prompts, batch_size, normed):
+        ids += [sample.prompt_id for sample in group]
         for row, state in zip(rows, states, strict=True):
             row.append(state)
     return PromptStates(tuple(ids), tuple(torch.cat(row) for row in rows))
@@ -53,8 +54,8 @@ def prompt_states(
 
 def _passes(
     backbone: Backbone, prompts: Sequence[Sample], batch_size: int, normed: bool
-) -> Iterator[tuple[Batch, list[Tensor]]]:
-    """Batch by batch: the batch, and for each block its (batch, hidden) states of the last tokens."""
+) -> Iterator[tuple[Sequence[Sample], list[Tensor]]]:
+    """Batch by batch: the prompts, and for each block their (batch, hidden) states of the last tokens."""
     state: dict[str, Batch] = {}
     seen: dict[int, Tensor] = {}
     finite = Finite()
@@ -65,18 +66,21 @@ def _passes(
 
         return block.register_forward_hook(hook)
 
+    def states_of(group: Sequence[Sample]) -> list[Tensor]:
+        state["batch"] = batch = padded(group)
+        inputs = batch.to(backbone.device)
+        output = backbone.decoder(
+            input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, use_cache=False
+        )
+        if normed:
+            seen[len(backbone.blocks) - 1] = _last_tokens(batch, output.last_hidden_state)
+        for layer, vectors in seen.items():
+            finite.check(f"hidden states after block {layer}", vectors)
+        finite.raise_for(batch)
+        return [seen[layer] for layer in range(len(backbone.blocks))]
+
     with torch.no_grad(), attached([hook_of(layer, block) for layer, block in enumerate(backbone.blocks)]):
-        for batch in batches(prompts, batch_size):
-            state["batch"], inputs = batch, batch.to(backbone.device)
-            output = backbone.decoder(
-                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, use_cache=False
-            )
-            if normed:
-                seen[len(backbone.blocks) - 1] = _last_tokens(batch, output.last_hidden_state)
-            for layer, vectors in seen.items():
-                finite.check(f"hidden states after block {layer}", vectors)
-            finite.raise_for(batch)
-            yield batch, [seen[layer] for layer in range(len(backbone.blocks))]
+        yield from in_batches(longest_first(prompts), batch_size, states_of)
 
 
 def _last_tokens(batch: Batch, hidden: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ replaces the singular value decompositions, exactly.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,7 +32,7 @@ from safety_regions.adapters.gram import (
 from safety_regions.adapters.lora import Adapter, amplification, read_adapter
 from safety_regions.backbone import Backbone
 from safety_regions.errors import StudyError, explain
-from safety_regions.scoring.samples import Samples
+from safety_regions.scoring.samples import Sample, Samples
 
 CARD = {
     "title": "NLSR",
@@ -95,16 +95,17 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     adapter = read_adapter(backbone, samples.adapter)
     factor = amplification(options["amplify"], options["beta"])
 
-    def grams_of(batches) -> Grams:
+    def grams_of(chosen: Sequence[Sample]) -> Grams:
+        given = samples._replace(identification=chosen)
         if options["sequential"]:
-            return gather_sequentially(backbone, batches, adapter, factor, options["retained"])
-        return gather_grams(backbone, batches(), adapter, factor)
+            return gather_sequentially(backbone, given, adapter, factor, options["retained"])
+        return gather_grams(backbone, given, adapter, factor)
 
     if options["contrast"] is None or _all_of(options["contrast"], samples):
-        return Evidence(adapter, grams_of(samples.batches), {})
+        return Evidence(adapter, grams_of(samples.identification), {})
     if not samples.contrast:
         raise StudyError(explain("NLSR: contrast", "no samples", f"samples of '{options['contrast']}'"))
-    return Evidence(adapter, grams_of(samples.batches), grams_of(samples.contrast_batches))
+    return Evidence(adapter, grams_of(samples.identification), grams_of(samples.contrast))
 
 
 def _all_of(dataset: str, samples: Samples) -> bool:

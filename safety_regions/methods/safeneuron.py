@@ -32,11 +32,12 @@ import torch
 from torch import Tensor
 
 from safety_regions.backbone import Backbone, ScoredLinear
-from safety_regions.neurons.attention import watched_attention
+from safety_regions.neurons.attention import Attention, watched_attention
 from safety_regions.neurons.formulas import FORMULAS, Seen
 from safety_regions.neurons.ranks import rank_units, worst_rank_scores
-from safety_regions.scoring.evidence import Evidence, Finite, shuffle_units, watch_inputs
-from safety_regions.scoring.samples import Batch, Sample, Samples, batches
+from safety_regions.scoring.evidence import Evidence, Finite, shuffle_units
+from safety_regions.scoring.passes import watch_inputs
+from safety_regions.scoring.samples import Batch, Sample, Samples
 
 CARD = {
     "title": "SafeNeuron",
@@ -74,22 +75,34 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     Raises:
         StudyError: a value is not finite; address and prompt ids are named.
     """
-    formulas, finite = FORMULAS[options["importance"]], Finite()
-    found: dict[str, list[Tensor]] = {}
+    texts = [_counted(sample, options["tokens"]) for sample in samples.identification]
+    with watched_attention(backbone) as attended:
+        return watch_inputs(
+            backbone, samples._replace(identification=texts), lambda _: Importances(attended, options)
+        )
 
-    def add(linear: ScoredLinear, x: Tensor, batch: Batch) -> None:
+
+class Importances:
+    """What the formulas make of each prompt, in the order in which prompts pass."""
+
+    def __init__(self, attended: dict[int, Attention], options: dict) -> None:
+        self.attended, self.options, self.finite = attended, options, Finite()
+        self.found: dict[str, list[Tensor]] = {}
+
+    def add(self, linear: ScoredLinear, x: Tensor, batch: Batch) -> None:
+        formulas = FORMULAS[self.options["importance"]]
         layer, _, projection = linear.slices[-1].address.rpartition(".")
         if projection in formulas:
             inputs = [row[:n] for row, n in zip(x, batch.attention_mask.sum(1).tolist(), strict=True)]
-            for name, values in formulas[projection](Seen(linear, inputs, attended), options).items():
-                finite.check(f"{layer}.{name}", values)
-                found.setdefault(f"{layer}.{name}", []).append(values.cpu())
-            finite.raise_for(batch)
+            for name, values in formulas[projection](
+                Seen(linear, inputs, self.attended), self.options
+            ).items():
+                self.finite.check(f"{layer}.{name}", values)
+                self.found.setdefault(f"{layer}.{name}", []).append(values.cpu())
+            self.finite.raise_for(batch)
 
-    texts = [_counted(sample, options["tokens"]) for sample in samples.identification]
-    with watched_attention(backbone) as attended:
-        watch_inputs(backbone, batches(texts, samples.batch_size), add)
-    return {address: torch.cat(values) for address, values in found.items()}
+    def evidence(self, seen: int) -> Evidence:
+        return {address: torch.cat(values) for address, values in self.found.items()}
 
 
 def _counted(sample: Sample, tokens: str) -> Sample:

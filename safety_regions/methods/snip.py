@@ -11,13 +11,14 @@ lib/model_wrapper.py 241-318, 359-366. There the passes are repeated for each la
 weights' dtype (option ``accumulator: native``) and are not divided by the number of samples (a constant).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from safety_regions.backbone import Backbone, ScoredLinear
-from safety_regions.scoring.evidence import Evidence, watch_gradients
+from safety_regions.scoring.evidence import Evidence
+from safety_regions.scoring.passes import watch_gradients
 from safety_regions.scoring.samples import Samples
 
 CARD = {
@@ -44,26 +45,36 @@ CARD = {
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     """Mean over samples of the absolute gradient: address -> (out, in)."""
-    dtype = torch.float32 if options["accumulator"] == "float32" else None
-    sums = {
-        id(linear.module): torch.zeros_like(linear.module.weight, dtype=dtype) for linear in backbone.linears
-    }
+    dtype = torch.float32 if options["accumulator"] == "float32" else backbone.model.dtype
+    return watch_gradients(
+        backbone, samples, lambda linears: AbsoluteGradients(linears, dtype), options["loss"], dtype.itemsize
+    )
 
-    def add(linear: ScoredLinear, x: Tensor, delta: Tensor) -> None:
-        total = sums[id(linear.module)]
+
+class AbsoluteGradients:
+    """Sums over samples of the absolute gradient of each weight of some layers."""
+
+    def __init__(self, linears: Sequence[ScoredLinear], dtype: torch.dtype) -> None:
+        self.linears = linears
+        self.sums = {
+            id(linear.module): torch.zeros_like(linear.module.weight, dtype=dtype) for linear in linears
+        }
+
+    def add(self, linear: ScoredLinear, x: Tensor, delta: Tensor) -> None:
+        total = self.sums[id(linear.module)]
         gradient = torch.empty_like(linear.module.weight)
         for x_sample, delta_sample in zip(x, delta, strict=True):
             total.add_(torch.mm(delta_sample.T, x_sample, out=gradient).abs_())
 
-    seen = watch_gradients(backbone, samples.batches(), add, options["loss"])
-    return {
-        address: sums[id(linear.module)][start:stop].div_(seen)
-        for linear in backbone.linears
-        for address, start, stop in linear.slices
-    }
+    def evidence(self, seen: int) -> Evidence:
+        return {
+            address: self.sums[id(linear.module)][start:stop].div_(seen)
+            for linear in self.linears
+            for address, start, stop in linear.slices
+        }
 
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
     """|W| times the evidence, float32, (out, in) per address."""
     for address, weight in backbone.weights():
-        yield address, weight.float().abs() * evidence[address]
+        yield address, weight.float().abs() * evidence[address].to(weight.device)

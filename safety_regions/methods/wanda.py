@@ -11,13 +11,14 @@ the response by Wei et al. 2024, arXiv 2402.05162 (boyiwei/alignment-attribution
 lib/layerwrapper.py 28-51, lib/prune.py 255-470). One forward pass; only second moments are kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from safety_regions.backbone import Backbone, ScoredLinear
-from safety_regions.scoring.evidence import Evidence, watch_inputs
+from safety_regions.scoring.evidence import Evidence
+from safety_regions.scoring.passes import watch_inputs
 from safety_regions.scoring.samples import Batch, Samples
 
 CARD = {
@@ -37,23 +38,31 @@ CARD = {
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     """Root mean square of each input channel over the counted positions: address -> (in,)."""
-    sums = {
-        id(linear.module): torch.zeros(linear.module.in_features, device=linear.module.weight.device)
-        for linear in backbone.linears
-    }
-    positions = dict.fromkeys(sums, 0)
+    return watch_inputs(backbone, samples, lambda linears: Moments(linears, options["positions"]))
 
-    def add(linear: ScoredLinear, x: Tensor, batch: Batch) -> None:
-        counted = x[_counted(batch, options["positions"])].float()
-        sums[id(linear.module)] += counted.square().sum(0)
-        positions[id(linear.module)] += len(counted)
 
-    watch_inputs(backbone, samples.batches(), add)
-    return {
-        address: (sums[id(linear.module)] / positions[id(linear.module)]).sqrt()
-        for linear in backbone.linears
-        for address, _, _ in linear.slices
-    }
+class Moments:
+    """Sums over the counted positions of the squared inputs of some layers."""
+
+    def __init__(self, linears: Sequence[ScoredLinear], positions: str) -> None:
+        self.linears, self.positions = linears, positions
+        self.sums = {
+            id(linear.module): torch.zeros(linear.module.in_features, device=linear.module.weight.device)
+            for linear in linears
+        }
+        self.counts = dict.fromkeys(self.sums, 0)
+
+    def add(self, linear: ScoredLinear, x: Tensor, batch: Batch) -> None:
+        counted = x[_counted(batch, self.positions)].float()
+        self.sums[id(linear.module)] += counted.square().sum(0)
+        self.counts[id(linear.module)] += len(counted)
+
+    def evidence(self, seen: int) -> Evidence:
+        return {
+            address: (self.sums[id(linear.module)] / self.counts[id(linear.module)]).sqrt()
+            for linear in self.linears
+            for address, _, _ in linear.slices
+        }
 
 
 def _counted(batch: Batch, positions: str) -> Tensor:

@@ -1,20 +1,15 @@
-"""What a pass over the samples gathers: a tensor per address, sums in float32, finite or refused.
-
-Every method gathers by hooks on the scored linear layers; this module holds what they share: watching
-inputs and output gradients, refusing values that are not finite, and shuffling.
-"""
+"""What a pass over the samples gathers: a tensor per address, finite or refused, and shuffled for a floor."""
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from safety_regions.backbone import Backbone, ScoredLinear, attached
 from safety_regions.errors import StudyError, explain
 from safety_regions.scoring.samples import Batch
 
-Evidence = dict[str, Tensor]
+Evidence = Mapping[str, Tensor]
 
 
 class Finite:
@@ -46,87 +41,20 @@ class Finite:
                 )
 
 
-def watch_inputs(
-    backbone: Backbone, batches: Iterable[Batch], add: Callable[[ScoredLinear, Tensor, Batch], None]
-) -> int:
-    """Forward passes only; ``add(linear, x, batch)`` with x of shape (batch, tokens, in). Returns the samples seen."""
-    state: dict[str, Batch] = {}
-    finite = Finite()
+class Changed(Mapping):
+    """Evidence of which each tensor is changed when it is read, so that no second copy of the whole stands by."""
 
-    def hook_of(linear: ScoredLinear):
-        def hook(_module, args):
-            finite.check(linear.slices[0].address, args[0])
-            add(linear, args[0], state["batch"].to(args[0].device))
+    def __init__(self, evidence: Evidence, change: Callable[[str, Tensor], Tensor]) -> None:
+        self._evidence, self._change = evidence, change
 
-        return linear.module.register_forward_pre_hook(hook)
+    def __getitem__(self, address: str) -> Tensor:
+        return self._change(address, self._evidence[address])
 
-    seen = 0
-    with torch.no_grad(), attached([hook_of(linear) for linear in backbone.linears]):
-        for batch in batches:
-            state["batch"] = batch
-            inputs = batch.to(backbone.device)
-            backbone.decoder(
-                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, use_cache=False
-            )
-            finite.raise_for(batch)
-            seen += len(batch.prompt_ids)
-    return seen
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._evidence)
 
-
-def watch_gradients(
-    backbone: Backbone,
-    batches: Iterable[Batch],
-    add: Callable[[ScoredLinear, Tensor, Tensor], None],
-    loss: str = "mean",
-) -> int:
-    """One forward and one backward pass per batch for all layers at once. Returns the samples seen.
-
-    ``add(linear, x, delta)`` gets the layer's input x (batch, tokens, in) and the gradient delta
-    (batch, tokens, out) of each sample's own loss with respect to the layer's output. Samples do not mix:
-    row b belongs to sample b alone, and delta is zero wherever no loss depends on the position (padding).
-    Weights take no gradient, so autograd forms no weight gradient of its own.
-
-    Args:
-        loss: per sample, "mean" or "sum" of the negative log-likelihood (nats) over the response tokens.
-    """
-    finite = Finite()
-
-    def hook_of(linear: ScoredLinear):
-        def hook(_module, args, output):
-            x = args[0].detach()
-
-            def backward(delta: Tensor) -> None:
-                finite.check(linear.slices[0].address, delta)
-                add(linear, x, delta)
-
-            output.register_hook(backward)
-
-        return linear.module.register_forward_hook(hook)
-
-    seen = 0
-    with torch.enable_grad(), attached([hook_of(linear) for linear in backbone.linears]):
-        for batch in batches:
-            inputs = batch.to(backbone.device)
-            embedded = backbone.model.get_input_embeddings()(inputs.input_ids).requires_grad_()
-            losses = sample_losses(backbone, embedded, inputs, loss)
-            finite.check("loss", losses.detach()[:, None])
-            torch.autograd.grad(losses.sum(), embedded)
-            finite.raise_for(batch)
-            seen += len(batch.prompt_ids)
-    return seen
-
-
-def sample_losses(backbone: Backbone, embedded: Tensor, batch: Batch, reduction: str) -> Tensor:
-    """Negative log-likelihood of the response tokens, nats, shape (batch,), mean or sum over tokens.
-
-    Logits are formed only at positions that predict a response token.
-    """
-    logits = backbone.logits(embedded, batch.attention_mask, batch.target_mask)
-    targets = batch.input_ids.roll(-1, dims=1)[batch.target_mask]
-    nll = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-    rows = batch.target_mask.nonzero()[:, 0]
-    total = torch.zeros(len(batch.prompt_ids), device=nll.device).index_add(0, rows, nll)
-    return total / batch.target_mask.sum(1) if reduction == "mean" else total
+    def __len__(self) -> int:
+        return len(self._evidence)
 
 
 def shuffle_evidence(evidence: Evidence, seed: int) -> Evidence:
@@ -135,10 +63,11 @@ def shuffle_evidence(evidence: Evidence, seed: int) -> Evidence:
     Each address has its own permutation, a function of the seed and the address alone, so that the shuffled
     evidence of two datasets by two seeds is independent while what the weights share remains.
     """
-    flat = {address: values.flatten() for address, values in evidence.items()}
-    return {
-        address: values.view_as(evidence[address]) for address, values in shuffle_units(flat, seed).items()
-    }
+
+    def permuted(address: str, values: Tensor) -> Tensor:
+        return _permuted(address, values.flatten(), seed).view_as(values)
+
+    return Changed(evidence, permuted)
 
 
 def shuffle_units(evidence: Evidence, seed: int) -> Evidence:
@@ -147,10 +76,10 @@ def shuffle_units(evidence: Evidence, seed: int) -> Evidence:
     For evidence per prompt, (prompts, units): a unit keeps all it had, so units stay as alike across prompts as
     they were. The permutations are those described at `shuffle_evidence`.
     """
+    return Changed(evidence, lambda address, values: _permuted(address, values, seed))
 
-    def permuted(address: str, values: Tensor) -> Tensor:
-        # The CPU generator reads only the low 32 bits of a seed, so seed and address are mixed into 32.
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{address}".encode()))
-        return values[..., torch.randperm(values.shape[-1], generator=generator).to(values.device)]
 
-    return {address: permuted(address, values) for address, values in evidence.items()}
+def _permuted(address: str, values: Tensor, seed: int) -> Tensor:
+    # The CPU generator reads only the low 32 bits of a seed, so seed and address are mixed into 32.
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{address}".encode()))
+    return values[..., torch.randperm(values.shape[-1], generator=generator).to(values.device)]

@@ -25,13 +25,15 @@ class Job(NamedTuple):
         method: module name on the shelf of methods.
         options: every option of the method, defaults filled in.
         kept: scope -> stored fraction (0-1].
-        batch_size: samples per pass; changes nothing beyond rounding.
+        batch_size, memory, scratch: as `Samples` has them.
     """
 
     method: str
     options: dict
     kept: dict[str, float]
     batch_size: int = 8
+    memory: int | None = None
+    scratch: Path | None = None
 
 
 class Scores(NamedTuple):
@@ -61,11 +63,16 @@ def score(
     """
     method = importlib.import_module(f"safety_regions.methods.{job.method}")
     against = encode_samples(backbone, contrast.rows) if contrast else ()
-    samples = Samples(encode_samples(backbone, chosen.rows), against, adapter, job.batch_size)
+    samples = Samples(
+        encode_samples(backbone, chosen.rows), against, adapter, job.batch_size, job.memory, job.scratch
+    )
     gathered = method.gather(backbone, samples, job.options)
     shuffle = getattr(method, "shuffle", shuffle_evidence)
     stamp = {
         "granularity": method_cards()[job.method]["granularity"],
+        "shapes": {
+            where: list(found.shape) for where, found in method.scores(backbone, gathered, job.options)
+        },
         "weight_shapes": backbone.shapes,
         "kept": job.kept,
         "method": job.method,
@@ -76,8 +83,10 @@ def score(
     }
     for name in shuffles:
         evidence = gathered if name.shuffle is None else shuffle(gathered, _seed(name))
-        found, groups = _combine(method, backbone, evidence, job)
-        yield Scores(groups, {**stamp, **found, "name": str(name)})
+        findings = getattr(method, "findings", lambda *_: {})(backbone, evidence, job.options)
+        yield Scores(
+            _groups(method, backbone, evidence, job), {**stamp, "found": findings, "name": str(name)}
+        )
 
 
 def _seed(name: Name) -> int:
@@ -85,17 +94,12 @@ def _seed(name: Name) -> int:
     return zlib.crc32(str(name).encode())
 
 
-def _combine(
-    method: ModuleType, backbone: Backbone, evidence: Evidence, job: Job
-) -> tuple[dict, Iterator[pa.Table]]:
-    """Shapes and findings for the stamp, and the row groups."""
+def _groups(method: ModuleType, backbone: Backbone, evidence: Evidence, job: Job) -> Iterator[pa.Table]:
+    """The kept scores of one address after the other."""
 
     def scored() -> Iterator[tuple[str, Tensor]]:
         return method.scores(backbone, evidence, job.options)
 
-    findings = getattr(method, "findings", lambda *_: {})(backbone, evidence, job.options)
     details = getattr(method, "details", lambda *_: {})
-    tables = (
-        as_table(*one, details(backbone, evidence, job.options, one[0])) for one in keep_top(scored, job.kept)
-    )
-    return {"shapes": {where: list(scores.shape) for where, scores in scored()}, "found": findings}, tables
+    for address, scores, mask in keep_top(scored, job.kept):
+        yield as_table(address, scores, mask, details(backbone, evidence, job.options, address))

@@ -54,21 +54,17 @@ class Samples(NamedTuple):
         identification: the samples of the name that is scored.
         contrast: ordinary samples, for a method whose CARD asks for a ``contrast`` dataset.
         adapter: directory of the backbone's LoRA adapter, for a method whose CARD asks for an ``adapter``.
-        batch_size: samples per pass; changes nothing beyond rounding.
+        batch_size: most samples per batch; changes nothing beyond rounding.
+        memory: most bytes of the host that the job may hold; None: all that is free.
+        scratch: folder for sums that do not fit in memory; None: that of temporary files.
     """
 
     identification: Sequence[Sample]
     contrast: Sequence[Sample] = ()
     adapter: Path | None = None
     batch_size: int = 8
-
-    def batches(self) -> Iterator[Batch]:
-        """A fresh pass over the identification samples."""
-        return batches(self.identification, self.batch_size)
-
-    def contrast_batches(self) -> Iterator[Batch]:
-        """A fresh pass over the contrast samples."""
-        return batches(self.contrast, self.batch_size)
+    memory: int | None = None
+    scratch: Path | None = None
 
 
 class Chosen(NamedTuple):
@@ -154,22 +150,31 @@ def encode_samples(backbone: Backbone, rows: pd.DataFrame) -> list[Sample]:
     return samples
 
 
+def longest_first(samples: Sequence[Sample]) -> list[Sample]:
+    """The order in which samples are passed, whatever the batch: memory peaks at once, or never."""
+    return sorted(samples, key=lambda sample: (-len(sample.ids), sample.prompt_id))
+
+
 def batches(samples: Sequence[Sample], size: int, pad_id: int = 0) -> Iterator[Batch]:
-    """Right-padded batches of up to ``size`` samples, longest first (so memory peaks at once)."""
-    ordered = sorted(samples, key=lambda sample: (-len(sample.ids), sample.prompt_id))
+    """Right-padded batches of up to ``size`` samples, longest first."""
+    ordered = longest_first(samples)
     for start in range(0, len(ordered), size):
-        group = ordered[start : start + size]
-        lengths = torch.tensor([len(s.ids) for s in group])[:, None]
-        prompts = torch.tensor([s.prompt_length for s in group])[:, None]
-        position = torch.arange(int(lengths.max()))[None, :]
-        input_ids = torch.full((len(group), int(lengths.max())), pad_id)
-        for row, sample in zip(input_ids, group, strict=True):
-            row[: len(sample.ids)] = torch.tensor(sample.ids)
-        real = position < lengths
-        yield Batch(
-            tuple(s.prompt_id for s in group),
-            input_ids,
-            real.long(),
-            real & (position >= prompts),
-            (position >= prompts - 1) & (position < lengths - 1),
-        )
+        yield padded(ordered[start : start + size], pad_id)
+
+
+def padded(group: Sequence[Sample], pad_id: int = 0) -> Batch:
+    """One right-padded batch, rows in the order given."""
+    lengths = torch.tensor([len(s.ids) for s in group])[:, None]
+    prompts = torch.tensor([s.prompt_length for s in group])[:, None]
+    position = torch.arange(int(lengths.max()))[None, :]
+    input_ids = torch.full((len(group), int(lengths.max())), pad_id)
+    for row, sample in zip(input_ids, group, strict=True):
+        row[: len(sample.ids)] = torch.tensor(sample.ids)
+    real = position < lengths
+    return Batch(
+        tuple(s.prompt_id for s in group),
+        input_ids,
+        real.long(),
+        real & (position >= prompts),
+        (position >= prompts - 1) & (position < lengths - 1),
+    )

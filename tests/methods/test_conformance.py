@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from safety_regions.backbone import Backbone
+from safety_regions.backbone import Backbone, attached
 from safety_regions.catalog import with_defaults
 from safety_regions.families import PROJECTIONS
 from safety_regions.methods import method_cards
@@ -218,10 +218,26 @@ def test_padding_changes_nothing(label, family, adapter_of, monkeypatch):
     alone = run(label, backbone, adapter, samples, batch_size=1)
     assert_close(label, run(label, backbone, adapter, samples), alone)
     for pad in (201, 256):
-        monkeypatch.setattr(sampling.batches, "__defaults__", (pad,))
-        padded = {int(batch.input_ids[-1, -1]) for batch in Samples(samples).batches()}
-        assert padded == {pad}
+        for function in (sampling.batches, sampling.padded):
+            monkeypatch.setattr(function, "__defaults__", (pad,))
+        assert {int(batch.input_ids[-1, -1]) for batch in sampling.batches(samples, 3)} == {pad}
         assert_close(label, run(label, backbone, adapter, samples), alone)
+
+
+@every_method
+@every_family
+def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(label, family, adapter_of, monkeypatch):
+    backbone, adapter, sizes = tiny_backbone(family), adapter_of(family), []
+    expected = run(label, backbone, adapter, batch_size=2)
+
+    def full(_module, _args, given):
+        sizes.append(len(given["input_ids"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with attached([backbone.decoder.register_forward_pre_hook(full, with_kwargs=True)]):
+        assert_same(run(label, backbone, adapter, batch_size=4), expected)
+    assert not sizes or max(sizes) == 4
 
 
 def split_state(

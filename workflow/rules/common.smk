@@ -101,5 +101,5 @@ def model_code(backbone):
 
 
 def kept_of(label):
-    """Bytes a method keeps for each parameter while it scores; its shuffles take as much again."""
-    return kept_bytes(STUDY.methods[label].module, shuffled=STUDY.floors > 0)
+    """Bytes a method keeps for each parameter while it scores."""
+    return kept_bytes(STUDY.methods[label].module)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from safety_regions.devices import lent_gpus
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
     from safety_regions.backbone import load_backbone
     from safety_regions.names import parse_name
     from safety_regions.scoring.run import Job, score
@@ -24,7 +25,9 @@ with logged(snakemake.log[0]):
     )
     backbone = load_backbone(p.backbone, files.checkpoint)
     adapter = Path(files.adapter[0]).parent if files.adapter else None
-    job = Job(p.method, p.options, p.kept, snakemake.resources.batch_size)
+    r = snakemake.resources
+    memory, scratch = r.mem_mb * 10**6, Path(snakemake.output[0]).parent
+    job = Job(p.method, p.options, p.kept, r.batch_size, memory, scratch)
     labels = {"backbone": w.backbone, "label": w.method, **backbone.stamp}
     scores = score(backbone, names, job, chosen, contrast, adapter)
     for path, (groups, stamp) in zip(snakemake.output, scores, strict=True):

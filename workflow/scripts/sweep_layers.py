@@ -1,8 +1,9 @@
 """Scale ranges of a backbone's layers and count the harmless questions it then refuses."""
 
+from safety_regions.devices import lent_gpus
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
     from safety_regions.backbone import load_backbone
     from safety_regions.layers.sweep import sweep_layers
     from safety_regions.tables import LAYER_SWEEP, PROMPTS, read_stamp, read_table, write_table

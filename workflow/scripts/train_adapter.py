@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from safety_regions.devices import lent_gpus
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
     from safety_regions.adapters.training import ADAPTER_LOG, train_adapter
     from safety_regions.backbone import load_backbone
     from safety_regions.tables import RESPONSES, read_table, write_table

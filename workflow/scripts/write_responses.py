@@ -1,8 +1,9 @@
 """Let a backbone answer the candidates and the held-out prompts of one dataset."""
 
+from safety_regions.devices import lent_gpus
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
     from safety_regions.backbone import load_backbone
     from safety_regions.behaviour.responses import respond
     from safety_regions.prompts.splitting import first_of_splits

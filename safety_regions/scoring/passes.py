@@ -1,0 +1,212 @@
+"""Passes of samples through a backbone: what reaches its linear layers, and the gradients that come back.
+
+A method gives a `Gatherer`, started anew for every pass and for every try: a pass that does not fit in memory serves
+fewer layers or takes smaller batches (`safety_regions.scoring.memory`), and what it gathered is evidence of its
+layers alone.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from safety_regions.backbone import Backbone, ScoredLinear, attached
+from safety_regions.scoring.evidence import Evidence, Finite
+from safety_regions.scoring.memory import (
+    CPU,
+    KEEPING,
+    Needs,
+    OutOfMemory,
+    Plan,
+    free_bytes,
+    halving,
+    peak_bytes,
+    plan_passes,
+)
+from safety_regions.scoring.samples import Batch, Samples, batches
+from safety_regions.scoring.store import stored
+
+Linears = Sequence[ScoredLinear]
+
+
+class Gatherer(Protocol):
+    """Sums over samples of what some layers see.
+
+    ``add(linear, x, batch)`` (`watch_inputs`) or ``add(linear, x, delta)`` (`watch_gradients`) takes what one layer
+    sees of one batch; ``evidence(seen)`` is what the method makes of it, ``seen`` the number of samples.
+    """
+
+    def add(self, linear: ScoredLinear, x: Tensor, other: Batch | Tensor) -> None: ...
+
+    def evidence(self, seen: int) -> Evidence: ...
+
+
+Start = Callable[[Linears], Gatherer]
+Pass = Callable[[Backbone, Linears, Iterable[Batch], Gatherer], Evidence]
+
+
+def watch_inputs(backbone: Backbone, samples: Samples, start: Start) -> Evidence:
+    """Forward passes only; ``add(linear, x, batch)`` gets x of shape (batch, tokens, in), ``batch`` on its device.
+
+    Raises:
+        StudyError: a value is not finite (address and prompt ids are named), or there is too little memory.
+    """
+    return _in_passes(backbone, samples, start, _forward)
+
+
+def watch_gradients(
+    backbone: Backbone, samples: Samples, start: Start, loss: str = "mean", bytes_per_weight: int = 0
+) -> Evidence:
+    """One forward and one backward pass per batch for all layers at once, as far as memory allows.
+
+    ``add(linear, x, delta)`` gets the layer's input x (batch, tokens, in) and the gradient delta (batch, tokens, out)
+    of each sample's own loss with respect to the layer's output. Samples do not mix: row b belongs to sample b
+    alone, and delta is zero wherever no loss depends on the position (padding). Weights take no gradient, so
+    autograd forms no weight gradient of its own.
+
+    Args:
+        loss: per sample, "mean" or "sum" of the negative log-likelihood (nats) over the response tokens.
+        bytes_per_weight: what the gatherer keeps for each weight of its layers.
+
+    Raises:
+        StudyError: as `watch_inputs`.
+    """
+    return _in_passes(backbone, samples, start, partial(_backward, loss=loss), bytes_per_weight)
+
+
+def _in_passes(
+    backbone: Backbone, samples: Samples, start: Start, run: Pass, bytes_per_weight: int = 0
+) -> Evidence:
+    plan = _plan(backbone, samples, run, bytes_per_weight)
+    print(f"passes: {len(plan.passes)}, in batches of {plan.batch_size}")
+    evidence, size, ahead = {}, plan.batch_size, list(plan.passes)
+
+    def one_pass(layers: range, size: int) -> tuple[Evidence, int]:
+        linears = [linear for linear in backbone.linears if linear.layer in layers]
+        found, size = halving(
+            size, lambda n: run(backbone, linears, batches(samples.identification, n), start(linears))
+        )
+        if len(layers) < len(backbone.blocks):
+            found = {address: stored(values, samples) for address, values in found.items()}
+        return found, size
+
+    while ahead:
+        layers = ahead.pop(0)
+        try:
+            found, size = one_pass(layers, size)
+            evidence |= found
+        except OutOfMemory:
+            if len(layers) == 1 or not bytes_per_weight:
+                raise
+            size, middle = 1, len(layers) // 2
+            ahead[:0] = layers[:middle], layers[middle:]
+            print(f"out of memory with {len(layers)} decoder blocks a pass: going on with {middle}")
+    return evidence
+
+
+def _plan(backbone: Backbone, samples: Samples, run: Pass, bytes_per_weight: int) -> Plan:
+    """One pass where all fits beside what one sample takes, which is measured; else as `plan_passes` says."""
+
+    def longest(size: int) -> Evidence:
+        return run(backbone, backbone.linears, [next(batches(samples.identification, size))], _Nothing())
+
+    weights = [linear.module.weight for linear in backbone.linears]
+    devices = sorted({weight.device for weight in weights} | {backbone.device, CPU}, key=str)
+    # Before the measured pass, of which an allocator keeps what it will use again.
+    free = Counter({device: free_bytes(device, samples.memory) for device in devices})
+    sample = peak_bytes(lambda: halving(1, longest), devices)
+    sums = [Counter() for _ in backbone.blocks]
+    largest: Counter[torch.device] = Counter()
+    for linear, weight in zip(backbone.linears, weights, strict=True):
+        sums[linear.layer][weight.device] += bytes_per_weight * weight.numel()
+        largest[weight.device] = max(largest[weight.device], weight.numel())
+    gradient = Counter({d: n * backbone.model.dtype.itemsize for d, n in largest.items() if bytes_per_weight})
+    needs = Needs(sums, sample, gradient, Counter({d: KEEPING * n for d, n in largest.items()}))
+    return plan_passes(needs, free, samples.batch_size)
+
+
+class _Nothing:
+    """Gathers nothing: for a pass that is measured."""
+
+    def add(self, linear: ScoredLinear, x: Tensor, other: Batch | Tensor) -> None:
+        pass
+
+    def evidence(self, seen: int) -> Evidence:
+        return {}
+
+
+def _forward(backbone: Backbone, linears: Linears, given: Iterable[Batch], gatherer: Gatherer) -> Evidence:
+    state: dict[str, Batch] = {}
+    finite = Finite()
+
+    def hook_of(linear: ScoredLinear):
+        def hook(_module, args):
+            finite.check(linear.slices[0].address, args[0])
+            gatherer.add(linear, args[0], state["batch"].to(args[0].device))
+
+        return linear.module.register_forward_pre_hook(hook)
+
+    seen = 0
+    with torch.no_grad(), attached([hook_of(linear) for linear in linears]):
+        for batch in given:
+            state["batch"] = batch
+            inputs = batch.to(backbone.device)
+            backbone.decoder(
+                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, use_cache=False
+            )
+            finite.raise_for(batch)
+            seen += len(batch.prompt_ids)
+    return gatherer.evidence(seen)
+
+
+def _backward(
+    backbone: Backbone, linears: Linears, given: Iterable[Batch], gatherer: Gatherer, loss: str
+) -> Evidence:
+    finite = Finite()
+    entered: list[Tensor] = []
+
+    def enter(_module, args):
+        # Autograd begins below the lowest layer that is watched: nothing is kept of those before it.
+        entered[:] = [args[0].detach().requires_grad_()]
+        return (entered[0], *args[1:])
+
+    def hook_of(linear: ScoredLinear):
+        def hook(_module, args, output):
+            x = args[0].detach()
+
+            def backward(delta: Tensor) -> None:
+                finite.check(linear.slices[0].address, delta)
+                gatherer.add(linear, x, delta)
+
+            output.register_hook(backward)
+
+        return linear.module.register_forward_hook(hook)
+
+    lowest = backbone.blocks[linears[0].layer]
+    handles = [lowest.register_forward_pre_hook(enter), *map(hook_of, linears)]
+    seen = 0
+    with torch.enable_grad(), attached(handles):
+        for batch in given:
+            losses = sample_losses(backbone, batch.to(backbone.device), loss)
+            finite.check("loss", losses.detach()[:, None])
+            torch.autograd.grad(losses.sum(), entered)
+            finite.raise_for(batch)
+            seen += len(batch.prompt_ids)
+    return gatherer.evidence(seen)
+
+
+def sample_losses(backbone: Backbone, batch: Batch, reduction: str) -> Tensor:
+    """Negative log-likelihood of the response tokens, nats, shape (batch,), mean or sum over tokens.
+
+    Logits are formed only at positions that predict a response token.
+    """
+    logits = backbone.logits(batch.input_ids, batch.attention_mask, batch.target_mask)
+    batch = batch.to(logits.device)
+    targets = batch.input_ids.roll(-1, dims=1)[batch.target_mask]
+    nll = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    rows = batch.target_mask.nonzero()[:, 0]
+    total = torch.zeros(len(batch.prompt_ids), device=nll.device).index_add(0, rows, nll)
+    return total / batch.target_mask.sum(1) if reduction == "mean" else total

@@ -1,0 +1,48 @@
+"""Evidence of finished layers out of the way: on the CPU, or in a nameless file on the disk."""
+
+import mmap
+import tempfile
+from math import prod
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.scoring.memory import CPU, free_bytes
+from safety_regions.scoring.samples import Samples
+from safety_regions.tables import FULL
+
+# Of the host's free memory, what evidence may fill: the rest is for what scores are made of.
+SHARE = 0.5
+
+
+def stored(values: Tensor, samples: Samples) -> Tensor:
+    """The values of a GPU in the host's memory while that has room; else, and those of the host, in a file.
+
+    Raises:
+        StudyError: the disk is full.
+    """
+    size = values.numel() * values.element_size()
+    if values.is_cuda and size < SHARE * free_bytes(CPU, samples.memory):
+        return values.cpu()
+    return _in_file(values.cpu(), samples.scratch)
+
+
+def _in_file(values: Tensor, folder: str | None) -> Tensor:
+    """A tensor whose memory is a file's, read back as it is asked for; the file goes with the last who reads it."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        _write(file, values)
+        mapped = mmap.mmap(file.fileno(), 0)
+    return torch.frombuffer(mapped, dtype=values.dtype, count=prod(values.shape)).view(values.shape)
+
+
+def _write(file: BinaryIO, values: Tensor) -> None:
+    try:
+        file.write(values.contiguous().flatten().view(torch.uint8).numpy().data)
+        file.flush()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        hint = "free some space, or more memory: sums that do not fit in it are kept in a file meanwhile"
+        raise StudyError(explain("scoring", "no room on the disk", hint=hint)) from None

@@ -1,0 +1,224 @@
+"""Plans fit and waste nothing; what runs out is tried again in halves; the stated bound holds under a real limit."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import psutil
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safety_regions.catalog import ROOT
+from safety_regions.errors import StudyError
+from safety_regions.methods import snip
+from safety_regions.scoring import passes
+from safety_regions.scoring.evidence import shuffle_evidence
+from safety_regions.scoring.keep import as_table, keep_top
+from safety_regions.scoring.memory import (
+    CPU,
+    KEEPING,
+    Needs,
+    Plan,
+    free_bytes,
+    halving,
+    in_batches,
+    left_to_groups,
+    peak_bytes,
+    plan_passes,
+)
+from safety_regions.scoring.samples import Samples
+from tests.methods.test_weights import SNIP, samples_of
+from tests.tiny import FAMILIES, tiny_backbone
+
+GPUS = [torch.device("cuda", i) for i in range(2)]
+
+
+@st.composite
+def situations(draw):
+    """Needs of some decoder blocks spread over one or two devices, what is free there, and a batch size."""
+    devices = GPUS[: draw(st.integers(1, 2))]
+    layers, n = draw(st.integers(1, 12)), st.integers(1, 50)
+    sums = [Counter({devices[layer * len(devices) // layers]: draw(n)}) for layer in range(layers)]
+    parts = [Counter({d: draw(n) for d in devices}) for _ in range(3)]
+    return (
+        Needs(sums, *parts),
+        Counter({d: draw(st.integers(1, 800)) for d in devices}),
+        draw(st.integers(1, 16)),
+    )
+
+
+def fits(needed: Counter, free: Counter) -> bool:
+    return all(needed[device] <= free[device] for device in needed)
+
+
+@given(situations())
+def test_a_plan_fits_and_wastes_nothing(situation):
+    needs, free, wanted = situation
+    every = range(len(needs.sums))
+    try:
+        plan = plan_passes(needs, free, wanted)
+    except StudyError as error:
+        assert not all(fits(needs.of(range(i, i + 1), 1), free) for i in every)
+        assert "MB free" in str(error) and "Try: " in str(error)
+        return
+    assert [layer for layers in plan.passes for layer in layers] == list(every)
+    assert all(fits(needs.of(layers, plan.batch_size), free) for layers in plan.passes)
+    for before, after in zip(plan.passes, plan.passes[1:], strict=False):
+        assert not fits(needs.of(range(before.start, after.start + 1), 1), free), "one pass could serve more"
+    sizes = [wanted]
+    while sizes[-1] > 1:
+        sizes.append(sizes[-1] // 2)
+    assert plan.batch_size in sizes
+    for larger in sizes[: sizes.index(plan.batch_size)]:
+        assert not all(fits(needs.of(layers, larger), free) for layers in plan.passes)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 50))
+def test_what_runs_out_goes_on_in_halves(size, room, n):
+    def run(group):
+        if len(group) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return sum(group)
+
+    groups = list(in_batches(range(n), size, run))
+    assert [item for group, _ in groups for item in group] == list(range(n))
+    assert all(total == sum(group) and len(group) <= min(size, room) for group, total in groups)
+    assert 2 * len(groups[0][0]) >= min(size, room, n), "halved no more often than was needed"
+
+
+def test_what_does_not_fit_alone_and_what_is_another_error_are_said():
+    def full(_size):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+    def broken(_size):
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(StudyError, match="no memory left for one sample"):
+        halving(8, full)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        halving(8, broken)
+
+
+def test_the_peak_of_tensors_is_counted_and_what_was_there_is_not():
+    before = torch.zeros(1000, dtype=torch.float64)
+
+    def call():
+        a = before + 1  # 8000 bytes
+        b = a.view(10, 100).T  # a view: none
+        c = (b * 2).float()  # 8000, of which 4000 stay
+        del a, b
+        return before.mul_(1), c
+
+    assert peak_bytes(call, [CPU]) == {CPU: 8000 + 8000 + 4000}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pass_takes_no_more_than_planned_and_not_much_less(family, monkeypatch):
+    """By torch's own tensors; the factor for fragments left aside, the plan's sums and samples bound the pass."""
+    backbone = tiny_backbone(family, hidden_size=64, intermediate_size=160)
+    samples = Samples(samples_of(8), batch_size=4)
+    planned = []
+    monkeypatch.setattr(passes, "plan_passes", lambda *args: planned.append(args) or Plan(4, (range(3),)))
+    taken = peak_bytes(lambda: snip.gather(backbone, samples, SNIP), [CPU])[CPU]
+    needs, free, _ = planned[0]
+    bound = needs.of(range(3), 4)[CPU]
+    assert 0.4 * bound < taken <= bound <= free[CPU]
+    assert sum(sums[CPU] for sums in needs.sums) == 4 * sum(w.numel() for _, w in backbone.weights())
+
+
+@pytest.mark.parametrize(
+    "kept", [{"row": 0.05}, {"matrix": 0.1, "row": 0.05}, {"global": 0.05}, {"layer": 0.05}]
+)
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_scoring_a_matrix_takes_no_more_than_planned(kept, shuffled):
+    weight = torch.randn(2000, 1000).bfloat16()
+    evidence = {"layers.0.q": torch.rand(weight.shape)}
+    evidence = shuffle_evidence(evidence, 1) if shuffled else evidence
+
+    def scored():
+        yield "layers.0.q", weight.float().abs() * evidence["layers.0.q"]
+
+    taken = peak_bytes(lambda: [as_table(*one) for one in keep_top(scored, kept)], [CPU])[CPU]
+    assert taken < 0.8 * KEEPING * weight.numel(), "numpy and pyarrow take the rest"
+
+
+def test_the_limits_of_control_groups_are_found(tmp_path):
+    """Of this group and those around it, in either version; cached files are given back before they count."""
+    own = tmp_path / "cgroup"
+    first, second = tmp_path / "memory" / "jobs" / "7", tmp_path / "a" / "b"
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+    own.write_text("4:cpu,cpuacct:/elsewhere\n3:memory:/jobs/7\n0::/a/b\n")
+    (first / "memory.limit_in_bytes").write_text("900\n")
+    (first / "memory.usage_in_bytes").write_text("500\n")
+    (first / "memory.stat").write_text("inactive_file 30\nactive_file 10\nanon 5\n")
+    (second / "memory.max").write_text("max\n")
+    (second.parent / "memory.max").write_text("1000\n")
+    (second.parent / "memory.current").write_text("100\n")
+    assert list(left_to_groups(own, tmp_path)) == [440, 900]
+    assert list(left_to_groups(tmp_path / "none", tmp_path)) == []
+
+
+def test_a_request_is_a_limit_and_what_is_held_counts():
+    held = psutil.Process().memory_info().rss
+    left = free_bytes(CPU, limit=held + 50_000_000)
+    assert 0 < left < 400_000_000
+    assert free_bytes(CPU, limit=1) == 0 < free_bytes(CPU)
+
+
+LIMITED = """
+import contextlib, io, json, resource, sys
+import torch
+from bench.models import SMALL, llama, samples
+from safety_regions.methods import snip
+from safety_regions.scoring import passes
+from safety_regions.scoring.memory import CPU, Plan, free_bytes
+from safety_regions.scoring.samples import Samples
+
+torch.set_num_threads(1)
+planned, headroom = sys.argv[1] == "planned", int(sys.argv[2])
+backbone = llama(SMALL | {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 12})
+chosen = samples(6, 64, 1000)
+tiny = [sample._replace(ids=sample.ids[:6], prompt_length=3) for sample in chosen[:1]]
+options = {"loss": "mean", "accumulator": "float32"}
+snip.gather(llama(SMALL | {"num_hidden_layers": 1}), Samples(tiny), options)  # what the first call alone sets up
+if headroom:
+    used = int(open("/proc/self/status").read().split("VmData:")[1].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (used + headroom, resource.RLIM_INFINITY))
+made = []
+make = passes.plan_passes
+passes.plan_passes = lambda needs, free, size: (
+    made.append(make(needs, free, size) if planned else Plan(size, (range(12),))) or made[-1])
+with contextlib.redirect_stdout(io.StringIO()) as said:
+    evidence = snip.gather(backbone, Samples(chosen, batch_size=1), options)
+print(json.dumps({
+    "passes": len(made[0].passes),
+    "sums": 4 * sum(values.numel() for values in evidence.values()),
+    "said": said.getvalue(), "scores": [float(values.double().sum()) for values in evidence.values()],
+}))
+"""
+
+
+def limited(how: str, headroom: int) -> dict:
+    """SNIP in a process that may take ``headroom`` bytes more than its model; 0 sets no limit."""
+    command = [sys.executable, "-c", LIMITED, how, str(headroom)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux' limit on data")
+def test_with_less_memory_than_its_sums_take_a_pass_serves_fewer_layers():
+    """The same numbers in three quarters of what the sums alone take, and no try that fails; without a plan some do."""
+    free = limited("planned", 0)
+    assert free["passes"] == 1
+    headroom = 3 * free["sums"] // 4
+    held = limited("planned", headroom)
+    assert held["passes"] == 3 and held["scores"] == free["scores"] and "out of memory" not in held["said"]
+    unplanned = limited("unplanned", headroom)
+    assert (
+        unplanned["scores"] == free["scores"] and "out of memory with 12 decoder blocks" in unplanned["said"]
+    )

@@ -1,0 +1,117 @@
+"""Passes that serve fewer layers, smaller batches, and tries that broke off: the same numbers, whatever gave way."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import torch
+
+from safety_regions.errors import StudyError
+from safety_regions.methods import snip
+from safety_regions.scoring import passes
+from safety_regions.scoring.memory import CPU, Plan
+from safety_regions.scoring.samples import Samples
+from safety_regions.scoring.store import stored
+from tests.methods.test_weights import SNIP, samples_of
+from tests.tiny import FAMILIES, tiny_backbone
+
+
+def gathered(family: str, samples: Samples) -> dict[str, torch.Tensor]:
+    return dict(snip.gather(tiny_backbone(family), samples, SNIP))
+
+
+def assert_same(found: dict, expected: dict) -> None:
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[where], values) for where, values in expected.items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("split", [(1, 2), (2, 1), (1, 1, 1)])
+def test_layers_in_several_passes_have_the_scores_of_one(family, split, monkeypatch, tmp_path):
+    samples = Samples(samples_of(), batch_size=3, scratch=tmp_path)
+    whole = gathered(family, samples)
+    ends = [sum(split[:i]) for i in range(len(split) + 1)]
+    ranges = tuple(range(*pair) for pair in pairwise(ends))
+    monkeypatch.setattr(passes, "plan_passes", lambda *_: Plan(3, ranges))
+    assert_same(gathered(family, samples), whole)
+    assert list(tmp_path.iterdir()) == [], "sums in files leave none behind"
+
+
+def test_a_pass_keeps_nothing_of_the_layers_below_it(monkeypatch):
+    """Autograd begins at the lowest layer of a pass, so upper layers cost less memory than all."""
+    backbone, made = tiny_backbone("llama"), []
+    monkeypatch.setattr(passes, "plan_passes", lambda *_: Plan(4, (range(2), range(2, 3))))
+    start = passes.halving
+
+    def counted(size, attempt):
+        made.append(passes.peak_bytes(lambda: start(size, attempt), [CPU])[CPU])
+        return start(size, attempt)
+
+    monkeypatch.setattr(passes, "halving", counted)
+    snip.gather(backbone, Samples(samples_of(), batch_size=4), SNIP)
+    _pilot, lower, upper = made
+    assert upper < 0.8 * lower
+
+
+@pytest.mark.parametrize("broken", ["forward", "sums"])
+def test_a_try_that_ran_out_leaves_nothing_in_the_sums(broken, monkeypatch):
+    """Memory runs out in the middle of a batch, after some layers have been added: the next try begins anew."""
+    expected = gathered("qwen3", Samples(samples_of(), batch_size=2))
+    add, calls = snip.AbsoluteGradients.add, []
+
+    def failing(self, linear, x, delta):
+        calls.append(len(x))
+        if len(x) > 2 and (broken == "forward" or calls.count(len(x)) == 4):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        add(self, linear, x, delta)
+
+    monkeypatch.setattr(snip.AbsoluteGradients, "add", failing)
+    assert_same(gathered("qwen3", Samples(samples_of(), batch_size=4)), expected)
+    assert 4 in calls and 2 in calls
+
+
+def test_layers_give_way_when_one_sample_is_too_much(monkeypatch, tmp_path, capsys):
+    expected = gathered("llama", Samples(samples_of(), batch_size=1))
+    start = snip.AbsoluteGradients.__init__
+
+    def failing(self, linears, dtype):
+        if len({linear.layer for linear in linears}) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        start(self, linears, dtype)
+
+    monkeypatch.setattr(snip.AbsoluteGradients, "__init__", failing)
+    assert_same(gathered("llama", Samples(samples_of(), batch_size=2, scratch=tmp_path)), expected)
+    assert "going on with 1" in capsys.readouterr().out
+
+
+def test_what_no_plan_can_hold_is_refused_before_the_pass(monkeypatch):
+    monkeypatch.setattr(passes, "free_bytes", lambda *_: 10)
+    ran = []
+    monkeypatch.setattr(snip.AbsoluteGradients, "add", lambda *_: ran.append(1))
+    with pytest.raises(
+        StudyError, match=r"memory of cpu: found 0 MB free; expected .* MB for one decoder block"
+    ):
+        gathered("llama", Samples(samples_of()))
+    assert ran == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_tensor_in_a_file_is_the_tensor(dtype, tmp_path):
+    values = torch.randn(7, 5).to(dtype).T
+    kept = stored(values, Samples((), scratch=tmp_path))
+    assert torch.equal(kept, values) and kept.dtype == dtype and list(tmp_path.iterdir()) == []
+    kept.mul_(2)
+    assert torch.equal(kept, values * 2)
+
+
+def test_sums_live_on_the_device_of_their_weights(monkeypatch):
+    """What is planned for a backbone over several devices counts each block where it lies."""
+    planned = []
+    monkeypatch.setattr(passes, "plan_passes", lambda *args: planned.append(args) or Plan(2, (range(3),)))
+    gathered("phi3", Samples(samples_of()))
+    needs = planned[0][0]
+    backbone = tiny_backbone("phi3")
+    sizes = Counter()
+    for linear in backbone.linears:
+        sizes[linear.layer] += 4 * linear.module.weight.numel()
+    assert [sums[CPU] for sums in needs.sums] == [sizes[layer] for layer in range(3)]

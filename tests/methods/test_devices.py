@@ -1,0 +1,61 @@
+"""A backbone spread over two (pretended) GPUs: every method, and answers, find what they find on one device."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from safety_regions.behaviour.generate import answer_prompts
+from safety_regions.scoring import passes
+from tests.adapters.cases import write_adapter
+from tests.methods.test_conformance import CASES, RANK, assert_same, every_method, gather, read
+from tests.pretend import GPUS, spread
+from tests.tiny import FAMILIES, tiny_backbone
+
+UNTIED = pytest.mark.parametrize("family", FAMILIES)
+
+
+def whole(family: str):
+    return tiny_backbone(family, tie_word_embeddings=False)
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Memory of GPUs that are not there: room for all, and a measured pass that only runs."""
+
+    def ran(call, devices):
+        call()
+        return Counter(dict.fromkeys(devices, 1))
+
+    monkeypatch.setattr(passes, "free_bytes", lambda *_: 1 << 40)
+    monkeypatch.setattr(passes, "peak_bytes", ran)
+
+
+@every_method
+@UNTIED
+def test_a_method_finds_the_same_over_two_gpus(label, family, tmp_path, room):
+    backbone = whole(family)
+    adapter = write_adapter(backbone, tmp_path, RANK)
+    expected = read(label, backbone, gather(label, backbone, adapter))
+    with spread(backbone):
+        found = read(label, backbone, gather(label, backbone, adapter))
+    assert_same({where: values.cpu() for where, values in found.items()}, expected)
+
+
+@UNTIED
+def test_answers_are_the_same_over_two_gpus(family):
+    backbone, prompts = whole(family), ["one", "two words", "three words here"]
+    expected = answer_prompts(backbone, prompts, max_new_tokens=5, batch_size=2)
+    with spread(backbone):
+        assert answer_prompts(backbone, prompts, max_new_tokens=5, batch_size=2) == expected
+
+
+def test_the_pretence_notices_what_lies_apart():
+    with spread(whole("llama")) as devices:
+        near, far = (torch.ones(2, device=gpu) for gpu in GPUS)
+        assert (near.device, far.device, (far * 2).device, near.to(GPUS[1]).device) == (*GPUS, *[GPUS[1]] * 2)
+        with pytest.raises(RuntimeError, match="meet"):
+            near + far
+        with pytest.raises(RuntimeError, match="meet"):
+            far[near > 0]
+        assert len(devices.where) > 10 and len(CASES) > 5

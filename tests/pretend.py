@@ -1,0 +1,89 @@
+"""Two GPUs pretended: tensors lie on the CPU and say that they are elsewhere, and what lies apart cannot meet.
+
+What accelerate does to a backbone with `device_map` is done here by hand: blocks have their device, and what enters a
+module is moved to its device. Gradients carry no word of where they are, and so may meet anything.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakIdKeyDictionary
+
+from safety_regions.backbone import Backbone, attached
+
+CPU = torch.device("cpu")
+GPUS = torch.device("cuda", 0), torch.device("cuda", 1)
+MOVES = (Tensor.to, Tensor.cpu, Tensor.cuda)
+
+
+class Devices(TorchFunctionMode):
+    """Within the block every tensor has a device of its own telling; operations across devices raise RuntimeError."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.where = WeakIdKeyDictionary()
+
+    def place(self, module: nn.Module, device: torch.device) -> None:
+        for tensor in (*module.parameters(), *module.buffers()):
+            self.where[tensor] = device
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func == Tensor.device.__get__:
+            return self.where.get(args[0], CPU)
+        if func in MOVES:
+            return self._moved(func, args, kwargs)
+        asked = kwargs.get("device")
+        met = {self.where[t] for t in _tensors((args, kwargs)) if t.ndim and t in self.where}
+        if len(met) > 1:
+            raise RuntimeError(f"{func.__name__}: tensors on {sorted(map(str, met))} meet")
+        if asked is not None:
+            kwargs["device"] = CPU
+        made = func(*args, **kwargs)
+        device = torch.device(asked) if asked is not None else next(iter(met), None)
+        return made if device is None else self._at(made, device)
+
+    def _moved(self, func, args, kwargs):
+        tensor, *rest = args
+        named = [x for x in (*rest, kwargs.pop("device", None)) if isinstance(x, str | torch.device)]
+        others = [x for x in rest if not isinstance(x, str | torch.device)]
+        target = CPU if func is Tensor.cpu else torch.device(named[0]) if named else self.where.get(tensor)
+        # An alias where nothing changes: the same storage may not be called two places.
+        made = tensor.to(*others, **kwargs) if others or kwargs else tensor
+        made = made.view_as(made) if made is tensor and target != self.where.get(tensor) else made
+        return made if target is None else self._at(made, target)
+
+    def _at(self, tree, device: torch.device):
+        for tensor in _tensors(tree):
+            self.where[tensor] = device
+        return tree
+
+
+def _tensors(tree) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+@contextmanager
+def spread(backbone: Backbone) -> Iterator[Devices]:
+    """The backbone's lower half and embeddings on one GPU; its upper half, final norm and output head on the other."""
+    devices, middle = Devices(), len(backbone.blocks) // 2
+    homes = dict(zip(backbone.blocks, [GPUS[i >= middle] for i in range(len(backbone.blocks))], strict=True))
+    devices.place(backbone.model, GPUS[0])
+    homes |= {backbone.decoder.norm: GPUS[1], backbone.model.get_output_embeddings(): GPUS[1]}
+    for module, home in homes.items():
+        devices.place(module, home)
+    if backbone.config.tie_word_embeddings:
+        raise ValueError("a tied output head lies where the embeddings do")
+
+    def bring(module, args, kwargs):
+        def moved(x):
+            return x.to(homes[module]) if isinstance(x, Tensor) else x
+
+        return tree_map(moved, args), tree_map(moved, kwargs)
+
+    with attached([module.register_forward_pre_hook(bring, with_kwargs=True) for module in homes]), devices:
+        yield devices

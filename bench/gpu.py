@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bench.measure import Figure, require, seconds
+from bench.machine import matmul_rate
+from bench.measure import Figure, require
 from bench.models import LLAMA_3_8B, SMALL, llama, samples
 from safety_regions.backbone import Backbone
 from safety_regions.methods import method_cards
@@ -60,7 +61,7 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
         yield Figure("GPU: skipped, torch sees none", None)
         return
     yield from agreement(sizes)
-    rate = matmul_rate(sizes)
+    rate = matmul_rate(sizes.product, torch.bfloat16, sizes.device)
     yield Figure(f"product of two {sizes.product}-square bfloat16 matrices", rate / 1e12, "TFLOP/s")
     backbone = llama(sizes.model, torch.bfloat16, sizes.device)
     chosen = samples(sizes.samples, sizes.tokens, sizes.model["vocab_size"])
@@ -134,19 +135,6 @@ def llama_like(sizes: Sizes, dtype: torch.dtype) -> Backbone:
     backbone = llama(sizes.small)
     backbone.model.to(sizes.device, dtype)
     return backbone
-
-
-def matmul_rate(sizes: Sizes) -> float:
-    """Operations a second of a large bfloat16 product, best of five runs of ten."""
-    factor = torch.randn(sizes.product, sizes.product, device=sizes.device).bfloat16()
-
-    def products() -> None:
-        for _ in range(10):
-            torch.mm(factor, factor)
-        if sizes.device == "cuda":
-            torch.cuda.synchronize()
-
-    return 10 * 2 * sizes.product**3 / seconds(products, 5)
 
 
 def _scores(method: str, backbone: Backbone, chosen: list[Sample]) -> dict[str, Tensor]:

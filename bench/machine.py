@@ -1,11 +1,14 @@
-"""What the figures were taken on: hardware and versions."""
+"""What the figures were taken on: hardware, versions, and the rates at which it multiplies and moves numbers."""
 
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from bench.measure import seconds
 
 PACKAGES = ("torch", "transformers", "numpy", "snakemake")
 
@@ -24,6 +27,32 @@ def versions() -> str:
     return ", ".join(
         [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
     )
+
+
+def matmul_rate(side: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> float:
+    """Operations a second of a product of two large square matrices, best of five runs of ten; 2 a multiplication."""
+    factor = torch.randn(side, side, device=device).to(dtype)
+    product = torch.empty_like(factor)
+    return 10 * 2 * side**3 / _ten(lambda: torch.mm(factor, factor, out=product), device)
+
+
+def copy_rate(n_bytes: int, device: str = "cpu") -> float:
+    """Bytes a second, read and written, of a copy too large for any cache, best of five runs of ten."""
+    source = torch.ones(n_bytes, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 10 * 2 * n_bytes / _ten(lambda: target.copy_(source), device)
+
+
+def _ten(call: Callable[[], object], device: str) -> float:
+    """The least seconds of ten calls."""
+
+    def calls() -> None:
+        for _ in range(10):
+            call()
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return seconds(calls, 5)
 
 
 def _processor() -> str:

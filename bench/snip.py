@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from bench.machine import copy_rate, matmul_rate
 from bench.measure import MIB, Figure, alone, alternate, require, seconds
 from bench.models import SMALL, llama, samples
 from safety_regions.backbone import Backbone
@@ -18,33 +19,44 @@ TOLERANCE = 1e-4
 
 
 class Sizes(NamedTuple):
-    """Depths to compare at, samples of about so many tokens, how often the quick ones run, and the model."""
+    """Depths to compare at, samples of about so many tokens, how often the quick ones run, and the model.
+
+    ``product`` and ``copied`` are the side of the matrices and the bytes by which the machine's rates are measured.
+    """
 
     layers: tuple[int, ...] = (8, 16, 24)
     samples: int = 8
     tokens: int = 64
     repeats: int = 8
     model: dict = SMALL
+    product: int = 2048
+    copied: int = 1 << 28
 
 
 FULL = Sizes()
-TOY = Sizes((2,), 3, 12, 1, SMALL | {"hidden_size": 32, "intermediate_size": 48, "vocab_size": 300})
+TOY = Sizes((2,), 3, 12, 1, SMALL | {"hidden_size": 32, "intermediate_size": 48, "vocab_size": 300}, 64, 4096)
 
 Case = tuple[Backbone, list[Sample]]
 
 
 def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     """Times and differences at each depth, memory at the last."""
+    rates = matmul_rate(sizes.product), copy_rate(sizes.copied)
+    yield Figure(f"product of two {sizes.product}-square float32 matrices", rates[0] / 1e9, "GFLOP/s")
+    yield Figure(f"copy of {sizes.copied / MIB:.2g} MiB, read and written", rates[1] / 1e9, "GB/s")
     for depth in sizes.layers:
         case = prepare(sizes, depth)
         yield Figure(f"SNIP, {depth} layers: largest difference, of the largest score", compare(case), "", 0)
-        one, plain = alternate(
-            [lambda case=case, way=way: way(case) for way in (one_pass, plain_backward)], sizes.repeats
-        )
+        ways = (one_pass, one_by_one, plain_backward)
+        one, single, plain = alternate([lambda case=case, way=way: way(case) for way in ways], sizes.repeats)
         slow = seconds(lambda case=case: layer_by_layer(case), 2)
         what = f"SNIP, {depth} layers: {{}} / one pass, time"
         yield Figure(what.format("layer by layer"), slow / one, "x", at_least=0.5 * depth)
         yield Figure(what.format("plain backward of one sample"), plain / one, "x", at_least=1)
+        yield Figure(
+            what.format("plain backward of one sample") + ", batches of 1", plain / single, "x", at_least=1
+        )
+        yield Figure(f"SNIP, {depth} layers: one pass", one, "s", *least_seconds(case, *rates))
     least = 4 * sum(weight.numel() for _, weight in case[0].weights()) / MIB
     what = f"SNIP, {sizes.layers[-1]} layers: peak memory above the model, {{}}"
     theirs = peak(plain_backward, sizes)
@@ -52,6 +64,18 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     one = peak(one_by_one, sizes)
     yield Figure(what.format("one pass, batches of 1"), one, "MiB", least, "sums", at_most=theirs)
     yield Figure(what.format(f"one pass, batches of {BATCH}"), peak(one_pass, sizes), "MiB", least, "sums")
+
+
+def least_seconds(case: Case, multiplied: float, moved: float) -> tuple[float, str]:
+    """The least that SNIP could take at the machine's rates, and what limits it.
+
+    Of each weight and token 6 operations (2 forward, 2 back, 2 for the gradient); of each weight and sample one sum
+    in float32, read and written, gradients never leaving the cache.
+    """
+    n = sum(weight.numel() for _, weight in case[0].weights())
+    tokens = sum(len(sample.ids) for sample in case[1])
+    products, sums = 6 * n * tokens / multiplied, 8 * n * len(case[1]) / moved
+    return max((products, "the scored layers' products at that rate"), (sums, "reading and writing the sums"))
 
 
 def prepare(sizes: Sizes, depth: int) -> Case:

@@ -2,29 +2,30 @@
 
     layers' sums + max(batch * one sample's pass + one gradient, one matrix's scores)  <=  what is free, on each device
 
-One sample, the longest, is passed first and measured; the sums are known. The batch gives way first (a smaller one
-costs little), then the layers a pass serves (each further pass costs a forward and part of a backward), and sums of
-finished layers wait on the CPU or, where that has no room either, on the disk. What still runs out is tried again
-with half the batch. A batch size changes no result beyond rounding, and the layers a pass serves not even that.
+What one sample takes is bounded from above by the backbone's sizes; the sums are known. The batch gives way first (a
+smaller one costs little), then the layers that a pass serves (each further pass costs a forward and part of a backward
+pass). What runs out all the same is tried again with half the batch. A batch size changes no result beyond rounding,
+and the layers that a pass serves not even that.
 """
 
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import psutil
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from safety_regions.backbone import Backbone
 from safety_regions.errors import StudyError, explain
+from safety_regions.scoring.samples import Sample
 
 Bytes = Counter[torch.device]
-"""Bytes on each device."""
+"""Bytes on each device: ``+`` adds, ``|`` takes the larger."""
 
-# Bytes per weight of the largest matrix while its scores are formed and their best kept (keep.py): measured.
+# Bytes per weight of the largest matrix while its scores are formed and their best kept: measured.
 KEEPING = 40
 # What allocators lose to fragments and libraries take for themselves, as a factor on what a sample's pass takes.
 SLACK = 1.25
@@ -53,19 +54,68 @@ class Plan(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """What a pass takes: ``sums`` of each decoder block, ``sample`` for each sample of a batch, and either
-    ``gradient`` beside them or, once the pass is over, ``scoring``.
+    """What passes take.
+
+    Attributes:
+        sums: for each decoder block, what is summed over samples.
+        blocks: for each decoder block, what it keeps of one sample for the way back.
+        passing: what else one sample takes: logits at the end, or what fills a block and is gone with the next.
+        gradient: one matrix's gradient.
+        scoring: one matrix's scores and the search for its best, when the passes are over.
     """
 
     sums: Sequence[Bytes]
-    sample: Bytes
+    blocks: Sequence[Bytes]
+    passing: Bytes
     gradient: Bytes
     scoring: Bytes
 
     def of(self, layers: range, batch_size: int) -> Bytes:
-        """Bytes of a pass that serves ``layers`` with batches of ``batch_size``."""
-        passing = Counter({d: int(SLACK * batch_size * n) for d, n in self.sample.items()}) + self.gradient
-        return sum((self.sums[layer] for layer in layers), passing | self.scoring)
+        """Bytes of a pass that serves ``layers``, below which nothing is kept, in batches of ``batch_size``."""
+        sample = sum(self.blocks[layers.start :], self.passing)
+        batch = Counter({device: int(SLACK * batch_size * n) for device, n in sample.items()})
+        return sum((self.sums[layer] for layer in layers), (batch + self.gradient) | self.scoring)
+
+
+def needs_of(backbone: Backbone, longest: Sample, bytes_per_weight: int, gradients: bool) -> Needs:
+    """What passes take whose samples are no longer than ``longest``: a bound from above, by the backbone's sizes.
+
+    For the way back a block keeps, of each token, at most 10 vectors of the hidden size in float32 (norms, and what
+    goes round attention and MLP), 6 of all heads and 5 of the intermediate size in the model's dtype, and, where
+    attention is eager, 2 of its rows in each.
+
+    Args:
+        bytes_per_weight: what is summed over samples for each weight.
+        gradients: whether there is a way back.
+    """
+    config, width = backbone.config, backbone.model.dtype.itemsize
+    tokens, heads = len(longest.ids), config.num_attention_heads
+    per_token = 10 * 4 * config.hidden_size + 6 * width * heads * backbone.head_dim
+    per_token += 5 * width * config.intermediate_size
+    if config._attn_implementation == "eager":
+        per_token += 2 * (4 + width) * heads * tokens
+    sizes = [_by_device(backbone, layer) for layer in range(len(backbone.blocks))]
+    blocks = [Counter(dict.fromkeys(size, tokens * per_token)) for size in sizes]
+    largest = reduce(or_, (Counter({w.device: w.numel()}) for _, w in backbone.weights()))
+    head = backbone.model.get_output_embeddings().weight
+    logits = Counter({head.device: (tokens - longest.prompt_length) * (3 * 4 + width) * len(head)})
+    return Needs(
+        sums=[_times(bytes_per_weight, size) for size in sizes],
+        blocks=blocks if gradients else [Counter() for _ in blocks],
+        passing=logits if gradients else reduce(or_, blocks),
+        gradient=_times(width if bytes_per_weight else 0, largest),
+        scoring=_times(KEEPING, largest),
+    )
+
+
+def _by_device(backbone: Backbone, layer: int) -> Bytes:
+    """Weights of a decoder block, a number for each device."""
+    weights = (linear.module.weight for linear in backbone.linears if linear.layer == layer)
+    return sum((Counter({weight.device: weight.numel()}) for weight in weights), Counter())
+
+
+def _times(factor: int, bytes_: Bytes) -> Bytes:
+    return +Counter({device: factor * n for device, n in bytes_.items()})
 
 
 def plan_passes(needs: Needs, free: Bytes, batch_size: int) -> Plan:
@@ -153,46 +203,6 @@ def _cached_files(group: Path) -> int:
     """Bytes of files in a control group's memory, given back before it counts as full."""
     values = dict(line.split() for line in _text(group / "memory.stat").splitlines())
     return sum(int(values.get(key, 0)) for key in ("active_file", "inactive_file"))
-
-
-def peak_bytes(call: Callable[[], object], devices: Sequence[torch.device]) -> Bytes:
-    """The most that the tensors made by a call take at once, on each device, beside those there were before."""
-    gpus = [device for device in devices if device.type == "cuda"]
-    before = {gpu: torch.cuda.memory_allocated(gpu) for gpu in gpus}
-    for gpu in gpus:
-        torch.cuda.reset_peak_memory_stats(gpu)
-    with _Tensors() as made:
-        call()
-    on_gpus = {gpu: torch.cuda.max_memory_allocated(gpu) - before[gpu] for gpu in gpus}
-    return Counter(on_gpus | ({CPU: made.peak} if CPU in devices else {}))
-
-
-class _Tensors(TorchDispatchMode):
-    """Follows the storages of CPU tensors from birth to death; ``peak`` is the most bytes alive at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive, self.peak = 0, 0
-        self._known = weakref.WeakSet()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self._known.update(_storages((args, kwargs)))
-        made = func(*args, **(kwargs or {}))
-        for storage in _storages(made):
-            if storage not in self._known:
-                self._known.add(storage)
-                self._count(storage.nbytes())
-                weakref.finalize(storage, self._count, -storage.nbytes())
-        return made
-
-    def _count(self, n: int) -> None:
-        self.alive += n
-        self.peak = max(self.peak, self.alive)
-
-
-def _storages(tree: object) -> list[torch.UntypedStorage]:
-    tensors = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
-    return [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
 
 
 def ran_out(error: BaseException) -> bool:

@@ -15,18 +15,8 @@ from torch import Tensor
 
 from safety_regions.backbone import Backbone, ScoredLinear, attached
 from safety_regions.scoring.evidence import Evidence, Finite
-from safety_regions.scoring.memory import (
-    CPU,
-    KEEPING,
-    Needs,
-    OutOfMemory,
-    Plan,
-    free_bytes,
-    halving,
-    peak_bytes,
-    plan_passes,
-)
-from safety_regions.scoring.samples import Batch, Samples, batches
+from safety_regions.scoring.memory import Needs, OutOfMemory, free_bytes, halving, needs_of, plan_passes
+from safety_regions.scoring.samples import Batch, Samples, batches, longest_first
 from safety_regions.scoring.store import stored
 
 Linears = Sequence[ScoredLinear]
@@ -54,7 +44,8 @@ def watch_inputs(backbone: Backbone, samples: Samples, start: Start) -> Evidence
     Raises:
         StudyError: a value is not finite (address and prompt ids are named), or there is too little memory.
     """
-    return _in_passes(backbone, samples, start, _forward)
+    needs = needs_of(backbone, longest_first(samples.identification)[0], 0, gradients=False)
+    return _in_passes(backbone, samples, start, _forward, needs)
 
 
 def watch_gradients(
@@ -74,14 +65,18 @@ def watch_gradients(
     Raises:
         StudyError: as `watch_inputs`.
     """
-    return _in_passes(backbone, samples, start, partial(_backward, loss=loss), bytes_per_weight)
+    needs = needs_of(backbone, longest_first(samples.identification)[0], bytes_per_weight, gradients=True)
+    return _in_passes(backbone, samples, start, partial(_backward, loss=loss), needs)
 
 
-def _in_passes(
-    backbone: Backbone, samples: Samples, start: Start, run: Pass, bytes_per_weight: int = 0
-) -> Evidence:
-    plan = _plan(backbone, samples, run, bytes_per_weight)
-    print(f"passes: {len(plan.passes)}, in batches of {plan.batch_size}")
+def _in_passes(backbone: Backbone, samples: Samples, start: Start, run: Pass, needs: Needs) -> Evidence:
+    """Evidence of all layers, by as many passes and in such batches as memory allows."""
+    free = Counter(
+        {device: free_bytes(device, samples.memory) for device in needs.of(range(len(backbone.blocks)), 1)}
+    )
+    plan = plan_passes(needs, free, samples.batch_size)
+    if len(plan.passes) > 1 or plan.batch_size < samples.batch_size:
+        print(f"planned for little memory: {len(plan.passes)} passes in batches of {plan.batch_size}")
     evidence, size, ahead = {}, plan.batch_size, list(plan.passes)
 
     def one_pass(layers: range, size: int) -> tuple[Evidence, int]:
@@ -99,43 +94,12 @@ def _in_passes(
             found, size = one_pass(layers, size)
             evidence |= found
         except OutOfMemory:
-            if len(layers) == 1 or not bytes_per_weight:
+            if len(layers) == 1 or not any(needs.sums):
                 raise
             size, middle = 1, len(layers) // 2
             ahead[:0] = layers[:middle], layers[middle:]
             print(f"out of memory with {len(layers)} decoder blocks a pass: going on with {middle}")
     return evidence
-
-
-def _plan(backbone: Backbone, samples: Samples, run: Pass, bytes_per_weight: int) -> Plan:
-    """One pass where all fits beside what one sample takes, which is measured; else as `plan_passes` says."""
-
-    def longest(size: int) -> Evidence:
-        return run(backbone, backbone.linears, [next(batches(samples.identification, size))], _Nothing())
-
-    weights = [linear.module.weight for linear in backbone.linears]
-    devices = sorted({weight.device for weight in weights} | {backbone.device, CPU}, key=str)
-    # Before the measured pass, of which an allocator keeps what it will use again.
-    free = Counter({device: free_bytes(device, samples.memory) for device in devices})
-    sample = peak_bytes(lambda: halving(1, longest), devices)
-    sums = [Counter() for _ in backbone.blocks]
-    largest: Counter[torch.device] = Counter()
-    for linear, weight in zip(backbone.linears, weights, strict=True):
-        sums[linear.layer][weight.device] += bytes_per_weight * weight.numel()
-        largest[weight.device] = max(largest[weight.device], weight.numel())
-    gradient = Counter({d: n * backbone.model.dtype.itemsize for d, n in largest.items() if bytes_per_weight})
-    needs = Needs(sums, sample, gradient, Counter({d: KEEPING * n for d, n in largest.items()}))
-    return plan_passes(needs, free, samples.batch_size)
-
-
-class _Nothing:
-    """Gathers nothing: for a pass that is measured."""
-
-    def add(self, linear: ScoredLinear, x: Tensor, other: Batch | Tensor) -> None:
-        pass
-
-    def evidence(self, seen: int) -> Evidence:
-        return {}
 
 
 def _forward(backbone: Backbone, linears: Linears, given: Iterable[Batch], gatherer: Gatherer) -> Evidence:

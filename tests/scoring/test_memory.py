@@ -13,25 +13,35 @@ from hypothesis import strategies as st
 
 from safety_regions.catalog import ROOT
 from safety_regions.errors import StudyError
-from safety_regions.methods import snip
-from safety_regions.scoring import passes
 from safety_regions.scoring.evidence import shuffle_evidence
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.memory import (
     CPU,
     KEEPING,
     Needs,
-    Plan,
     free_bytes,
     halving,
     in_batches,
     left_to_groups,
-    peak_bytes,
+    needs_of,
     plan_passes,
 )
-from safety_regions.scoring.samples import Samples
-from tests.methods.test_weights import SNIP, samples_of
+from safety_regions.scoring.passes import watch_gradients, watch_inputs
+from safety_regions.scoring.samples import Sample, Samples
+from tests.methods.test_weights import samples_of
+from tests.peak import peak_bytes
 from tests.tiny import FAMILIES, tiny_backbone
+
+
+class Nothing:
+    """Gathers nothing."""
+
+    def add(self, *_):
+        pass
+
+    def evidence(self, seen):
+        return {}
+
 
 GPUS = [torch.device("cuda", i) for i in range(2)]
 
@@ -42,9 +52,10 @@ def situations(draw):
     devices = GPUS[: draw(st.integers(1, 2))]
     layers, n = draw(st.integers(1, 12)), st.integers(1, 50)
     sums = [Counter({devices[layer * len(devices) // layers]: draw(n)}) for layer in range(layers)]
+    blocks = [Counter({device: draw(n) for device in block}) for block in sums]
     parts = [Counter({d: draw(n) for d in devices}) for _ in range(3)]
     return (
-        Needs(sums, *parts),
+        Needs(sums, blocks, *parts),
         Counter({d: draw(st.integers(1, 800)) for d in devices}),
         draw(st.integers(1, 16)),
     )
@@ -112,20 +123,35 @@ def test_the_peak_of_tensors_is_counted_and_what_was_there_is_not():
         del a, b
         return before.mul_(1), c
 
-    assert peak_bytes(call, [CPU]) == {CPU: 8000 + 8000 + 4000}
+    assert peak_bytes(call) == 8000 + 8000 + 4000
 
 
+LONG = [Sample(f"p{i}", [7 * i % 250] * (120 + 5 * i), 60) for i in range(4)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [(64, 160, 16), (128, 160, 16), (64, 512, 16), (64, 160, 48)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_pass_takes_no_more_than_planned_and_not_much_less(family, monkeypatch):
-    """By torch's own tensors; the factor for fragments left aside, the plan's sums and samples bound the pass."""
-    backbone = tiny_backbone(family, hidden_size=64, intermediate_size=160)
-    samples = Samples(samples_of(8), batch_size=4)
-    planned = []
-    monkeypatch.setattr(passes, "plan_passes", lambda *args: planned.append(args) or Plan(4, (range(3),)))
-    taken = peak_bytes(lambda: snip.gather(backbone, samples, SNIP), [CPU])[CPU]
-    needs, free, _ = planned[0]
-    bound = needs.of(range(3), 4)[CPU]
-    assert 0.4 * bound < taken <= bound <= free[CPU]
+def test_a_pass_takes_no_more_than_planned_and_not_a_third(family, sizes, dtype):
+    """By torch's own tensors: the bound holds, with no factor for fragments, and is near."""
+    hidden, intermediate, head = sizes
+    backbone = tiny_backbone(
+        family, dtype=dtype, hidden_size=hidden, intermediate_size=intermediate, head_dim=head
+    )
+    backbone.config._attn_implementation = backbone.family.attention_implementation
+    for longest, batch in ((LONG[-1], LONG), (samples_of(1)[0], samples_of(1))):
+        needs = needs_of(backbone, longest, 0, gradients=True)
+        taken = peak_bytes(lambda batch=batch: watch_gradients(backbone, Samples(batch), lambda _: Nothing()))
+        bound = len(batch) * (sum(needs.blocks, needs.passing)[CPU])
+        assert 0.33 * bound < taken <= bound
+        needs = needs_of(backbone, longest, 0, gradients=False)
+        taken = peak_bytes(lambda batch=batch: watch_inputs(backbone, Samples(batch), lambda _: Nothing()))
+        assert taken <= len(batch) * needs.passing[CPU]
+
+
+def test_sums_are_counted_for_every_weight():
+    backbone = tiny_backbone("phi3")
+    needs = needs_of(backbone, LONG[0], 4, gradients=True)
     assert sum(sums[CPU] for sums in needs.sums) == 4 * sum(w.numel() for _, w in backbone.weights())
 
 
@@ -141,7 +167,7 @@ def test_scoring_a_matrix_takes_no_more_than_planned(kept, shuffled):
     def scored():
         yield "layers.0.q", weight.float().abs() * evidence["layers.0.q"]
 
-    taken = peak_bytes(lambda: [as_table(*one) for one in keep_top(scored, kept)], [CPU])[CPU]
+    taken = peak_bytes(lambda: [as_table(*one) for one in keep_top(scored, kept)])
     assert taken < 0.8 * KEEPING * weight.numel(), "numpy and pyarrow take the rest"
 
 
@@ -175,7 +201,7 @@ import torch
 from bench.models import SMALL, llama, samples
 from safety_regions.methods import snip
 from safety_regions.scoring import passes
-from safety_regions.scoring.memory import CPU, Plan, free_bytes
+from safety_regions.scoring.memory import Plan
 from safety_regions.scoring.samples import Samples
 
 torch.set_num_threads(1)
@@ -212,12 +238,12 @@ def limited(how: str, headroom: int) -> dict:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux' limit on data")
 def test_with_less_memory_than_its_sums_take_a_pass_serves_fewer_layers():
-    """The same numbers in three quarters of what the sums alone take, and no try that fails; without a plan some do."""
+    """The same numbers in what the sums alone would take, and no try that fails; without a plan some do."""
     free = limited("planned", 0)
     assert free["passes"] == 1
-    headroom = 3 * free["sums"] // 4
+    headroom = free["sums"]
     held = limited("planned", headroom)
-    assert held["passes"] == 3 and held["scores"] == free["scores"] and "out of memory" not in held["said"]
+    assert held["passes"] > 1 and held["scores"] == free["scores"] and "out of memory" not in held["said"]
     unplanned = limited("unplanned", headroom)
     assert (
         unplanned["scores"] == free["scores"] and "out of memory with 12 decoder blocks" in unplanned["said"]

@@ -1,6 +1,5 @@
 """Passes that serve fewer layers, smaller batches, and tries that broke off: the same numbers, whatever gave way."""
 
-from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -9,10 +8,11 @@ import torch
 from safety_regions.errors import StudyError
 from safety_regions.methods import snip
 from safety_regions.scoring import passes
-from safety_regions.scoring.memory import CPU, Plan
+from safety_regions.scoring.memory import Plan
 from safety_regions.scoring.samples import Samples
 from safety_regions.scoring.store import stored
 from tests.methods.test_weights import SNIP, samples_of
+from tests.peak import peak_bytes
 from tests.tiny import FAMILIES, tiny_backbone
 
 
@@ -44,12 +44,12 @@ def test_a_pass_keeps_nothing_of_the_layers_below_it(monkeypatch):
     start = passes.halving
 
     def counted(size, attempt):
-        made.append(passes.peak_bytes(lambda: start(size, attempt), [CPU])[CPU])
+        made.append(peak_bytes(lambda: start(size, attempt)))
         return start(size, attempt)
 
     monkeypatch.setattr(passes, "halving", counted)
     snip.gather(backbone, Samples(samples_of(), batch_size=4), SNIP)
-    _pilot, lower, upper = made
+    lower, upper = made
     assert upper < 0.8 * lower
 
 
@@ -102,16 +102,3 @@ def test_a_tensor_in_a_file_is_the_tensor(dtype, tmp_path):
     assert torch.equal(kept, values) and kept.dtype == dtype and list(tmp_path.iterdir()) == []
     kept.mul_(2)
     assert torch.equal(kept, values * 2)
-
-
-def test_sums_live_on_the_device_of_their_weights(monkeypatch):
-    """What is planned for a backbone over several devices counts each block where it lies."""
-    planned = []
-    monkeypatch.setattr(passes, "plan_passes", lambda *args: planned.append(args) or Plan(2, (range(3),)))
-    gathered("phi3", Samples(samples_of()))
-    needs = planned[0][0]
-    backbone = tiny_backbone("phi3")
-    sizes = Counter()
-    for linear in backbone.linears:
-        sizes[linear.layer] += 4 * linear.module.weight.numel()
-    assert [sums[CPU] for sums in needs.sums] == [sizes[layer] for layer in range(3)]

@@ -1,0 +1,28 @@
+"""Local jobs that ask for a GPU get one each, and those that ask for none see none."""
+
+import re
+import shutil
+
+from safety_regions.devices import VISIBLE
+
+
+def lent(project, rule: str) -> list[str]:
+    """The GPUs that the logs of a rule name, a job each."""
+    logs = (project.folder / "logs" / rule).rglob("*.log")
+    return [re.search(r"GPUs lent: (.+) of 4, 6", log.read_text())[1] for log in logs]
+
+
+def test_each_job_has_its_own(project, monkeypatch):
+    """Two at a time, whatever number of GPUs Snakemake is told to count."""
+    monkeypatch.setenv(VISIBLE, "4,6")
+    for folder in ("scores", "regions", "overlap"):
+        shutil.rmtree(project.folder / "results" / folder)
+    project.run("results/overlap/iou.parquet")
+    assert len(lent(project, "score")) == 6 and set(lent(project, "score")) == {"4", "6"}
+
+
+def test_a_job_that_asks_for_none_sees_none(project, monkeypatch):
+    monkeypatch.setenv(VISIBLE, "4,6")
+    (project.folder / "results" / "scores" / "tiny" / "snip" / "one.parquet").unlink()
+    project.run("results/scores/tiny/snip/one.parquet", "--set-resources", "score:gpu=0")
+    assert (project.folder / "logs/score/tiny/snip/one.log").read_text().startswith("GPUs lent: none of 4, 6")

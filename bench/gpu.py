@@ -1,6 +1,8 @@
 """What does scoring a Llama-3-8B cost on a GPU, how near is it to what the GPU can do, and are the numbers right?"""
 
 import importlib
+import importlib.util
+import os
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,10 +17,12 @@ from safety_regions.backbone import Backbone
 from safety_regions.methods import method_cards
 from safety_regions.scoring.evidence import Evidence
 from safety_regions.scoring.keep import as_table, keep_top
+from safety_regions.scoring.passes import watch_gradients
 from safety_regions.scoring.samples import Sample, Samples
 
 GIB = 1 << 30
 TOLERANCE = 1e-3
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's kernels on the CPU, slowly: for tests
 
 
 class Way(NamedTuple):
@@ -68,6 +72,7 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     gather("wanda", backbone, chosen[:1])  # what the first call alone pays: kernels, workspaces
     for method, way in WAYS.items():
         yield from _figures(method, way, backbone, chosen, rate)
+    yield from one_kernel(sizes, backbone, chosen, rate)
 
 
 def _figures(
@@ -90,6 +95,39 @@ def _figures(
         size += sum(values.numel() * values.element_size() for values in evidence.values() if values.is_cuda)
         peak = torch.cuda.max_memory_allocated() / GIB
         yield Figure(what.format("peak memory"), peak, "GiB", size / GIB, "model and evidence")
+
+
+def one_kernel(sizes: Sizes, backbone: Backbone, chosen: list[Sample], rate: float) -> Iterator[Figure]:
+    """SNIP with gradient, absolute value and sum in one kernel: the same numbers, in which time?
+
+    Raises:
+        ValueError: on the small model in float32 it differs by more than `TOLERANCE` from the plain way.
+    """
+    if importlib.util.find_spec("triton") is None or not (INTERPRETED or backbone.device.type == "cuda"):
+        yield Figure("snip in one kernel: skipped, needs Triton and a GPU", None)
+        return
+    from bench.fused import FusedGradients
+
+    def fused(model: Backbone, given: list[Sample]) -> Evidence:
+        return watch_gradients(
+            model, Samples(given), lambda layers: FusedGradients(layers, torch.float32), "mean", 4
+        )
+
+    small, few = llama_like(sizes, torch.float32), samples(8, sizes.tokens, sizes.small["vocab_size"])
+    plain, found = gather("snip", small, few), fused(small, few)
+    worst = max(_difference(found[where], values) for where, values in plain.items())
+    require(worst < TOLERANCE, f"SNIP in one kernel differs by {worst:.1e} from the plain way")
+    yield Figure(
+        "snip in one kernel, small model: float32 against the plain way, of the largest", worst, "", 0
+    )
+    if not INTERPRETED:
+        fused(backbone, chosen[:1])  # compiles
+    seconds_, _ = _timed(lambda: fused(backbone, chosen), backbone.device.type == "cuda")
+    n, tokens = sum(w.numel() for _, w in backbone.weights()), sum(len(s.ids) for s in chosen)
+    least = WAYS["snip"].operations * n * tokens / rate
+    what = f"snip in one kernel, {n:.1e} weights, {len(chosen)} samples: {{}}"
+    yield Figure(what.format("gather"), seconds_, "s", least, "the scored layers' products at that rate")
+    yield Figure(what.format("share of the matmul rate"), 100 * least / seconds_, "%")
 
 
 def _timed(call, on_gpu: bool) -> tuple[float, object]:

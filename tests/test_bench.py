@@ -24,7 +24,9 @@ def test_a_question_is_answered(name, monkeypatch):
     monkeypatch.setattr(snip, "alone", _here)
     question = importlib.import_module(f"bench.{name}")
     figures = list(question.run(question.TOY))
-    assert figures and all(figure.value is not None and figure.value >= 0 for figure in figures)
+    skipped = [figure.what for figure in figures if figure.value is None]
+    assert all("skipped" in what for what in skipped) and len(skipped) < len(figures)
+    assert all(figure.value >= 0 for figure in figures if figure.what not in skipped)
     assert all(row(figure).count(" | ") == HEAD.splitlines()[0].count(" | ") for figure in figures)
     assert len({figure.what for figure in figures}) == len(figures)
 

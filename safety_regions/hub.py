@@ -27,12 +27,17 @@ _PAGES = {"model": "https://huggingface.co/{repo}", "dataset": "https://huggingf
 _COPIES = {"model": "`path` in the card", "dataset": "`data_dir` in the config, `file` in the card"}
 _LOG_IN = "log in with `hf auth login`"
 _AGAIN = "again later: what has arrived is kept"
-_BUSY = r"http (408|429|5\d\d)|RemoteProtocolError|ReadError|ReadTimeout"
+_BUSY = r"http (408|429|5\d\d)|RemoteProtocolError|ReadError|ReadTimeout|Consistency check failed"
 
 Trouble = tuple[str, str, str]  # a sign (regular expression), what was found, what to try
 # A sign is looked for in the types, HTTP states and messages of the exception and its causes; the first that
 # is found wins. The messages themselves are not shown, for they may quote a row of a set.
 _TROUBLES: tuple[Trouble, ...] = (
+    (
+        r"No space left on device|Disk quota exceeded",
+        "no room for it in the cache (HF_HOME)",
+        "free some space there (`hf cache prune` removes parts of broken downloads), or HF_HOME on a larger disk",
+    ),
     (
         r"GatedRepo|gated dataset|http 403",
         "a gated or private {kind}, and no right to read it",
@@ -58,7 +63,8 @@ _TROUBLES: tuple[Trouble, ...] = (
     (r"http 429", "too many requests for the Hub, {tries} tries in a row", f"{_AGAIN}; {_LOG_IN} for more"),
     (r"http 5\d\d", "the Hub out of order, {tries} tries in a row", _AGAIN),
     (
-        r"Connect\w*Error|Timeout|ReadError|ProtocolError|ProxyError|Couldn't reach|LocalEntryNotFound|FileMetadata",
+        r"Connect\w*Error|Timeout|ReadError|ProtocolError|ProxyError|Couldn't reach|LocalEntryNotFound|FileMetadata"
+        r"|Consistency check failed",
         "no answer from the Hub, or one that broke off",
         f"{_AGAIN}; on a machine without a connection, a local copy: {{copy}}",
     ),

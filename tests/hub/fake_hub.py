@@ -6,13 +6,15 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import unquote
 
 HANG_UP = -1  # a fault's status: no answer at all
+STALL = -2  # a fault's status: half a body, then silence until the client goes
+SHORT = -3  # a fault's status: half a body that says it is whole
 LARGE = (".safetensors", ".bin")  # kept by the real Hub on another host, to which no token may go
 
 
@@ -110,9 +112,10 @@ class Handler(BaseHTTPRequestHandler):
         if fault and fault.status == HANG_UP:
             self.close_connection = True
             return None
-        if fault and fault.status:
+        self.stalled, self.short = (fault is not None and fault.status == kind for kind in (STALL, SHORT))
+        if fault and fault.status and not self.stalled and not self.short:
             return self._send(fault.status, b"", {"X-Error-Message": "not now"})
-        self.cut = fault is not None
+        self.cut = fault is not None and not self.short
         if cdn := re.fullmatch(r"/cdn/(models|datasets)/([^/]+/[^/]+)/(\w+)/(.+)", path):
             return self._send(200, self.hub.repos[cdn[1], cdn[2]].commits[cdn[3]][cdn[4]])
         if api := re.fullmatch(
@@ -192,6 +195,8 @@ class Handler(BaseHTTPRequestHandler):
         self._hold()
         self.send_response(206 if start else status)
         rest = body[start:]
+        if self.short:
+            rest = rest[: len(rest) // 2]
         extra = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {}
         for name, value in {"Content-Length": str(len(rest)), **(headers or {}), **extra}.items():
             self.send_header(name, value)
@@ -201,6 +206,15 @@ class Handler(BaseHTTPRequestHandler):
         if getattr(self, "cut", False) and len(rest) > 1:
             rest, self.close_connection = rest[: len(rest) // 2], True
         self.wfile.write(rest)
+        if self.stalled:
+            self._stall()
+
+    def _stall(self) -> None:
+        """Nothing more comes; a client that goes, or is killed, ends it."""
+        self.wfile.flush()
+        self.connection.settimeout(60)
+        with suppress(OSError):
+            self.connection.recv(1)
 
     def _hold(self) -> None:
         """Until as many clients as the test wants have asked for the file, its body stays here."""

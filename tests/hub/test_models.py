@@ -1,14 +1,18 @@
 """Checkpoints from a Hub on loopback, through the real huggingface_hub and transformers."""
 
+import errno
 import hashlib
 import json
+import os
 
 import pytest
 import torch
 from safetensors.torch import load, save
 
+from safety_regions.errors import StudyError
+from safety_regions.hub import Place, from_hub
 from tests.hub.conftest import refused
-from tests.hub.fake_hub import HANG_UP
+from tests.hub.fake_hub import HANG_UP, SHORT
 from tests.tiny import tiny_backbone
 
 
@@ -122,6 +126,26 @@ def test_a_download_that_always_breaks_off(hub, job, checkpoint):
     hub.fail("GET", "^/cdn/models/nest/broken/", times=10**6)
     message = refused(job.load("backbone", card("nest/broken")))
     assert "broke off" in message and "again later" in message
+
+
+def test_a_short_file_that_says_it_is_whole_is_fetched_again(hub, job, checkpoint, weights):
+    hub.add("nest/short", checkpoint)
+    hub.fail("GET", "/cdn/models/nest/short/.*safetensors", times=1, status=SHORT)
+    assert job.load("backbone", card("nest/short"))["weights"] == weights
+    hub.add("nest/shorter", checkpoint)
+    hub.fail("GET", "/cdn/models/nest/shorter/.*safetensors", times=100, status=SHORT)
+    message = refused(job.load("backbone", card("nest/shorter")))
+    assert "backbone nest/shorter" in message and "broke off" in message
+
+
+def test_a_full_cache_names_the_repository_and_the_place():
+    def load():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(
+        StudyError, match=r"backbone a/b, revision main: found no room .*HF_HOME.*Try: free some"
+    ):
+        from_hub(Place("backbone a/b", "a/b", "main", "model"), load)
 
 
 def test_a_damaged_file_is_one_clear_message(hub, job, checkpoint):

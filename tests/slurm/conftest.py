@@ -15,11 +15,10 @@ import pytest
 from tests.workflow.conftest import Project, make_project
 
 SCRIPT = Path(__file__).parent / "slurm.sh"
-# The profile as it stands, but for waiting times, and for sacct: this Slurm keeps no accounts.
+# The profile as it stands, but for waiting times.
 QUICK = (
     "--workflow-profile=profiles/slurm",
     "--slurm-init-seconds-before-status-checks=2",
-    "--slurm-status-command=squeue",
     "--latency-wait=10",
 )
 
@@ -41,6 +40,17 @@ class Record(NamedTuple):
     cpus: int
 
 
+class Account(NamedTuple):
+    """What the accounts say of a job: ``asked`` and ``got`` are resources in Slurm's own spelling."""
+
+    jobid: int
+    state: str
+    node: str
+    account: str
+    asked: dict[str, str]
+    got: dict[str, str]
+
+
 class Slurm:
     """The cluster's own records."""
 
@@ -55,6 +65,18 @@ class Slurm:
         """Every job so far, oldest first."""
         lines = self.ask("scontrol", "--oneliner", "show", "job").splitlines()
         return sorted(_record(line) for line in lines if line.startswith("JobId="))
+
+    def accounts(self, seconds: float = 30) -> dict[int, Account]:
+        """By the number of the job, what slurmdbd keeps of it for good; news take a while to get there."""
+        columns = "--format=JobIDRaw,State,NodeList,Account,ReqTRES,AllocTRES"
+        end = time.monotonic() + seconds
+        while True:
+            said = self.ask("sacct", "-X", "-n", "-P", "--allusers", "--starttime=now-2days", columns)
+            found = {account.jobid: account for account in map(_account, said.splitlines())}
+            states = {jobid: account.state for jobid, account in found.items()}
+            if states == {r.jobid: r.state for r in self.records()} or time.monotonic() > end:
+                return found
+            time.sleep(0.5)
 
     def ran_out_of_memory(self, record: Record) -> bool:
         """Whether the node's daemon killed a step of the job for its memory: by cgroup, or by polling."""
@@ -90,6 +112,12 @@ def _record(line: str) -> Record:
     )
 
 
+def _account(line: str) -> Account:
+    jobid, state, node, account, *resources = line.split("|")
+    asked, got = (dict(each.split("=") for each in said.split(",") if each) for said in resources)
+    return Account(int(jobid), state.split(" by ")[0], node, account, asked, got)
+
+
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory) -> Iterator[Slurm]:
     """A running Slurm; it ends with the tests, also with those that fail."""
@@ -105,21 +133,27 @@ def slurm(tmp_path_factory) -> Iterator[Slurm]:
 
 
 def _study(folder: Path) -> Project:
-    """The tiny study with one method: enough of a grid, and few jobs. As on the shelf, its card tells a size."""
+    """The tiny study with one method: enough of a grid, and few jobs. As on the shelf, its card tells a size.
+
+    Of the profile, only the account is edited.
+    """
     project = make_project(folder)
     config = project.config
     config["methods"] = {"snip": {}}
     config["cards"]["backbones"]["tiny"]["parameters"] = 2e8
     project.config = config
+    project.edit("profiles/slurm/config.yaml", "# slurm_account: my-account", "slurm_account: lab")
     return project
 
 
 class Finished(NamedTuple):
-    """A study that ran on this machine, the same that ran through Slurm, and Slurm's records of its jobs."""
+    """A study that ran on this machine, the same through Slurm, what that run said, and the records of its jobs."""
 
     local: Project
     project: Project
+    said: str
     records: list[Record]
+    accounts: dict[int, Account]
 
 
 @pytest.fixture(scope="session")
@@ -127,10 +161,9 @@ def remote(slurm, tmp_path_factory) -> Finished:
     """The tiny study through Slurm and without it, at the same time: Snakemake mostly waits for Slurm."""
     here, there = (_study(tmp_path_factory.mktemp(name) / "project") for name in ("local", "remote"))
     with ThreadPoolExecutor() as pool:
-        runs = [pool.submit(here.run, *TARGETS), pool.submit(there.snakemake, *TARGETS, *QUICK)]
-    for run in runs:
-        run.result()
-    return Finished(here, there, slurm.records())
+        runs = [pool.submit(here.run, *TARGETS), pool.submit(there.snakemake, *TARGETS, *QUICK, "--verbose")]
+    _, run = [run.result() for run in runs]
+    return Finished(here, there, run.stdout + run.stderr, slurm.records(), slurm.accounts())
 
 
 @pytest.fixture

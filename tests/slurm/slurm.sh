@@ -2,11 +2,12 @@
 # A real single-node Slurm on loopback for the tests, on Debian or Ubuntu: needs root and apt, no systemd.
 #
 #   slurm.sh install      packages by apt-get
-#   slurm.sh start DIR    munged, slurmctld and slurmd with all their state in DIR
+#   slurm.sh start DIR    munged, MariaDB, slurmdbd, slurmctld and slurmd with all their state in DIR
 #   slurm.sh stop DIR     ends exactly the daemons that start began
 #
 # It poses as a larger machine than it is: 8 CPUs, 64 GB, two GPUs that are null devices. Memory limits hold: by
-# cgroup v1 where there is one (a job ends as OUT_OF_MEMORY), by polling elsewhere (FAILED).
+# cgroup v1 where there is one (a job ends as OUT_OF_MEMORY), by polling elsewhere (FAILED). Accounts are kept, as
+# on most clusters: root has one of its own, and another named lab.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 CPUS=8
@@ -20,11 +21,11 @@ D=${2:-}
 die() { echo "slurm.sh: $*" >&2; exit 1; }
 
 install_packages() {
-  for program in munged slurmctld slurmd sbatch; do
+  for program in munged mariadbd slurmdbd slurmctld slurmd sbatch; do
     command -v $program >/dev/null && continue
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-      slurmctld slurmd slurm-client munge >/dev/null
+      slurmctld slurmd slurmdbd slurm-client munge mariadb-server >/dev/null
     return
   done
 }
@@ -64,9 +65,15 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2,defer_batch
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStorageEnforce=associations
+AccountingStorageTRES=gres/gpu
+# The connection to slurmdbd ignores AuthInfo and looks for the socket of munge here.
+AccountingStoragePass=$D/run/munge.socket
 GresTypes=gpu
 ReturnToService=2
-# The tests read what squeue and scontrol remember of finished jobs.
+# The tests read what squeue and scontrol remember of finished jobs, beside what sacct does.
 MinJobAge=1800
 KillWait=2
 SlurmdParameters=config_overrides
@@ -82,12 +89,40 @@ CONF
     printf '%s\n' ProctrackType=proctrack/linuxproc TaskPlugin=task/none \
       JobAcctGatherParams=OverMemoryKill >>"$D/etc/slurm.conf"
   fi
+  (umask 077; cat >"$D/etc/slurmdbd.conf") <<CONF
+AuthType=auth/munge
+AuthInfo=socket=$D/run/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+SlurmUser=root
+LogFile=$D/log/slurmdbd.log
+PidFile=$D/run/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm
+CONF
   # A GPU without a file is dropped by Slurm 22.05, and the node with it.
   echo AutoDetect=off >"$D/etc/gres.conf"
   for i in $(seq 0 $((GPUS - 1))); do
     [ -e "$D/dev/gpu$i" ] || mknod -m 666 "$D/dev/gpu$i" c 1 3 2>/dev/null || : >"$D/dev/gpu$i"
     echo "NodeName=$HOST Name=gpu File=$D/dev/gpu$i" >>"$D/etc/gres.conf"
   done
+}
+
+start_accounting() {
+  export MYSQL_UNIX_PORT="$D/run/mariadb.socket"
+  mariadb-install-db --no-defaults --user=root --datadir="$D/mariadb" --auth-root-authentication-method=socket \
+    >"$D/log/mariadb.log" 2>&1 || die "no database could be made, see $D/log/mariadb.log"
+  mariadbd --no-defaults --user=root --datadir="$D/mariadb" --skip-networking --socket="$MYSQL_UNIX_PORT" \
+    --innodb-buffer-pool-size=64M </dev/null >>"$D/log/mariadb.log" 2>&1 &
+  echo $! >"$D/run/mariadb.pid"
+  wait_for 60 mariadb-admin --no-defaults --socket="$MYSQL_UNIX_PORT" ping || die "mariadbd did not come up, see $D/log/mariadb.log"
+  slurmdbd
+  wait_for 60 sacctmgr -n list cluster || die "slurmdbd did not come up, see $D/log/slurmdbd.log"
+  sacctmgr -i add cluster tests >/dev/null
+  sacctmgr -i add account lab >/dev/null
+  sacctmgr -i add user root account=lab >/dev/null
 }
 
 start() {
@@ -101,6 +136,7 @@ start() {
   munged --force --key-file="$D/munge/key" --socket="$D/run/munge.socket" --pid-file="$D/run/munged.pid" \
     --log-file="$D/log/munged.log" --seed-file="$D/munge/seed" --num-threads=2
   wait_for 10 munge -S "$D/run/munge.socket" -n || die "munged did not come up, see $D/log/munged.log"
+  start_accounting
   slurmctld
   wait_for 20 scontrol ping || die "slurmctld did not come up, see $D/log/slurmctld.log"
   slurmd
@@ -113,7 +149,7 @@ stop() {
     SLURM_CONF="$D/etc/slurm.conf" timeout 10 scancel --user=root || true
     SLURM_CONF="$D/etc/slurm.conf" wait_for 10 sh -c "[ -z \"\$(squeue -h -t running,completing)\" ]" || true
   fi
-  for daemon in slurmd slurmctld munged; do
+  for daemon in slurmd slurmctld slurmdbd mariadb munged; do
     file="$D/run/$daemon.pid"
     if alive "$file"; then
       pid=$(cat "$file")

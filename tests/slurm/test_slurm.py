@@ -1,6 +1,8 @@
 """profiles/slurm against a real Slurm: its records of our jobs, the results, and what becomes of jobs that die."""
 
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -58,6 +60,22 @@ def test_cheap_jobs_share_submissions_and_ask_for_no_gpu(remote):
     )
 
 
+def test_the_accounts_hold_every_job_and_the_gpu_it_had(remote):
+    """Neither a job that ran elsewhere, nor one that had a GPU it did not ask for."""
+    assert remote.accounts.keys() == {record.jobid for record in remote.records}
+    node = platform.node().partition(".")[0]
+    assert {(a.state, a.node, a.account) for a in remote.accounts.values()} == {("COMPLETED", node, "lab")}
+    for record in remote.records:
+        account = remote.accounts[record.jobid]
+        assert int(account.asked.get("gres/gpu", 0)) == int(account.got.get("gres/gpu", 0)) == record.gpus
+        assert account.got["cpu"] == str(record.cpus)
+
+
+def test_jobs_are_asked_after_with_sacct(remote):
+    """The executor's own choice, which the profile leaves to it."""
+    assert set(re.findall(r"command=(\w+)", remote.said)) == {"sacct"}
+
+
 def test_results_are_those_of_a_local_run_bit_for_bit(remote):
     def results(project):
         folder = project.folder / "results"
@@ -70,16 +88,13 @@ def test_results_are_those_of_a_local_run_bit_for_bit(remote):
 
 
 def test_a_study_that_ran_in_slurm_has_nothing_to_do_here(remote):
-    assert remote.project.plan("--", *TARGETS) == {}
+    assert remote.project.plan("--cores=1", *TARGETS) == {}
 
 
 def test_cancelled_hung_and_too_large_jobs_run_again_with_more(slurm, unscored, remote):
+    """Asked after with squeue, as on a cluster that keeps no accounts."""
     before = len(slurm.records())
-    command = [sys.executable, "-m", "snakemake", "--nocolor", *SCORES, *QUICK, *TIGHT, "--retries=1"]
-    env = slurm.env | {"PYTHONPATH": str(unscored.folder)}
-    run = subprocess.Popen(
-        command, cwd=unscored.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    run = _start(slurm, unscored, *SCORES, *TIGHT, "--slurm-status-command=squeue")
     try:
         new = {name: _running(slurm, name, before) for name in ("one", "two")}
         _hang(slurm, new["two"])
@@ -91,6 +106,8 @@ def test_cancelled_hung_and_too_large_jobs_run_again_with_more(slurm, unscored, 
     records = slurm.records()[before:]
     first, second = ({n: of_score(records, n)[i] for n in NAMES} for i in (0, 1))
     assert len(records) == 6
+    accounts = slurm.accounts()
+    assert [accounts[record.jobid].state for record in records] == [record.state for record in records]
     assert first["one"].state == "CANCELLED" and first["two"].state == "TIMEOUT"
     # Snakemake outlives the step that was killed, so that Slurm calls the job itself failed.
     assert first["plain"].state in ("FAILED", "OUT_OF_MEMORY") and slurm.ran_out_of_memory(first["plain"])
@@ -114,6 +131,26 @@ def test_without_retries_what_failed_is_named_and_the_rest_goes_on(slurm, unscor
     assert str(dead.jobid) in said and slurm.ran_out_of_memory(dead)
     assert of_score(records, "one")[0].state == "COMPLETED"
     assert [(unscored.folder / path).is_file() for path in SCORES[:2]] == [True, False]
+
+
+def test_a_cancelled_job_is_noticed_with_sacct(slurm, unscored):
+    before = len(slurm.records())
+    run = _start(slurm, unscored, SCORES[0])
+    try:
+        slurm.ask("scancel", str(_running(slurm, "one", before).jobid))
+        slurm.wait_for(lambda r: r in of_score(slurm.records()[before:], "one")[1:])
+        said, _ = run.communicate(timeout=240)
+    finally:
+        run.kill()
+    assert run.returncode == 0, said
+
+
+def _start(slurm, project, *arguments) -> subprocess.Popen:
+    """A run with one retry that the test watches; what it says comes together."""
+    command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments, *QUICK, "--retries=1"]
+    env = slurm.env | {"PYTHONPATH": str(project.folder)}
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=project.folder, env=env, **said)
 
 
 def _running(slurm, name, before):

@@ -10,10 +10,10 @@ from safety_regions.errors import StudyError
 from safety_regions.names import DATASET, NAME
 from safety_regions.provenance import code_version
 from safety_regions.resources import gpus, kept_bytes, memory_mb, minutes
-from safety_regions.scheduler import keep_one_timer
+from safety_regions.scheduler import mend_snakemake
 from safety_regions.selections import AGREED
 
-keep_one_timer()
+mend_snakemake()
 
 try:
     STUDY = read_study(dict(config))

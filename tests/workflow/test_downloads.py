@@ -1,0 +1,172 @@
+"""A backbone that arrives in pieces, is cut off by a kill, or does not come for now: the study has the same bits."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from tests.hub.fake_hub import HANG_UP, STALL, FakeHub, serving
+from tests.workflow.conftest import Project, make_project
+
+REPO = "birds/tiny"
+PIECE = 10 * 2**20  # what huggingface_hub writes at a time
+WEIGHTS = "^/cdn/models/birds/tiny/.*/model.safetensors"
+SHA256 = "?" * 64  # the name of a large file in the cache; that of a small one is shorter
+TARGETS = ("results/overlap/iou.parquet", "results/prompts/shared_prompts.parquet")
+KINDS = ("scores/**/*.parquet", "regions/**/*.safetensors", "overlap/**/*.parquet", "overlap/**/*.tsv")
+# Imported by every Python of a run, for it lies first on its path: no wait is long.
+IMPATIENT = "import time\n\ntime.sleep = lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.1))\n"
+
+
+@contextmanager
+def connected(hub: FakeHub, home: Path) -> Iterator[None]:
+    """Runs started in the block know no other Hub, and keep what they fetch in ``home``."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("HF_", "TRANSFORMERS_"))]:
+            patch.delenv(name)
+        for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY"):
+            patch.setenv(name, "1")
+        for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "no_proxy": "*"}.items():
+            patch.setenv(name, value)
+        yield
+
+
+def make_study(folder: Path) -> Project:
+    """The tiny study with one method and no utility set; its only backbone is in a repository of the Hub."""
+    project = make_project(folder)
+    shutil.rmtree(folder / "tiny")
+    config = project.config
+    config["methods"] = {"snip": {}}
+    config["datasets"] = {"identification": ["one", "two"]}
+    config["cards"]["backbones"]["tiny"] = {
+        "kind": "checkpoint", "family": "llama", "repo": REPO, "revision": "main",
+    }  # fmt: skip
+    project.config = config
+    (folder / "sitecustomize.py").write_text(IMPATIENT)
+    return project
+
+
+def science(project: Project) -> dict[Path, bytes]:
+    results = project.folder / "results"
+    found = {path.relative_to(results): path.read_bytes() for kind in KINDS for path in results.glob(kind)}
+    assert len(found) >= 2 + 2 + 4, sorted(found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory) -> Iterator[FakeHub]:
+    """A Hub with the tiny Llama, its weights made large enough to arrive in pieces by a tensor that nobody reads."""
+    checkpoint = make_project(tmp_path_factory.mktemp("checkpoint") / "project").folder / "tiny"
+    files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    padding = {"padding": torch.zeros(3 * PIECE, dtype=torch.uint8)}
+    files["model.safetensors"] = save(load(files["model.safetensors"]) | padding, {"format": "pt"})
+    with serving() as hub:
+        hub.add(REPO, files)
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def undisturbed(hub, tmp_path_factory) -> dict[Path, bytes]:
+    """What the study holds where nothing goes wrong."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    project = make_study(folder / "project")
+    with connected(hub, folder / "home"):
+        project.run(*TARGETS)
+    return science(project)
+
+
+@pytest.fixture
+def study(undisturbed, hub, tmp_path) -> Iterator[Project]:
+    """The study before its first run, an empty cache, and a healthy Hub that nobody has asked yet."""
+    hub.faults.clear()
+    hub.requests.clear()
+    with connected(hub, tmp_path / "home"):
+        yield make_study(tmp_path / "project")
+
+
+def starts(hub: FakeHub) -> list[int]:
+    """The first byte of each request for the weights."""
+    return [request.start for request in hub.seen(REPO, "GET", WEIGHTS)]
+
+
+def assert_whole(project: Project) -> None:
+    """The weights lie in the cache once, and are what their name says."""
+    (weights,) = project.folder.parent.glob(f"home/hub/*/blobs/{SHA256}")
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == weights.name
+
+
+def test_downloads_that_break_off_are_resumed_and_change_nothing(study, hub, undisturbed):
+    hub.fail("GET", WEIGHTS, times=2)
+    hub.fail("GET", r"/resolve/.*/tokenizer.json", times=1, status=503)
+    hub.fail("GET", r"/resolve/.*/config.json", times=1, status=HANG_UP)
+    study.run(*TARGETS)
+    assert [fault.times for fault in hub.faults] == [0, 0, 0], "every fault has happened"
+    assert starts(hub) == [0, PIECE, 2 * PIECE], "half of three pieces, then half of two, in whole pieces"
+    assert_whole(study)
+    assert science(study) == undisturbed
+
+
+def test_a_run_killed_while_it_downloads_goes_on_from_whole_files(study, hub, undisturbed):
+    hub.fail("GET", WEIGHTS, times=1, status=STALL)
+    run = start(study)
+    try:
+        part = wait_for_a_piece(study, run)
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    assert PIECE <= part.stat().st_size < 3 * PIECE
+    assert list(study.folder.glob("results/responses/**/*.parquet")) == []
+    study.snakemake("--unlock")
+    study.run(*TARGETS)
+    assert starts(hub) == [0, 0], "a file of which a part had come is fetched again, and once only"
+    assert len(hub.seen(REPO, "GET", "/config.json")) == 1, "one that had come whole is not"
+    assert_whole(study)
+    assert science(study) == undisturbed
+
+
+def start(project: Project) -> subprocess.Popen:
+    env = os.environ | {"PYTHONPATH": str(project.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "snakemake", *TARGETS, "--cores", "2", "--resources", "gpu=8"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, cwd=project.folder, env=env, start_new_session=True, **quiet)
+
+
+def wait_for_a_piece(project: Project, run: subprocess.Popen, seconds: float = 120) -> Path:
+    """The file that takes up the weights, as soon as something is in it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert run.poll() is None, "the run ended before its download"
+        for path in project.folder.parent.glob(f"home/hub/*/blobs/{SHA256}.*.incomplete"):
+            if path.stat().st_size >= PIECE:
+                return path
+        time.sleep(0.05)
+    raise AssertionError("no download has begun")
+
+
+def test_a_hub_that_stays_broken_is_named_and_what_it_gave_is_kept(study, hub, undisturbed):
+    for status, found in {503: "out of order.*http 503", None: "one that broke off"}.items():
+        hub.faults.clear()
+        hub.fail("GET", WEIGHTS, times=10**6, status=status)
+        failed = study.snakemake(*TARGETS, "--cores", "2", check=False)
+        said = failed.stdout + failed.stderr
+        assert failed.returncode == 1 and "Error in rule write_responses" in said and "Traceback" not in said
+        assert re.search(rf"backbone {REPO}, revision .*{found}.* Try: again later", said), said
+    results = study.folder / "results"
+    assert {path.stem for path in results.glob("prompts/*.parquet")} == {"one", "two", "shared_prompts"}
+    assert list(results.glob("responses/**/*.parquet")) == []
+    hub.faults.clear()
+    study.run(*TARGETS)
+    assert len(hub.seen(REPO, "GET", "/config.json")) == 1, "what had arrived was kept"
+    assert_whole(study)
+    assert science(study) == undisturbed

@@ -58,11 +58,6 @@ def prompts_to_drop(shared: pa.Table) -> dict[str, set[str]]:
     return dict(dropped)
 
 
-def near_duplicates_within(table: pa.Table) -> int:
-    """How many prompts of a set have a near-duplicate in the same set; they shrink the effective sample."""
-    return len({i for pair in near_pairs(table["text"].to_pylist()) for i in pair})
-
-
 def _near_between(
     names: list[str], ids: Mapping[str, list[str]], texts: Mapping[str, list[str]]
 ) -> dict[tuple[str, str], set[str]]:

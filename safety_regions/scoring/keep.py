@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from safety_regions.errors import StudyError, explain
+from safety_regions.regions.columns import category, column
 from safety_regions.regions.masks import parse_address
 from safety_regions.regions.select import scope_count
-from safety_regions.tables import CATEGORY
 
 Scored = Callable[[], Iterator[tuple[str, Tensor]]]
 
@@ -143,20 +143,19 @@ def as_table(
     n = len(values)
     columns: dict[str, pa.Array] = {}
     if layer is None:
-        curves = {
-            name: pa.array(curve[mask].numpy(), from_pandas=True) for name, curve in (details or {}).items()
-        }
-        return pa.table({"layer": where[:, 0].astype(np.int16), "score": values, **curves})
-    columns["layer"] = pa.array(np.full(n, layer, np.int16))
-    columns["projection"] = pa.DictionaryArray.from_arrays(np.zeros(n, np.int32), [projection]).cast(CATEGORY)
+        curves = {name: curve[mask].numpy() for name, curve in (details or {}).items()}
+        numbers = {name: column(curve, missing=np.isnan(curve)) for name, curve in curves.items()}
+        return pa.table({"layer": column(where[:, 0].astype(np.int16)), "score": column(values), **numbers})
+    columns["layer"] = column(np.full(n, layer, np.int16))
+    columns["projection"] = category(np.zeros(n), [projection])
     names = ("row", "column") if scores.ndim == 2 else ("unit",)
-    columns |= {name: pa.array(where[:, axis].copy()) for axis, name in enumerate(names)}
-    lists = {name: _lists(column[mask.to(column.device)]) for name, column in (details or {}).items()}
-    return pa.table({**columns, "score": pa.array(values), **lists})
+    columns |= {name: column(where[:, axis]) for axis, name in enumerate(names)}
+    lists = {name: _lists(values[mask.to(values.device)]) for name, values in (details or {}).items()}
+    return pa.table({**columns, "score": column(values), **lists})
 
 
 def _lists(values: Tensor) -> pa.ListArray:
     """One list for each row of ``values`` (rows, n)."""
     rows, n = values.shape
     ends = np.arange(rows + 1, dtype=np.int32) * np.int32(n)
-    return pa.ListArray.from_arrays(ends, values.flatten().cpu().numpy())
+    return pa.ListArray.from_arrays(column(ends), column(values.flatten().cpu().numpy()))

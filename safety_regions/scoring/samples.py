@@ -4,11 +4,10 @@ Choosing is by rule, not by chance: the responses table is in the hashed order f
 read, so "the first n" is a random sample that another dataset never changes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -18,7 +17,8 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.names import Name
 from safety_regions.prompts.sharing import prompts_to_drop
 
-KEEP = ("refused", "complied", "all")
+# What of "was it refused?" counts, by the config's word.
+WANTED = {"refused": (True,), "complied": (False,), "all": (True, False)}
 
 
 class Sample(NamedTuple):
@@ -70,13 +70,13 @@ class Samples(NamedTuple):
 class Chosen(NamedTuple):
     """Rows of the responses tables that a name stands for, and why others were left out."""
 
-    rows: pd.DataFrame
+    rows: list[dict]
     skipped: dict[str, int]
 
 
 def choose(
     name: Name,
-    responses: dict[str, pd.DataFrame],
+    responses: Mapping[str, pa.Table],
     n: int,
     keep: dict[str, str],
     shared: pa.Table | None = None,
@@ -98,34 +98,37 @@ def choose(
     taken, skipped = [], {}
     drop = prompts_to_drop(shared) if shared is not None else {}
     for part in name.parts:
-        table = responses[part.dataset]
-        table = table[table["split"] == "identify"]
-        if part.half:
-            table = table[table["half"] == part.half]
-        wanted = {"refused": table["refused"], "complied": ~table["refused"]}
-        unfit = ~wanted.get(keep[part.dataset], pd.Series(True, index=table.index))
-        shared = table["prompt_id"].isin(drop.get(part.dataset, ()))
-        silent = table["n_tokens"] == 0
+        kept, dropped = keep[part.dataset], drop.get(part.dataset, ())
+        answered = [
+            row
+            for row in responses[part.dataset].to_pylist()
+            if row["split"] == "identify" and part.half in (None, row["half"])
+        ]
+        unusable = {
+            f"not {kept}": {r["prompt_id"] for r in answered if r["refused"] not in WANTED[kept]},
+            "shared": {r["prompt_id"] for r in answered if r["prompt_id"] in dropped},
+            "empty": {r["prompt_id"] for r in answered if r["n_tokens"] == 0},
+        }
+        left_out = set().union(*unusable.values())
         size = part.size or (n // 2 if part.half else n)
-        usable = table[~(unfit | shared | silent)].iloc[(part.block - 1) * size : part.block * size]
-        if usable.empty:
+        usable = [row for row in answered if row["prompt_id"] not in left_out]
+        chosen = usable[(part.block - 1) * size : part.block * size]
+        if not chosen:
+            counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in unusable.items())
             raise StudyError(
                 explain(
                     f"scores of '{name}'",
-                    f"no usable prompt of '{part}' ({len(table)} answered, "
-                    f"{int(unfit.sum())} not {keep[part.dataset]}, {int(shared.sum())} shared)",
+                    f"no usable prompt of '{part}' ({len(answered)} answered, {counts})",
                     "at least one",
                     "`responses: keep: all`, more candidates, or another backbone",
                 )
             )
-        taken.append(usable)
-        for reason, marks in (("not " + keep[part.dataset], unfit), ("shared", shared), ("empty", silent)):
-            if marks.any():
-                skipped[f"{part.dataset}: {reason}"] = int(marks.sum())
-    return Chosen(pd.concat(taken, ignore_index=True), skipped)
+        taken += chosen
+        skipped |= {f"{part.dataset}: {reason}": len(ids) for reason, ids in unusable.items() if ids}
+    return Chosen(taken, skipped)
 
 
-def encode_samples(backbone: Backbone, rows: pd.DataFrame) -> list[Sample]:
+def encode_samples(backbone: Backbone, rows: Sequence[dict]) -> list[Sample]:
     """Tokenise chosen rows.
 
     Raises:
@@ -133,11 +136,11 @@ def encode_samples(backbone: Backbone, rows: pd.DataFrame) -> list[Sample]:
     """
     limit = backbone.config.max_position_embeddings
     samples, bad = [], []
-    for prompt_id, prompt, response in zip(rows["prompt_id"], rows["prompt"], rows["response"], strict=True):
-        ids, prompt_length = backbone.encode(prompt, response)
+    for row in rows:
+        ids, prompt_length = backbone.encode(row["prompt"], row["response"])
         if not prompt_length < len(ids) <= limit:
-            bad.append(f"{prompt_id} ({prompt_length}+{len(ids) - prompt_length})")
-        samples.append(Sample(prompt_id, ids, prompt_length))
+            bad.append(f"{row['prompt_id']} ({prompt_length}+{len(ids) - prompt_length})")
+        samples.append(Sample(row["prompt_id"], ids, prompt_length))
     if bad:
         raise StudyError(
             explain(

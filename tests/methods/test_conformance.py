@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -167,7 +166,7 @@ PROMPTS = ["aaa", "bbbb", "ccccc"]
 
 def chosen(dataset: str) -> Chosen:
     rows = [{"prompt_id": f"{dataset}/{i}", "prompt": p, "response": "No."} for i, p in enumerate(PROMPTS)]
-    return Chosen(pd.DataFrame(rows), {f"{dataset}: empty": 2})
+    return Chosen(rows, {f"{dataset}: empty": 2})
 
 
 @every_method

@@ -1,7 +1,6 @@
 """SafeNeuron against removing one unit at a time, and what must not change what it finds."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -211,7 +210,7 @@ def score_file(path, backbone: Backbone, name: str = "a", n: int = 5, **options)
     rows = [{"prompt_id": f"a/{i}", "prompt": PROMPTS[i], "response": "No."} for i in range(n)]
     kept = {"matrix": 1.0, "layer": 1.0, "global": 1.0}
     job = Job("safeneuron", PAPER | options, kept, batch_size=2)
-    [(groups, stamp)] = score(backbone, [parse_name(name)], job, Chosen(pd.DataFrame(rows), {}))
+    [(groups, stamp)] = score(backbone, [parse_name(name)], job, Chosen(rows, {}))
     write_groups(path, groups, NEURON_SCORES, {"backbone": "tiny", "name": name, **stamp})
     return path
 

@@ -8,6 +8,7 @@ import pytest
 
 from safety_regions.errors import StudyError
 from safety_regions.prompts.reading import read_prompts
+from safety_regions.prompts.similarity import near_pairs
 from safety_regions.tables import PROMPTS
 
 SECRET = "Which wren warbles before dawn?"
@@ -61,3 +62,8 @@ def message_of(function, *arguments, **options) -> str:
         caught.value.__context__ is None or caught.value.__suppress_context__
     ), "the traceback would show the cause, and with it perhaps a prompt"
     return message
+
+
+def near_duplicates_within(table: pa.Table) -> int:
+    """How many prompts of a set have a near-duplicate in the same set."""
+    return len({i for pair in near_pairs(table["text"].to_pylist()) for i in pair})

@@ -9,8 +9,8 @@ import yaml
 
 from safety_regions.names import parse_name
 from safety_regions.prompts.reading import read_prompts
-from safety_regions.prompts.sharing import near_duplicates_within, shared_prompts
-from tests.prompts.cards import card
+from safety_regions.prompts.sharing import shared_prompts
+from tests.prompts.cards import card, near_duplicates_within
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -5,9 +5,9 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_regions.prompts.sharing import near_duplicates_within, prompts_to_drop, shared_prompts
+from safety_regions.prompts.sharing import prompts_to_drop, shared_prompts
 from safety_regions.prompts.similarity import character_grams, distinct_from_earlier, near_pairs
-from tests.prompts.cards import prompts_table
+from tests.prompts.cards import near_duplicates_within, prompts_table
 
 # Few letters, so that texts meet; some short, some long, some differing by case and white space alone.
 short = st.text("ab B\t", max_size=7)

@@ -2,7 +2,6 @@
 
 from itertools import combinations
 
-import pandas as pd
 import pytest
 import torch
 
@@ -21,9 +20,7 @@ ALL = {"row": 1.0, "matrix": 1.0}
 def tables(names, prompts=("one", "two words", "three words here")):
     rows = [{"prompt_id": f"a/{i}", "prompt": text, "response": "No."} for i, text in enumerate(prompts)]
     job = Job("wanda", WANDA, ALL, batch_size=2)
-    scored = score(
-        tiny_backbone("llama"), [parse_name(n) for n in names], job, Chosen(pd.DataFrame(rows), {})
-    )
+    scored = score(tiny_backbone("llama"), [parse_name(n) for n in names], job, Chosen(rows, {}))
     return {s.stamp["name"]: [group.to_pydict() for group in s.groups] for s in scored}
 
 

@@ -1,18 +1,17 @@
 """Choosing samples by rule, and batches that keep the boundary."""
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
 
 from safety_regions.errors import StudyError
 from safety_regions.names import parse_name
-from safety_regions.scoring.samples import Sample, batches, choose, encode_samples
+from safety_regions.scoring.samples import Chosen, Sample, batches, choose, encode_samples
 from safety_regions.tables import SHARED_PROMPTS
 from tests.tiny import tiny_backbone
 
 
-def responses(dataset: str, n: int = 20) -> pd.DataFrame:
+def responses(dataset: str, n: int = 20) -> pa.Table:
     """Every fifth prompt is complied with; every fourth is held out."""
     rows = [
         {
@@ -21,15 +20,19 @@ def responses(dataset: str, n: int = 20) -> pd.DataFrame:
         }
         for i in range(n)
     ]  # fmt: skip
-    return pd.DataFrame(rows)
+    return pa.Table.from_pylist(rows)
 
 
 TABLES = {"a": responses("a"), "b": responses("b")}
 KEEP = {"a": "refused", "b": "refused"}
 
 
+def ids_of(chosen: Chosen) -> list[str]:
+    return [row["prompt_id"] for row in chosen.rows]
+
+
 def ids(name: str, n: int = 6, keep=KEEP) -> list[str]:
-    return choose(parse_name(name), TABLES, n, keep).rows["prompt_id"].tolist()
+    return ids_of(choose(parse_name(name), TABLES, n, keep))
 
 
 def test_only_identification_prompts_that_were_refused():
@@ -76,12 +79,12 @@ def test_shared_prompts_go_from_the_later_set_alone():
     }
     shared = pa.Table.from_pylist([row], schema=SHARED_PROMPTS.schema)
     chosen = {name: choose(parse_name(name), TABLES, 100, KEEP, shared) for name in "ab"}
-    assert "a/1" in set(chosen["a"].rows["prompt_id"]) and "b/2" not in set(chosen["b"].rows["prompt_id"])
+    assert "a/1" in ids_of(chosen["a"]) and "b/2" not in ids_of(chosen["b"])
     assert chosen["b"].skipped == {"b: not refused": 3, "b: shared": 1}
 
 
 def test_nothing_left_is_an_error_without_the_prompts():
-    table = TABLES["a"].assign(refused=False)
+    table = pa.Table.from_pylist([{**row, "refused": False} for row in TABLES["a"].to_pylist()])
     with pytest.raises(StudyError, match="no usable prompt of 'a'") as raised:
         choose(parse_name("a"), {"a": table}, 5, KEEP)
     assert "question" not in str(raised.value)
@@ -111,7 +114,7 @@ def test_every_sample_is_in_one_batch(size):
 
 def test_a_sample_beyond_the_context_is_named_by_id():
     backbone = tiny_backbone("llama")
-    rows = pd.DataFrame({"prompt_id": ["a/1"], "prompt": ["word " * 100], "response": ["No."]})
+    rows = [{"prompt_id": "a/1", "prompt": "word " * 100, "response": "No."}]
     with pytest.raises(StudyError, match=r"a/1 \(\d+\+3\)") as raised:
         encode_samples(backbone, rows)
     assert "word" not in str(raised.value)

@@ -16,7 +16,7 @@ with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
     names = [parse_name(Path(path).stem) for path in snakemake.output]
 
     def answered(paths):
-        return {Path(path).stem: read_table(path, RESPONSES).to_pandas() for path in paths}
+        return {Path(path).stem: read_table(path, RESPONSES) for path in paths}
 
     shared = read_table(files.shared, SHARED_PROMPTS) if p.drop_shared else None
     chosen = choose(names[0], answered(files.responses), p.samples, p.keep, shared)

@@ -2,6 +2,7 @@
 # make test    sets up and runs the tests
 # make lint    ruff, snakefmt and snakemake --lint
 # make test-slurm  starts a Slurm on this machine (root and apt) and runs a tiny study in it
+# make test-scale  runs the paper's grid with stubs for its models: thousands of jobs, half an hour
 # make bench   measures what the package costs on this machine, beside what it could cost at least
 # make report  gathers the finished study in report.html
 
@@ -10,7 +11,7 @@ CORES ?= $(shell nproc)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: study test test-slurm lint report bench
+.PHONY: study test test-slurm test-scale lint report bench
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.study
@@ -22,6 +23,9 @@ test: $(VENV)/.dev
 test-slurm: $(VENV)/.slurm
 	$(BIN)/python -m pytest tests/slurm -m slurm -v -rs
 
+test-scale: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/scale -m scale -v -s
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,7 +36,7 @@ report: $(VENV)/.study
 	$(BIN)/snakemake --report report.html
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m bench
+	@OMP_NUM_THREADS=1 $(BIN)/python -m bench
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11. Try: make PYTHON=python3.11"; exit 1; }

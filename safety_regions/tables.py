@@ -391,6 +391,19 @@ def read_table(path: str | Path, contract: Contract, columns: list[str] | None =
         ) from None
 
 
+def iter_groups(path: str | Path, contract: Contract) -> Iterator[pa.Table]:
+    """The row groups of the table at ``path``, one in memory at a time; see `open_table` for the errors."""
+    file = open_table(path, contract)
+    for group in range(file.num_row_groups):
+        try:
+            table = file.read_row_group(group)
+        except (OSError, ValueError) as error:
+            found = f"damaged data ({type(error).__name__})"
+            hint = "delete the file and run snakemake again"
+            raise StudyError(explain(path, found, f"a '{contract.name}' table", hint)) from None
+        yield table
+
+
 def read_stamp(path: str | Path) -> dict:
     """The stamp of a table: schema, version, and what its writer noted."""
     return _stamp_of(pq.ParquetFile(path))

@@ -1,6 +1,7 @@
 """The verdict table: every cell of the grid with the numbers its overlap is read against, and a verdict in words."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 from safety_regions.report.combinations import ROLES, check_pairs, pair_rows
 from safety_regions.report.rules import verdict_of
 from safety_regions.report.sizes import sizes_by_address, total_percent
+from safety_regions.tables import IOU, iter_groups
 
 CELL = ["backbone", "method", "selection", "refinement"]
 SEPARATOR = "/"
@@ -23,6 +25,19 @@ OTHERS = ("pairs", "iou", "floor", "ceiling", "normalised")
 BESIDE = ("pool_k", "pool_next", "pool_rest", "block_n", "block_iou", "recovery_iou", "recovery_chance",
           "recovery_auroc")  # fmt: skip
 COUNTS = ("n_units", "pairs", "defined", "normalised_pairs", "mixed_pairs", "utility_pairs")
+
+
+def model_pairs(path: str | Path) -> pa.Table:
+    """The rows of the gathered overlaps at ``path`` that `measure` looks at: pairs, over the whole model.
+
+    One in hundreds where backbones are large; the others are never in memory together.
+    """
+    groups = map(_model_pairs, iter_groups(path, IOU))
+    return pa.concat_tables([IOU.schema.empty_table(), *groups]).unify_dictionaries()
+
+
+def _model_pairs(iou: pa.Table) -> pa.Table:
+    return iou.filter(pc.and_(pc.equal(iou["level"].cast(pa.string()), "model"), pc.equal(iou["k"], 2)))
 
 
 def measure(
@@ -59,7 +74,7 @@ def measure(
     Raises:
         StudyError: a cell lacks a set or a pair of sets.
     """
-    model = iou.filter(pc.and_(pc.equal(iou["level"].cast(pa.string()), "model"), pc.equal(iou["k"], 2)))
+    model = _model_pairs(iou)
     regions, overlaps = _by_cell(sizes), _by_cell(model)
     rows = pair_rows((cell, overlaps.get(cell, model.slice(0, 0))) for cell in regions)
     check_pairs(rows[rows["between"] == ROLES[0]], names)

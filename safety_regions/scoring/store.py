@@ -3,6 +3,7 @@
 import mmap
 import tempfile
 from math import prod
+from pathlib import Path
 from typing import BinaryIO
 
 import torch
@@ -29,7 +30,7 @@ def stored(values: Tensor, samples: Samples) -> Tensor:
     return _in_file(values.cpu(), samples.scratch)
 
 
-def _in_file(values: Tensor, folder: str | None) -> Tensor:
+def _in_file(values: Tensor, folder: Path | None) -> Tensor:
     """A tensor whose memory is a file's, read back as it is asked for; the file goes with the last who reads it."""
     with tempfile.TemporaryFile(dir=folder) as file:
         _write(file, values)

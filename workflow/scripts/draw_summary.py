@@ -5,11 +5,11 @@ from safety_regions.joblog import logged
 with logged(snakemake.log[0]):
     from safety_regions.report.files import save_text, save_tsv
     from safety_regions.report.summary import summary_page
-    from safety_regions.report.verdict import measure
-    from safety_regions.tables import IOU, POOLS, RECOVERY, REGION_SIZES, SAMPLE_SIZES, read_table
+    from safety_regions.report.verdict import measure, model_pairs
+    from safety_regions.tables import POOLS, RECOVERY, REGION_SIZES, SAMPLE_SIZES, read_table
 
     p, files, out = snakemake.params, snakemake.input, snakemake.output
-    iou, sizes = read_table(files.iou, IOU), read_table(files.sizes, REGION_SIZES)
+    iou, sizes = model_pairs(files.iou), read_table(files.sizes, REGION_SIZES)
     pools = {cell: read_table(path, POOLS) for cell, path in zip(p.pooled, files.pools, strict=True)}
     blocks = {
         cell: read_table(path, SAMPLE_SIZES) for cell, path in zip(p.blocked, files.blocks, strict=True)

@@ -4,10 +4,12 @@ from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
     from safety_regions.overlap.gather import gather_overlaps, gather_sizes
-    from safety_regions.tables import IOU, REGION_SIZES, write_table
+    from safety_regions.tables import IOU, REGION_SIZES, write_groups
 
+    files, out = snakemake.input, snakemake.output
     cells = [tuple(cell) for cell in snakemake.params.cells]
-    overlaps = dict(zip(cells, snakemake.input.overlaps, strict=True))
-    memberships = dict(zip(cells, snakemake.input.memberships, strict=True))
-    write_table(snakemake.output.iou, gather_overlaps(overlaps), IOU)
-    write_table(snakemake.output.sizes, gather_sizes(memberships), REGION_SIZES)
+    # A row group for each cell: one cell is in memory at a time.
+    overlaps = (gather_overlaps({c: path}) for c, path in zip(cells, files.overlaps, strict=True))
+    sizes = (gather_sizes({c: path}) for c, path in zip(cells, files.memberships, strict=True))
+    write_groups(out.iou, overlaps, IOU)
+    write_groups(out.sizes, sizes, REGION_SIZES)

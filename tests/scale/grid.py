@@ -1,0 +1,145 @@
+"""The paper's grid in a copy of the project where stubs stand for the jobs that need a model or the Hub."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from safety_regions.catalog import ROOT
+from safety_regions.config import read_study
+from safety_regions.selections import is_range, parse_agreement, parse_selection
+from tests.workflow.conftest import PARTS, Project
+
+HERE = Path(__file__).parent
+PAPER = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
+RESERVE = "xstest-unsafe"
+"""A card of an identification set that the paper's grid leaves out."""
+
+AGGREGATION = {"compare_prompts", "count_membership", "compute_overlap", "gather_overlaps", "draw_overlap",
+               "draw_refusals", "draw_shared_prompts", "draw_summary"}  # fmt: skip
+"""Rules of which a job looks at all identification sets."""
+
+OVER_BACKBONES = {"gather_overlaps", "draw_refusals", "draw_summary"}
+"""Those of them of which a job looks at all backbones."""
+
+CONTROLLER = "__main__"
+
+
+class Size(NamedTuple):
+    """The first so many backbones, sets of each role and selections of each method of the paper's grid."""
+
+    backbones: int
+    identification: int
+    utility: int
+    selections: int
+
+
+class Usage(NamedTuple):
+    """What the processes of a run took: rule -> peak memory of each of its jobs (MB) and their CPU seconds."""
+
+    memory: Mapping[str, list[float]]
+    cpu: Mapping[str, list[float]]
+    seconds: float
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        return {rule: len(peaks) for rule, peaks in self.memory.items() if rule != CONTROLLER}
+
+
+def part_of_paper(size: Size) -> dict:
+    """The config of a part of the paper's grid."""
+    sets = {role: PAPER["datasets"][role][: getattr(size, role)] for role in ("identification", "utility")}
+    teachers = {"harmful": sets["identification"], "helpful": sets["utility"]}
+    adapters = {side: [n for n in PAPER["adapters"][side] if n in known] for side, known in teachers.items()}
+    methods = {
+        label: {
+            key: value[: size.selections] if key == "selections" else value for key, value in given.items()
+        }
+        for label, given in PAPER["methods"].items()
+    }
+    backbones = PAPER["backbones"][: size.backbones]
+    return PAPER | {"backbones": backbones, "datasets": sets, "adapters": adapters, "methods": methods}
+
+
+def make_grid(folder: Path, size: Size) -> Project:
+    """A copy of the project whose study is a part of the paper's grid, its heavy scripts replaced."""
+    folder.mkdir(parents=True)
+    for part in PARTS:
+        source, ignore = ROOT / part, shutil.ignore_patterns("__pycache__")
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=ignore)
+        else:
+            shutil.copy(source, folder / part)
+    for stub in (HERE / "stubs").glob("*.py"):
+        shutil.copy(stub, folder / "workflow" / "scripts")
+    shutil.copy(HERE / "usage_notes.py", folder / "sitecustomize.py")
+    project = Project(folder)
+    project.config = part_of_paper(size)
+    return project
+
+
+def jobs_of(config: dict) -> dict[str, int]:
+    """Rule -> number of its jobs in a study of checkpoints with SafeLayer among the methods, counted by hand.
+
+    A cell's overlaps also compare the utility sets that it does not subtract, so these are refined as well; of a
+    method of layers, the set that it contrasts with is compared with none.
+    """
+    sets, methods = config["datasets"], read_study(config).methods.values()
+    b, i, u = len(config["backbones"]), len(sets["identification"]), len(sets["utility"])
+    selections = [(method, text) for method in methods for text in method.selections]
+    kinds = {
+        "select_region": sum(parse_selection(text) is not None for _, text in selections),
+        "select_agreed": sum(parse_agreement(text) is not None for _, text in selections),
+        "select_range": sum(is_range(text) for _, text in selections),
+    }
+    refined = [i * u + ((u - 1) ** 2 if m.granularity == "layer" else u * (u - 1)) for m, _ in selections]
+    of_sets = {"write_responses": 1, "score": len(methods), **kinds, "sweep_layers": kinds["select_range"]}
+    of_cells = dict.fromkeys(("count_membership", "compute_overlap"), 1 + u) | {"draw_overlap": 1}
+    once = AGGREGATION - of_cells.keys()
+    return {
+        "read_prompts": i + u + 1,  # and the questions of SafeLayer's sweep
+        "train_adapter": b,
+        "refine_region": b * sum(refined),
+        **{rule: n * b * (i + u) for rule, n in of_sets.items()},
+        **{rule: n * b * len(selections) for rule, n in of_cells.items()},
+        **dict.fromkeys(once, 1),
+    }
+
+
+def added_jobs(before: dict, after: dict) -> dict[str, int]:
+    """Rule -> jobs of a finished study whose config grew: those that are new, and the aggregation over what changed."""
+    old, new = jobs_of(before), jobs_of(after)
+    again = OVER_BACKBONES if before["datasets"] == after["datasets"] else AGGREGATION
+    counts = {rule: n if rule in again else n - old[rule] for rule, n in new.items()}
+    return {rule: n for rule, n in counts.items() if n}
+
+
+def run_measured(project: Project) -> Usage:
+    """Run a grid on two cores and read what its processes noted at their end."""
+    notes = project.folder / "usage.tsv"
+    notes.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "snakemake", "--nocolor", "--cores", "2", "--resources", "gpu=2"]
+    env = os.environ | {"PYTHONPATH": str(project.folder), "USAGE_NOTES": str(notes)}
+    start = time.monotonic()
+    done = subprocess.run(
+        [*command, "--quiet", "rules", "progress"],
+        cwd=project.folder,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.monotonic() - start
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    memory, cpu = defaultdict(list), defaultdict(list)
+    for script, peak, used in (line.split("\t") for line in notes.read_text().splitlines()):
+        rule = script.removesuffix(".py").rpartition(".")[2]
+        memory[rule].append(int(peak) / 1024)
+        cpu[rule].append(float(used))
+    return Usage(memory, cpu, seconds)

@@ -1,0 +1,77 @@
+"""What the stubs share: a backbone of two small layers, and scores drawn from names, so that sets overlap."""
+
+from collections.abc import Iterator
+from zlib import crc32
+
+import numpy as np
+import pyarrow as pa
+
+from safety_regions.families import PROJECTIONS
+from safety_regions.regions.columns import category, column
+from safety_regions.regions.masks import LAYERS, MATRICES, parse_address
+
+N_LAYERS, ROWS, COLUMNS, NEURONS, RANK, PROMPTS = 2, 4, 100, 16, 2, 3
+"""A row of 100 weights, so that a selection of 1 % keeps one."""
+
+NEURON_PROJECTIONS = ("q", "k", "v", "up", "down")
+
+
+def weight_shapes() -> dict[str, tuple[int, int]]:
+    """Address -> (out, in) of every projection."""
+    return {where: (ROWS, COLUMNS) for where in _addresses(PROJECTIONS)}
+
+
+def scored_shapes(granularity: str, adapter: bool) -> dict[str, tuple[int, ...]]:
+    """Address -> shape of the units that a method scores; ``adapter`` where they are a LoRA adapter's."""
+    if granularity == "layer":
+        return {LAYERS: (N_LAYERS,)}
+    if granularity == "neuron":
+        return {where: (NEURONS,) for where in _addresses(NEURON_PROJECTIONS)}
+    if not adapter:
+        return weight_shapes()
+    factors = {".A": (RANK, COLUMNS), ".B": (ROWS, RANK)}
+    return {where + factor: shape for where in _addresses(PROJECTIONS) for factor, shape in factors.items()}
+
+
+def _addresses(projections: tuple[str, ...]) -> list[str]:
+    return [f"{LAYERS}.{layer}.{projection}" for layer in range(N_LAYERS) for projection in projections]
+
+
+def draw(*names: object, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers in 0-1 that depend on the names alone: float32 of this shape."""
+    return np.random.default_rng(crc32("/".join(map(str, names)).encode())).random(shape, np.float32)
+
+
+def draw_scores(backbone: str, method: str, name: str, where: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Scores as methods have them: what a backbone's sets share (its weights) times what is a set's own."""
+    return draw(backbone, where, shape=shape) * draw(backbone, method, name, where, shape=shape)
+
+
+def score_groups(granularity: str, scores: dict[str, np.ndarray]) -> Iterator[pa.Table]:
+    """One table for each address, every unit kept, in the columns of `tables.SCORES`."""
+    for where, values in scores.items():
+        place, index = parse_address(where), np.indices(values.shape, np.int32).reshape(values.ndim, -1)
+        if granularity == "layer":
+            yield pa.table({"layer": column(index[0].astype(np.int16)), "score": column(values)})
+            continue
+        columns = {
+            "layer": column(np.full(values.size, place.layer, np.int16)),
+            "projection": category(np.full(values.size, MATRICES.index(place.projection)), MATRICES),
+            **dict(
+                zip(("row", "column") if values.ndim == 2 else ("unit",), map(column, index), strict=True)
+            ),
+            "score": column(values.ravel()),
+        }
+        yield pa.table({**columns, **(_by_prompt(values) if granularity == "neuron" else {})})
+
+
+def _by_prompt(values: np.ndarray) -> dict[str, pa.Array]:
+    """The same rank and importance for each of a few prompts."""
+    ranks = np.empty(values.size, np.int32)
+    ranks[np.argsort(-values, kind="stable")] = np.arange(1, values.size + 1)
+    ends = np.arange(values.size + 1, dtype=np.int32) * np.int32(PROMPTS)
+    lists = {"ranks": ranks, "importances": values}
+    return {
+        name: pa.ListArray.from_arrays(column(ends), column(np.repeat(of_units, PROMPTS)))
+        for name, of_units in lists.items()
+    }

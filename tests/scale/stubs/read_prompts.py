@@ -1,0 +1,24 @@
+"""Stands for read_prompts.py: a few harmless prompts in the place of a set from the Hub."""
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    import pyarrow as pa
+
+    from safety_regions.prompts.splitting import split_prompts
+    from safety_regions.tables import PROMPTS, write_table
+
+    p, dataset = snakemake.params, snakemake.wildcards.dataset
+    ids = [f"{dataset}/{number:02d}" for number in range(12)]
+    places = split_prompts(ids, p.seed, p.evaluate_fraction)
+    columns = {
+        "prompt_id": [ids[place.number] for place in places],
+        "dataset": [dataset] * len(ids),
+        "text": [f"Please count to {place.number} for {dataset}" for place in places],
+        "category": [None] * len(ids),
+        "split": [place.split for place in places],
+        "half": [place.half for place in places],
+        "response": [None] * len(ids),
+    }
+    stamp = {"dataset": dataset, "role": p.card["role"]}
+    write_table(snakemake.output.prompts, pa.table(columns), PROMPTS, stamp)

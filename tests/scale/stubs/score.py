@@ -1,0 +1,28 @@
+"""Stands for score.py: small score tables drawn from the names of backbone, method and set."""
+
+from pathlib import Path
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    from pretend import PROMPTS, draw_scores, score_groups, scored_shapes, weight_shapes
+
+    from safety_regions.methods import method_cards
+    from safety_regions.tables import SCORES, write_groups
+
+    p, w = snakemake.params, snakemake.wildcards
+    card = method_cards()[p.method]
+    granularity, shapes = card["granularity"], scored_shapes(card["granularity"], card.get("adapter", False))
+    for path in snakemake.output:
+        name = Path(path).stem
+        scores = {
+            where: draw_scores(w.backbone, w.method, name, where, shape) for where, shape in shapes.items()
+        }
+        best = [int(values.argmax()) for values in scores.values()]
+        stamp = {
+            "backbone": w.backbone, "label": w.method, "name": name, "method": p.method, "options": p.options,
+            "granularity": granularity, "kept": p.kept, "shapes": shapes, "weight_shapes": weight_shapes(),
+            "samples_used": PROMPTS, "samples_skipped": {}, "response_tokens": 5 * PROMPTS,
+            "found": {"gap": [best[0], best[0]]} if granularity == "layer" else {},
+        }  # fmt: skip
+        write_groups(path, score_groups(granularity, scores), SCORES[granularity], stamp)

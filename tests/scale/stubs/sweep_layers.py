@@ -1,0 +1,20 @@
+"""Stands for sweep_layers.py: the range is the layer where the gap opens."""
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    import pyarrow as pa
+
+    from safety_regions.tables import LAYER_SWEEP, read_stamp, write_table
+
+    stamp = read_stamp(snakemake.input.scores)
+    first, last = stamp["found"]["gap"]
+    columns = {
+        "alpha": [1.1],
+        "bound": ["none"],
+        "first_layer": [first],
+        "last_layer": [last],
+        "refusals": [0],
+    }
+    found = {"range": [first, last]}
+    write_table(snakemake.output.sweep, pa.table(columns), LAYER_SWEEP, {**stamp, "found": found})

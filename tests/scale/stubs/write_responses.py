@@ -1,0 +1,22 @@
+"""Stands for write_responses.py: every prompt answered alike, every second answer a refusal."""
+
+from safety_regions.joblog import logged
+
+with logged(snakemake.log[0]):
+    import pyarrow as pa
+
+    from safety_regions.tables import PROMPTS, RESPONSES, read_table, write_table
+
+    rows = read_table(snakemake.input.prompts, PROMPTS).to_pydict()
+    n = len(rows["text"])
+    columns = {
+        **{name: rows[name] for name in ("prompt_id", "dataset", "split", "half")},
+        "prompt": rows["text"],
+        "response": ["One, two, three."] * n,
+        "origin": ["backbone"] * n,
+        "refused": [number % 2 == 0 for number in range(n)],
+        "n_tokens": [5] * n,
+        "stop": ["eos"] * n,
+    }
+    stamp = {"backbone": snakemake.wildcards.backbone, "max_new_tokens": snakemake.params.max_new_tokens}
+    write_table(snakemake.output.responses, pa.table(columns), RESPONSES, stamp)

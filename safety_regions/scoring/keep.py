@@ -16,6 +16,7 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.regions.columns import category, column
 from safety_regions.regions.masks import parse_address
 from safety_regions.regions.select import scope_count
+from safety_regions.scoring.evidence import extremes
 
 Scored = Callable[[], Iterator[tuple[str, Tensor]]]
 
@@ -44,7 +45,7 @@ def keep_top(scored: Scored, kept: dict[str, float]) -> Iterator[tuple[str, Tens
         kept = {"matrix": 1.0}  # what one scope keeps whole, the others need not look for
     takers = [_Wide(scored, scope, kept[scope]) for scope in ("layer", "global") if scope in kept]
     for address, scores in scored():
-        if not bool(torch.isfinite(scores).all()):
+        if not bool(torch.isfinite(extremes(scores.reshape(1, -1))).all()):
             raise StudyError(
                 explain(
                     f"scores of {address}",

@@ -1,5 +1,7 @@
 """What is not finite is refused by name; shuffles keep marginals."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
 from safety_regions.methods import snip, wanda
-from safety_regions.scoring.evidence import shuffle_evidence, shuffle_units
+from safety_regions.scoring.evidence import extremes, shuffle_evidence, shuffle_units
 from safety_regions.scoring.samples import Sample, Samples
 from tests.tiny import tiny_backbone
 
@@ -22,6 +24,15 @@ def test_a_value_that_is_not_finite_names_address_and_prompt(method):
     samples = [Sample("a/1", [1, 2, 3], 1), Sample("a/2", [1, 2, 7], 1)]
     with pytest.raises(StudyError, match=r"(layers.0.q|loss): found values that are not finite for a/2;"):
         method.gather(backbone, Samples(samples), OPTIONS[method])
+
+
+@given(st.lists(st.sampled_from([0.0, -1.5, 2.0, 3e38, -3e38, math.nan, math.inf, -math.inf]), min_size=1))
+def test_extremes_are_finite_where_all_is(values):
+    rows = torch.tensor([values, values[::-1], [1.0] * len(values)])
+    assert torch.equal(torch.isfinite(extremes(rows)).all(0), torch.isfinite(rows).all(1))
+    assert torch.equal(
+        torch.isfinite(extremes(rows.bfloat16())).all(0), torch.isfinite(rows.bfloat16()).all(1)
+    )
 
 
 @given(st.integers(0, 2**31), st.integers(1, 7), st.integers(1, 7))

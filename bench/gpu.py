@@ -83,18 +83,25 @@ def _figures(
         torch.cuda.reset_peak_memory_stats()
     gathering, evidence = _timed(lambda: gather(method, backbone, chosen), on_gpu)
     keeping, _ = _timed(lambda: keep(method, way, backbone, evidence), on_gpu)
-    n = sum(weight.numel() for _, weight in backbone.weights())
-    tokens = sum(s.prompt_length if way.reads == "prompt" else len(s.ids) for s in chosen)
-    least = way.operations * n * tokens / rate
-    what = f"{method}, {n:.1e} weights, {len(chosen)} samples: {{}}"
-    yield Figure(what.format("gather"), gathering, "s", least, "the scored layers' products at that rate")
-    yield Figure(what.format("share of the matmul rate"), 100 * least / gathering, "%")
-    yield Figure(what.format("score and keep the best"), keeping, "s")
+    yield from _rates(method, gathering, way, backbone, chosen, rate)
+    yield Figure(f"{method}: score and keep the best", keeping, "s")
     if on_gpu:
         size = sum(p.numel() * p.element_size() for p in backbone.model.parameters())
         size += sum(values.numel() * values.element_size() for values in evidence.values() if values.is_cuda)
         peak = torch.cuda.max_memory_allocated() / GIB
-        yield Figure(what.format("peak memory"), peak, "GiB", size / GIB, "model and evidence")
+        yield Figure(f"{method}: peak memory", peak, "GiB", size / GIB, "model and evidence")
+
+
+def _rates(
+    name: str, taken: float, way: Way, backbone: Backbone, chosen: list[Sample], rate: float
+) -> Iterator[Figure]:
+    """Seconds that gathering took, beside what its products alone take at the measured rate."""
+    n = sum(weight.numel() for _, weight in backbone.weights())
+    tokens = sum(s.prompt_length if way.reads == "prompt" else len(s.ids) for s in chosen)
+    least = way.operations * n * tokens / rate
+    what = f"{name}, {n:.1e} weights, {len(chosen)} samples: {{}}"
+    yield Figure(what.format("gather"), taken, "s", least, "the scored layers' products at that rate")
+    yield Figure(what.format("share of the matmul rate"), 100 * least / taken, "%")
 
 
 def one_kernel(sizes: Sizes, backbone: Backbone, chosen: list[Sample], rate: float) -> Iterator[Figure]:
@@ -122,12 +129,8 @@ def one_kernel(sizes: Sizes, backbone: Backbone, chosen: list[Sample], rate: flo
     )
     if not INTERPRETED:
         fused(backbone, chosen[:1])  # compiles
-    seconds_, _ = _timed(lambda: fused(backbone, chosen), backbone.device.type == "cuda")
-    n, tokens = sum(w.numel() for _, w in backbone.weights()), sum(len(s.ids) for s in chosen)
-    least = WAYS["snip"].operations * n * tokens / rate
-    what = f"snip in one kernel, {n:.1e} weights, {len(chosen)} samples: {{}}"
-    yield Figure(what.format("gather"), seconds_, "s", least, "the scored layers' products at that rate")
-    yield Figure(what.format("share of the matmul rate"), 100 * least / seconds_, "%")
+    taken, _ = _timed(lambda: fused(backbone, chosen), backbone.device.type == "cuda")
+    yield from _rates("snip in one kernel", taken, WAYS["snip"], backbone, chosen, rate)
 
 
 def _timed(call, on_gpu: bool) -> tuple[float, object]:

@@ -378,30 +378,26 @@ def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
 def read_table(path: str | Path, contract: Contract, columns: list[str] | None = None) -> pa.Table:
     """The whole table at ``path`` (or some of its columns); see `open_table` for the errors."""
     file = open_table(path, contract)
-    try:
+    with _undamaged(path, contract):
         return file.read(columns=columns)
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            explain(
-                path,
-                f"damaged data ({type(error).__name__})",
-                f"a '{contract.name}' table",
-                "delete the file and run snakemake again",
-            )
-        ) from None
 
 
 def iter_groups(path: str | Path, contract: Contract) -> Iterator[pa.Table]:
     """The row groups of the table at ``path``, one in memory at a time; see `open_table` for the errors."""
     file = open_table(path, contract)
     for group in range(file.num_row_groups):
-        try:
+        with _undamaged(path, contract):
             table = file.read_row_group(group)
-        except (OSError, ValueError) as error:
-            found = f"damaged data ({type(error).__name__})"
-            hint = "delete the file and run snakemake again"
-            raise StudyError(explain(path, found, f"a '{contract.name}' table", hint)) from None
         yield table
+
+
+@contextmanager
+def _undamaged(path: str | Path, contract: Contract) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        found, hint = f"damaged data ({type(error).__name__})", "delete the file and run snakemake again"
+        raise StudyError(explain(path, found, f"a '{contract.name}' table", hint)) from None
 
 
 def read_stamp(path: str | Path) -> dict:

@@ -34,7 +34,7 @@ from safety_regions.backbone import Backbone
 from safety_regions.behaviour.generate import pad_id
 from safety_regions.errors import StudyError, explain
 from safety_regions.organisms.training import reproducible
-from safety_regions.scoring.memory import halving
+from safety_regions.scoring.halving import halving
 from safety_regions.tables import CATEGORY, Column, Contract
 
 ADAPTER_LOG = Contract(

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from safety_regions.backbone import Backbone
 from safety_regions.errors import StudyError, explain
-from safety_regions.scoring.memory import in_batches
+from safety_regions.scoring.halving import in_batches
 
 
 class Answer(NamedTuple):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from safety_regions.backbone import Backbone, attached
 from safety_regions.scoring.evidence import Finite
-from safety_regions.scoring.memory import in_batches
+from safety_regions.scoring.halving import in_batches
 from safety_regions.scoring.samples import Batch, Sample, longest_first, padded
 
 

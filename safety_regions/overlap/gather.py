@@ -1,6 +1,6 @@
 """The final aggregation: the overlaps and region sizes of all cells of the grid, and a square matrix as text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,14 @@ Cell = tuple[str, str, str, str]
 UNDEFINED = "NA"
 
 
-def gather_overlaps(paths: Mapping[Cell, str | Path]) -> pa.Table:
-    """The overlap tables of one or more cells, one below the other, as an `IOU` table.
+def gather_overlaps(paths: Mapping[Cell, str | Path]) -> Iterator[pa.Table]:
+    """The overlap table of each cell as a part of the `IOU` table, one in memory at a time.
 
     Raises:
         StudyError: a file is missing or damaged.
     """
-    parts = [_label(read_table(path, OVERLAP), cell, IOU.schema) for cell, path in paths.items()]
-    return pa.concat_tables(parts).unify_dictionaries()
+    for cell, path in paths.items():
+        yield _label(read_table(path, OVERLAP), cell, IOU.schema)
 
 
 def region_sizes(membership: Membership, cell: Cell) -> pa.Table:
@@ -46,14 +46,14 @@ def region_sizes(membership: Membership, cell: Cell) -> pa.Table:
     )
 
 
-def gather_sizes(paths: Mapping[Cell, str | Path]) -> pa.Table:
-    """The region sizes of one or more cells, from their membership tables, as a `REGION_SIZES` table.
+def gather_sizes(paths: Mapping[Cell, str | Path]) -> Iterator[pa.Table]:
+    """The region sizes of each cell, from its membership table, as a part of the `REGION_SIZES` table.
 
     Raises:
         StudyError: a file is missing or damaged.
     """
-    parts = [region_sizes(read_membership(path), cell) for cell, path in paths.items()]
-    return pa.concat_tables(parts).unify_dictionaries()
+    for cell, path in paths.items():
+        yield region_sizes(read_membership(path), cell)
 
 
 def write_square_tsv(path: str | Path, names: Sequence[str], matrix: np.ndarray) -> None:

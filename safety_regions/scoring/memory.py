@@ -4,22 +4,23 @@
 
 What one sample takes is bounded from above by the backbone's sizes; the sums are known. The batch gives way first (a
 smaller one costs little), then the layers that a pass serves (each further pass costs a forward and part of a backward
-pass). What runs out all the same is tried again with half the batch. A batch size changes no result beyond rounding,
-and the layers that a pass serves not even that.
+pass). A batch size changes no result beyond rounding, and the layers that a pass serves not even that. What runs out
+all the same is tried again in halves (`safety_regions.scoring.halving`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import psutil
 import torch
 
 from safety_regions.backbone import Backbone
 from safety_regions.errors import StudyError, explain
+from safety_regions.scoring.halving import REMEDY
 from safety_regions.scoring.samples import Sample
 
 Bytes = Counter[torch.device]
@@ -35,15 +36,6 @@ GROUP_FILES = {
     "": ("memory.max", "memory.current"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),
 }
-REMEDY = (
-    "more memory (`set-resources: score: mem_mb=...`), more or larger GPUs, `dtype: bfloat16` in the backbone's "
-    "card, or shorter samples (a smaller `max_new_tokens`, a filter in the dataset's card)"
-)
-Item, Result = TypeVar("Item"), TypeVar("Result")
-
-
-class OutOfMemory(StudyError):
-    """A pass ran out of memory with one sample at a time."""
 
 
 class Plan(NamedTuple):
@@ -203,50 +195,3 @@ def _cached_files(group: Path) -> int:
     """Bytes of files in a control group's memory, given back before it counts as full."""
     values = dict(line.split() for line in _text(group / "memory.stat").splitlines())
     return sum(int(values.get(key, 0)) for key in ("active_file", "inactive_file"))
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an error says that a device, or the host, had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def halving(size: int, attempt: Callable[[int], Result]) -> tuple[Result, int]:
-    """``attempt(size)``, from its beginning again with half the size as often as memory runs out; and that size.
-
-    Raises:
-        OutOfMemory: memory runs out with one sample at a time.
-    """
-    while True:
-        try:
-            return attempt(size), size
-        except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
-                raise
-        # Out of the handler, which keeps what the attempt has made alive.
-        size = _halved(size)
-
-
-def in_batches(
-    items: Sequence[Item], size: int, run: Callable[[Sequence[Item]], Result]
-) -> Iterator[tuple[Sequence[Item], Result]]:
-    """Groups of up to ``size`` items and ``run(group)``; where memory runs out, the rest goes in half the size.
-
-    Raises:
-        OutOfMemory: memory runs out with one item.
-    """
-    start = 0
-    while start < len(items):
-        result, size = halving(size, lambda n, at=start: (items[at : at + n], run(items[at : at + n])))
-        yield result
-        start += size
-
-
-def _halved(size: int) -> int:
-    if size == 1:
-        raise OutOfMemory(
-            explain("a pass through the backbone", "no memory left for one sample", hint=REMEDY)
-        )
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    print(f"out of memory with batches of {size}: going on with {size // 2}")
-    return size // 2

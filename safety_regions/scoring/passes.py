@@ -1,8 +1,8 @@
 """Passes of samples through a backbone: what reaches its linear layers, and the gradients that come back.
 
 A method gives a `Gatherer`, started anew for every pass and for every try: a pass that does not fit in memory serves
-fewer layers or takes smaller batches (`safety_regions.scoring.memory`), and what it gathered is evidence of its
-layers alone.
+fewer layers or takes smaller batches (`safety_regions.scoring.memory` and ``halving``), and what it gathered is
+evidence of its layers alone.
 """
 
 from collections import Counter
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from safety_regions.backbone import Backbone, ScoredLinear, attached
 from safety_regions.scoring.evidence import Evidence, Finite
-from safety_regions.scoring.memory import Needs, OutOfMemory, free_bytes, halving, needs_of, plan_passes
+from safety_regions.scoring.halving import OutOfMemory, halving
+from safety_regions.scoring.memory import Needs, free_bytes, needs_of, plan_passes
 from safety_regions.scoring.samples import Batch, Samples, batches, longest_first
 from safety_regions.scoring.store import stored
 

@@ -6,7 +6,7 @@ import pytest
 from safety_regions.errors import StudyError
 from safety_regions.overlap.gather import gather_overlaps, region_sizes, write_square_tsv
 from safety_regions.overlap.iou import compute_overlap
-from safety_regions.tables import IOU, OVERLAP, REGION_SIZES, read_table, write_table
+from safety_regions.tables import IOU, OVERLAP, REGION_SIZES, read_table, write_groups, write_table
 from tests.overlap.cases import draw_regions, membership_of
 
 CELLS = [("m1", "snip", "row-0.05", "raw"), ("m1", "wanda", "matrix-0.05", "minus-u")]
@@ -19,7 +19,7 @@ def test_all_cells_end_up_in_one_table(tmp_path):
     overlaps = [compute_overlap(membership_of(tmp_path, draw_regions(i, 3))) for i in range(2)]
     for path, overlap in zip(paths.values(), overlaps, strict=True):
         write_table(path, overlap, OVERLAP)
-    write_table(tmp_path / "iou.parquet", gather_overlaps(paths), IOU)
+    write_groups(tmp_path / "iou.parquet", gather_overlaps(paths), IOU)
     expected = [
         {**dict(zip(LABELS, cell, strict=True)), **row}
         for cell, overlap in zip(CELLS, overlaps, strict=True)

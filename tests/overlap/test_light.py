@@ -31,8 +31,8 @@ overlap = compute_overlap(read_membership(out + "/membership"))
 write_table(out + "/overlap", overlap, OVERLAP)
 sizes = region_totals(membership)
 write_square_tsv(out + "/iou.tsv", list(sizes), iou_matrix(overlap, sizes))
-gather_overlaps({("b", "m", "s", "r"): out + "/overlap"})
-gather_sizes({("b", "m", "s", "r"): out + "/membership"})
+list(gather_overlaps({("b", "m", "s", "r"): out + "/overlap"}))
+list(gather_sizes({("b", "m", "s", "r"): out + "/membership"}))
 """
 
 

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from safety_regions.catalog import ROOT
 from safety_regions.errors import StudyError
 from safety_regions.scoring.evidence import shuffle_evidence
+from safety_regions.scoring.halving import halving, in_batches
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.memory import (
     CPU,
     KEEPING,
     Needs,
     free_bytes,
-    halving,
-    in_batches,
     left_to_groups,
     needs_of,
     plan_passes,

@@ -5,7 +5,6 @@ import platform
 import re
 import signal
 import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -146,11 +145,7 @@ def test_a_cancelled_job_is_noticed_with_sacct(slurm, unscored):
 
 
 def _start(slurm, project, *arguments) -> subprocess.Popen:
-    """A run with one retry that the test watches; what it says comes together."""
-    command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments, *QUICK, "--retries=1"]
-    env = slurm.env | {"PYTHONPATH": str(project.folder)}
-    said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=project.folder, env=env, **said)
+    return project.start(*arguments, *QUICK, "--retries=1", SLURM_CONF=slurm.env["SLURM_CONF"])
 
 
 def _running(slurm, name, before):

@@ -15,6 +15,7 @@ from safety_regions.catalog import ROOT
 from tests.tiny import byte_tokenizer, tiny_model
 
 PARTS = ("Snakefile", "config.yaml", "workflow", "safety_regions", "catalog", "profiles", "envs")
+SCIENCE = ("scores/**/*.parquet", "regions/**/*.safetensors", "overlap/**/*.parquet", "overlap/**/*.tsv")
 VERBS = ("bake", "read", "paint", "mend", "plant", "sell", "carry", "open")
 THINGS = ("bread", "a book", "the fence", "a shirt", "beans", "a chair")
 
@@ -33,10 +34,26 @@ class Project:
     def config(self, config: dict) -> None:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def start(self, *arguments: str, said: int = subprocess.PIPE, **environment: str) -> subprocess.Popen:
+        """A run in a session of its own, for a test to watch; all that it says goes to ``said``."""
+        command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments]
+        streams = {"stdout": said, "stderr": subprocess.STDOUT, "text": True}
+        env = self.environment | environment
+        return subprocess.Popen(command, cwd=self.folder, env=env, start_new_session=True, **streams)
+
+    def contents(self, kinds: tuple[str, ...] = SCIENCE) -> dict[Path, bytes]:
+        """Path under results -> the bytes of every file of these kinds."""
+        results = self.folder / "results"
+        return {path.relative_to(results): path.read_bytes() for kind in kinds for path in results.glob(kind)}
+
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments, "--resources", "gpu=8"]
-        env = os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=900)
+        ran = {"capture_output": True, "text": True, "timeout": 900}
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, **ran)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 

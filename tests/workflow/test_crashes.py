@@ -5,18 +5,16 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 MOMENTS = 20
-KINDS = ("scores/**/*.parquet", "regions/**/*.safetensors", "overlap/**/*.parquet", "overlap/**/*.tsv")
 
 
-def contents(results: Path) -> dict[Path, bytes]:
-    found = {path.relative_to(results): path.read_bytes() for kind in KINDS for path in results.glob(kind)}
+def contents(project) -> dict[Path, bytes]:
+    found = project.contents()
     assert len(found) > 20
     return found
 
@@ -24,13 +22,6 @@ def contents(results: Path) -> dict[Path, bytes]:
 def forget(results: Path) -> None:
     for folder in ("scores", "regions", "overlap", "report"):
         shutil.rmtree(results / folder)
-
-
-def start(project) -> subprocess.Popen:
-    env = os.environ | {"PYTHONPATH": str(project.folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--resources", "gpu=8"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=project.folder, env=env, start_new_session=True, **quiet)
 
 
 def kill_a_job(controller: int) -> None:
@@ -46,10 +37,10 @@ def kill_a_job(controller: int) -> None:
 def test_twenty_kills_change_nothing(project):
     """The controller with all its jobs, or one job alone, at random moments; every run goes on from the last."""
     results, rng = project.folder / "results", random.Random(0)
-    before = contents(results)
+    before = contents(project)
     forget(results)
     for moment in range(MOMENTS):
-        run = start(project)
+        run = project.start("--cores", "2", "--resources", "gpu=8", said=subprocess.DEVNULL)
         deadline = time.monotonic() + rng.uniform(0.5, 8)
         while run.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -63,7 +54,7 @@ def test_twenty_kills_change_nothing(project):
         if (results / "overlap/iou.parquet").exists():
             forget(results)  # all done already: the rest of the kills hit another run from the start
     project.run()
-    after = contents(results)
+    after = contents(project)
     assert {path for path in before if after.get(path) != before[path]} == set()
     assert "Nothing to be done" in project.snakemake("--cores", "1").stderr
 
@@ -71,7 +62,7 @@ def test_twenty_kills_change_nothing(project):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_a_full_disk_is_named_and_loses_nothing(project):
     results = project.folder / "results"
-    before = contents(results)
+    before = contents(project)
     forget(results)
     stored = project.folder / "stored"
     results.rename(stored)
@@ -90,7 +81,7 @@ def test_a_full_disk_is_named_and_loses_nothing(project):
         assert "results/scores/tiny/" in said
         subprocess.run(["mount", "-o", "remount,size=64m", str(results)], check=True)
         project.run()
-        after = contents(results)
+        after = contents(project)
         assert {path for path in before if after.get(path) != before[path]} == set()
         assert [path for path in results.rglob("*") if path.name.endswith(".part")] == []
     finally:
@@ -119,7 +110,7 @@ def test_a_damaged_file_is_never_taken_for_good(project, damage):
     Or the damage is where nobody looks, and changes no number.
     """
     results = project.folder / "results"
-    before = contents(results)
+    before = contents(project)
     for path in DAMAGED:
         file = results / path
         project.run(f"results/{path}")  # what only served to make others may be gone since the last damage
@@ -130,10 +121,10 @@ def test_a_damaged_file_is_never_taken_for_good(project, damage):
             assert "delete the file and run snakemake again" in said and f"results/{path}" in said, path
         else:  # the flip hit a byte that nobody reads, such as a page's statistics: nothing else has changed
             assert damage is flip, path
-            now = contents(results)
+            now = contents(project)
             assert {other for other in now if str(other) != path and now[other] != before[other]} == set()
         file.unlink()
         project.run()
     project.run(*(str(Path("results") / path) for path in before))
-    after = contents(results)
+    after = contents(project)
     assert {path for path in before if after.get(path) != before[path]} == set()

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ PIECE = 10 * 2**20  # what huggingface_hub writes at a time
 WEIGHTS = "^/cdn/models/birds/tiny/.*/model.safetensors"
 SHA256 = "?" * 64  # the name of a large file in the cache; that of a small one is shorter
 TARGETS = ("results/overlap/iou.parquet", "results/prompts/shared_prompts.parquet")
-KINDS = ("scores/**/*.parquet", "regions/**/*.safetensors", "overlap/**/*.parquet", "overlap/**/*.tsv")
 # Imported by every Python of a run, for it lies first on its path: no wait is long.
 IMPATIENT = "import time\n\ntime.sleep = lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.1))\n"
 
@@ -58,8 +56,7 @@ def make_study(folder: Path) -> Project:
 
 
 def science(project: Project) -> dict[Path, bytes]:
-    results = project.folder / "results"
-    found = {path.relative_to(results): path.read_bytes() for kind in KINDS for path in results.glob(kind)}
+    found = project.contents()
     assert len(found) >= 2 + 2 + 4, sorted(found)
     return found
 
@@ -119,7 +116,7 @@ def test_downloads_that_break_off_are_resumed_and_change_nothing(study, hub, und
 
 def test_a_run_killed_while_it_downloads_goes_on_from_whole_files(study, hub, undisturbed):
     hub.fail("GET", WEIGHTS, times=1, status=STALL)
-    run = start(study)
+    run = study.start(*TARGETS, "--cores", "2", "--resources", "gpu=8", said=subprocess.DEVNULL)
     try:
         part = wait_for_a_piece(study, run)
     finally:
@@ -133,13 +130,6 @@ def test_a_run_killed_while_it_downloads_goes_on_from_whole_files(study, hub, un
     assert len(hub.seen(REPO, "GET", "/config.json")) == 1, "one that had come whole is not"
     assert_whole(study)
     assert science(study) == undisturbed
-
-
-def start(project: Project) -> subprocess.Popen:
-    env = os.environ | {"PYTHONPATH": str(project.folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "snakemake", *TARGETS, "--cores", "2", "--resources", "gpu=8"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=project.folder, env=env, start_new_session=True, **quiet)
 
 
 def wait_for_a_piece(project: Project, run: subprocess.Popen, seconds: float = 120) -> Path:

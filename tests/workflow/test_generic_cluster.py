@@ -4,8 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -77,13 +75,6 @@ def make_cluster(project: Project) -> Project:
     return project
 
 
-def start(project: Project, target: str) -> subprocess.Popen:
-    env = os.environ | {"PYTHONPATH": str(project.folder)}
-    command = [sys.executable, "-m", "snakemake", "--nocolor", target, *QUICK]
-    said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=project.folder, env=env, **said)
-
-
 def submitted(project: Project) -> list[Submitted]:
     """Every job so far, oldest first; its rule stands in the name of its script."""
     file = project.folder / "cluster/submitted"
@@ -114,14 +105,9 @@ def is_gone(job: Submitted) -> bool:
     return False
 
 
-def results(project: Project) -> dict[str, bytes]:
-    folder = project.folder / "results"
-    return {str(p.relative_to(folder)): p.read_bytes() for kind in KINDS for p in folder.glob(kind)}
-
-
 def test_a_cell_has_the_bits_of_a_local_run_though_one_of_its_jobs_is_killed(finished, tmp_path):
     project = make_cluster(make_project(tmp_path / "project"))
-    run = start(project, CELL)
+    run = project.start(CELL, *QUICK)
     try:
         killed = wait_for(lambda: scoring(project))
         os.killpg(killed.session, signal.SIGKILL)
@@ -131,8 +117,8 @@ def test_a_cell_has_the_bits_of_a_local_run_though_one_of_its_jobs_is_killed(fin
     assert run.returncode == 0, said
     assert said.count("Error in rule score") == said.count("Trying to restart job") == 1
     assert f"external_jobid: {killed.session}" in said
-    there, here = results(project), results(finished)
-    assert Path(CELL).relative_to("results").as_posix() in there and len(there) == 3 + 3 + 3 + 3 + 3
+    there, here = project.contents(KINDS), finished.contents(KINDS)
+    assert Path(CELL).relative_to("results") in there and len(there) == 3 + 3 + 3 + 3 + 3
     assert {path for path in there if there[path] != here[path]} == set()
     jobs = submitted(project)
     assert Counter(job.rule for job in jobs if job.gpus) == {"write_responses": 3, "score": 3 + 1}
@@ -145,7 +131,7 @@ def test_an_interrupted_run_takes_its_jobs_with_it(project):
     score = "results/scores/tiny/snip/one.parquet"
     (project.folder / score).unlink()
     shutil.rmtree(project.folder / "logs")
-    run = start(make_cluster(project), score)
+    run = make_cluster(project).start(score, *QUICK)
     try:
         job = wait_for(lambda: scoring(project))
         run.send_signal(signal.SIGINT)

@@ -8,8 +8,7 @@ with logged(snakemake.log[0]):
 
     files, out = snakemake.input, snakemake.output
     cells = [tuple(cell) for cell in snakemake.params.cells]
-    # A row group for each cell: one cell is in memory at a time.
-    overlaps = (gather_overlaps({c: path}) for c, path in zip(cells, files.overlaps, strict=True))
-    sizes = (gather_sizes({c: path}) for c, path in zip(cells, files.memberships, strict=True))
-    write_groups(out.iou, overlaps, IOU)
-    write_groups(out.sizes, sizes, REGION_SIZES)
+    overlaps = dict(zip(cells, files.overlaps, strict=True))
+    memberships = dict(zip(cells, files.memberships, strict=True))
+    write_groups(out.iou, gather_overlaps(overlaps), IOU)
+    write_groups(out.sizes, gather_sizes(memberships), REGION_SIZES)

@@ -1,0 +1,65 @@
+"""Memory that runs out all the same: what was tried is tried again from its beginning, with half as much at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from safety_regions.errors import StudyError, explain
+
+REMEDY = (
+    "more memory (`set-resources: score: mem_mb=...`), more or larger GPUs, `dtype: bfloat16` in the backbone's "
+    "card, or shorter samples (a smaller `max_new_tokens`, a filter in the dataset's card)"
+)
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+class OutOfMemory(StudyError):
+    """A pass ran out of memory with one sample at a time."""
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that a device, or the host, had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def halving(size: int, attempt: Callable[[int], Result]) -> tuple[Result, int]:
+    """``attempt(size)``, from its beginning again with half the size as often as memory runs out; and that size.
+
+    Raises:
+        OutOfMemory: memory runs out with one sample at a time.
+    """
+    while True:
+        try:
+            return attempt(size), size
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+        # Out of the handler, which keeps what the attempt has made alive.
+        size = _halved(size)
+
+
+def in_batches(
+    items: Sequence[Item], size: int, run: Callable[[Sequence[Item]], Result]
+) -> Iterator[tuple[Sequence[Item], Result]]:
+    """Groups of up to ``size`` items and ``run(group)``; where memory runs out, the rest goes in half the size.
+
+    Raises:
+        OutOfMemory: memory runs out with one item.
+    """
+    start = 0
+    while start < len(items):
+        result, size = halving(size, lambda n, at=start: (items[at : at + n], run(items[at : at + n])))
+        yield result
+        start += size
+
+
+def _halved(size: int) -> int:
+    if size == 1:
+        raise OutOfMemory(
+            explain("a pass through the backbone", "no memory left for one sample", hint=REMEDY)
+        )
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    print(f"out of memory with batches of {size}: going on with {size // 2}")
+    return size // 2

@@ -80,6 +80,13 @@ class Project:
         assert old in text, f"{path} has no {old!r}"
         file.write_text(text.replace(old, new))
 
+    def move(self, old: str, new: str) -> None:
+        """Move a module of the package, and everything that imports it along with it."""
+        (self.folder / old).rename(self.folder / new)
+        was, now = (path.removesuffix(".py").replace("/", ".") for path in (old, new))
+        for file in (self.folder / "safety_regions").rglob("*.py"):
+            file.write_text(re.sub(rf"\b{re.escape(was)}\b", now, file.read_text()))
+
     def prompts(self, name: str, seed: int, n: int = 24) -> None:
         rows = [
             {

@@ -42,6 +42,15 @@ def test_editing_the_code_both_methods_share_plans_both(project):
     assert project.plan()["score"] == 6
 
 
+def test_moving_a_module_plans_nothing(project):
+    """A module of the scores and one of the overlaps move to other rooms under other names."""
+    project.move("safety_regions/scoring/keep.py", "safety_regions/regions/stored.py")
+    project.move("safety_regions/overlap/chance.py", "safety_regions/report/random_regions.py")
+    assert project.plan() == {}
+    project.edit("safety_regions/report/random_regions.py", "(1 - density)", "(1 - density * 1)")
+    assert project.plan()["compute_overlap"] == 4, "code that moved is still followed"
+
+
 def test_editing_the_iou_scores_nothing(project):
     project.edit(
         "safety_regions/overlap/iou.py", "def compute_overlap(", "EXTRA = 1\n\n\ndef compute_overlap("

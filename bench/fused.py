@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from safety_regions.backbone import ScoredLinear
 from safety_regions.methods.snip import AbsoluteGradients
+from safety_regions.model.backbone import ScoredLinear
 
 TILE, TOKENS, WARPS = 128, 32, 8
 

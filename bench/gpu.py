@@ -13,12 +13,13 @@ from torch import Tensor
 from bench.machine import matmul_rate
 from bench.measure import Figure, require
 from bench.models import LLAMA_3_8B, SMALL, llama, samples
-from safety_regions.backbone import Backbone
-from safety_regions.methods import method_cards
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample
 from safety_regions.scoring.evidence import Evidence
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.passes import watch_gradients
-from safety_regions.scoring.samples import Sample, Samples
+from safety_regions.scoring.samples import Samples
+from safety_regions.study.method_shelf import method_cards, method_module
 
 GIB = 1 << 30
 TOLERANCE = 1e-3
@@ -197,7 +198,7 @@ def _iou(found: Tensor, expected: Tensor) -> float:
 
 
 def _module(method: str):
-    return importlib.import_module(f"safety_regions.methods.{method}")
+    return importlib.import_module(method_module(method))
 
 
 def _options(method: str) -> dict:

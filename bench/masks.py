@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from safety_regions.families import PROJECTIONS
-from safety_regions.regions.masks import Region, address, write_region
+from safety_regions.formats.region import Region, write_region
+from safety_regions.units.addresses import PROJECTIONS, address
 
 STAMP = {"granularity": "weight", "backbone": "synthetic", "scope": "row", "refinement": "raw"}
 # Rows and columns of a projection's weight, in units of the hidden size; the intermediate size is 2.75 of them.

@@ -3,9 +3,9 @@
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from safety_regions.backbone import Backbone, wrap_backbone
 from safety_regions.families import families
-from safety_regions.scoring.samples import Sample
+from safety_regions.model.backbone import Backbone, wrap_backbone
+from safety_regions.model.batches import Sample
 from tests.tiny import byte_tokenizer
 
 SMALL = {

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from bench.masks import write_masks
 from bench.measure import MIB, Figure, alone, require, seconds
+from safety_regions.formats.region_file import RegionFile, count_bits
 from safety_regions.overlap.iou import JOIN, compute_overlap
 from safety_regions.overlap.membership import count_membership
-from safety_regions.regions.files import RegionFile, count_bits
 
 
 class Sizes(NamedTuple):

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.measure import Figure, Ran, command, require
-from safety_regions.catalog import ROOT
+from tests.paths import ROOT
 from tests.workflow.conftest import Project, make_project
 
 SNAKEMAKE = (sys.executable, "-m", "snakemake", "--nocolor")
 DRY = ("--cores", "1", "--dry-run", "--quiet", "rules")
 NOTHING = "Nothing to be done"
 SCRIPT = "from pathlib import Path\n\nPath(snakemake.output[0]).touch()\n"
-ONE_TIMER = "from safety_regions.scheduler import keep_one_timer\n\nkeep_one_timer()\n"
+ONE_TIMER = "from safety_regions.study.snakemake_patches import keep_one_timer\n\nkeep_one_timer()\n"
 RULES = """
 rule all:
     input: expand("out/{{i}}", i=range({jobs}))

@@ -8,10 +8,11 @@ import torch
 from bench.machine import copy_rate, matmul_rate
 from bench.measure import MIB, Figure, alone, alternate, require, seconds
 from bench.models import SMALL, llama, samples
-from safety_regions.backbone import Backbone
 from safety_regions.methods import snip
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample
 from safety_regions.scoring.evidence import Evidence
-from safety_regions.scoring.samples import Sample, Samples
+from safety_regions.scoring.samples import Samples
 
 OPTIONS = {"loss": "mean", "accumulator": "float32"}
 BATCH = Samples(()).batch_size

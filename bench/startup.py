@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.measure import Figure, command, require
-from safety_regions.catalog import ROOT
+from safety_regions.study.method_shelf import method_module
+from tests.paths import ROOT
 
 STAGES = ("start Python", "import torch", "import transformers", "import ours", "load", "gather", "store")
 KEPT = 0.05
@@ -67,8 +68,8 @@ def stages(folder: Path, sizes: Sizes) -> dict[str, float]:
 
 def check(folder: Path, shapes: dict) -> None:
     """Raise ValueError unless the job stored 5 % of every row."""
-    from safety_regions.regions.scores import ScoreFile
-    from safety_regions.regions.select import scope_count
+    from safety_regions.formats.score_file import ScoreFile
+    from safety_regions.units.fractions import scope_count
 
     file = ScoreFile(folder / "scores.parquet")
     for where, (rows, columns) in shapes.items():
@@ -90,11 +91,11 @@ def job(folder: Path, method: str, n: int, tokens: int, started: float) -> list[
     marks.append(time.time())
     from bench.models import samples
     from bench.storage import store
-    from safety_regions.backbone import load_backbone
-    from safety_regions.methods import method_cards
+    from safety_regions.model.backbone import load_backbone
     from safety_regions.scoring.samples import Samples
+    from safety_regions.study.method_shelf import method_cards
 
-    module = importlib.import_module(f"safety_regions.methods.{method}")
+    module = importlib.import_module(method_module(method))
     options = {name: option["default"] for name, option in method_cards()[method]["options"].items()}
     marks.append(time.time())
     backbone = load_backbone({"path": str(folder), "template": "native"})

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from bench.masks import STAMP, shapes
 from bench.measure import Figure, require, seconds
-from safety_regions.regions.masks import Region, read_region, write_region
-from safety_regions.regions.select import scope_count, select_region
+from safety_regions.formats.contracts import SCORES
+from safety_regions.formats.parquet import write_groups
+from safety_regions.formats.region import Region, read_region, write_region
+from safety_regions.regions.select import select_region
 from safety_regions.scoring.keep import Scored, as_table, keep_top
-from safety_regions.tables import SCORES, write_groups
+from safety_regions.units.fractions import scope_count
 
 
 class Sizes(NamedTuple):

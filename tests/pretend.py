@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakIdKeyDictionary
 
-from safety_regions.backbone import Backbone, attached
+from safety_regions.model.backbone import Backbone, attached
 
 CPU = torch.device("cpu")
 GPUS = torch.device("cuda", 0), torch.device("cuda", 1)

@@ -9,8 +9,8 @@ from bench import overlaps, snip
 from bench.__main__ import QUESTIONS
 from bench.masks import shapes, write_masks
 from bench.measure import HEAD, MIB, Cost, Figure, alone, require, row
-from safety_regions.regions.files import RegionFile
-from safety_regions.regions.masks import read_region, write_region
+from safety_regions.formats.region import read_region, write_region
+from safety_regions.formats.region_file import RegionFile
 
 
 def _here(prepare, run, *arguments) -> Cost:

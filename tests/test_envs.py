@@ -6,7 +6,7 @@ import tomllib
 import pytest
 import yaml
 
-from safety_regions.catalog import ROOT
+from tests.paths import ROOT
 
 CONDA_NAMES = {"pytorch": "torch"}
 

@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from safety_regions.catalog import ROOT
-from safety_regions.resources import MINUTES
+from safety_regions.study.resources import MINUTES
+from tests.paths import ROOT
 
 RULES = {path.name: path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk")}
 PROFILES = {

@@ -4,7 +4,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from safety_regions.backbone import Backbone, wrap_backbone
+from safety_regions.model.backbone import Backbone, wrap_backbone
 
 SIZES = {
     "vocab_size": 260,

@@ -9,8 +9,6 @@ import pkgutil
 from dataclasses import dataclass, field
 from functools import cache
 
-PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
-
 
 @dataclass(frozen=True)
 class Family:

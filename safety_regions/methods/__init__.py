@@ -17,22 +17,3 @@ A method module holds its formula in the docstring and these names:
 ``shuffle(evidence, seed) -> evidence``
     (optional) in the place of `safety_regions.scoring.evidence.shuffle_evidence`.
 """
-
-import ast
-from functools import cache
-from pathlib import Path
-
-SHELF = Path(__file__).parent
-
-
-@cache
-def method_cards() -> dict[str, dict]:
-    """Every method's CARD by module name."""
-    return {path.stem: _card(path) for path in sorted(SHELF.glob("[!_]*.py"))}
-
-
-def _card(path: Path) -> dict:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == "CARD" for t in node.targets):
-            return ast.literal_eval(node.value)
-    raise ValueError(f"{path}: no CARD = {{...}} at the top level")

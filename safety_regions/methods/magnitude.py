@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from safety_regions.backbone import Backbone
+from safety_regions.model.backbone import Backbone
 from safety_regions.scoring.evidence import Evidence
 from safety_regions.scoring.samples import Samples
 

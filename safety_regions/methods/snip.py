@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from safety_regions.backbone import Backbone, ScoredLinear
+from safety_regions.model.backbone import Backbone, ScoredLinear
 from safety_regions.scoring.evidence import Evidence
 from safety_regions.scoring.passes import watch_gradients
 from safety_regions.scoring.samples import Samples

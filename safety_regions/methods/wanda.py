@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from safety_regions.backbone import Backbone, ScoredLinear
+from safety_regions.model.backbone import Backbone, ScoredLinear
+from safety_regions.model.batches import Batch
 from safety_regions.scoring.evidence import Evidence
 from safety_regions.scoring.passes import watch_inputs
-from safety_regions.scoring.samples import Batch, Samples
+from safety_regions.scoring.samples import Samples
 
 CARD = {
     "title": "Wanda",

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from safety_regions.formats.expand import Factors, expand_region
+from safety_regions.formats.region import Region, write_region
+from safety_regions.formats.score_file import ScoreFile
 from safety_regions.overlap.membership import Membership, count_membership
-from safety_regions.regions.expand import Factors, expand_region
-from safety_regions.regions.masks import Region, write_region
-from safety_regions.regions.scores import ScoreFile
 from safety_regions.regions.select import select_region
 
 SCOPE = {"weight": "matrix", "neuron": "matrix", "layer": "global"}

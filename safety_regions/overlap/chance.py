@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from safety_regions.errors import StudyError, unknown
-from safety_regions.regions.masks import parse_address
+from safety_regions.units.addresses import parse_address
 
 # Scope -> the addresses among which a region's size is held fixed, as a label of each address.
 STRATA = {

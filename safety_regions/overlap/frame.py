@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from safety_regions.formats.columns import column, numbers
 from safety_regions.overlap.iou import JOIN, compute_overlap, overlap_of_pairs
 from safety_regions.overlap.membership import Membership, count_membership
 from safety_regions.overlap.placements import NOWHERE, placed_iou
-from safety_regions.regions.columns import column, numbers
-from safety_regions.regions.masks import LAYERS
+from safety_regions.units.addresses import LAYERS
 
 FLOOR = ("floor", "floor_low", "floor_high")
 QUANTILES = (0.025, 0.975)

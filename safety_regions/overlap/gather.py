@@ -7,10 +7,12 @@ import numpy as np
 import pyarrow as pa
 
 from safety_regions.errors import StudyError, explain
+from safety_regions.formats.columns import category, column, texts
+from safety_regions.formats.contracts import IOU, OVERLAP, REGION_SIZES
+from safety_regions.formats.files import finished_at
+from safety_regions.formats.parquet import read_table
 from safety_regions.overlap.membership import Membership, addresses_of, read_membership, sizes_at
-from safety_regions.regions.columns import category, column, texts
-from safety_regions.regions.masks import MATRICES, parse_address
-from safety_regions.tables import IOU, OVERLAP, REGION_SIZES, finished_at, read_table
+from safety_regions.units.addresses import MATRICES, parse_address
 
 # Backbone, method, selection, refinement: the labels that make a cell, and the first columns of both tables.
 Cell = tuple[str, str, str, str]

@@ -18,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from safety_regions.formats.columns import categories, category, column, numbers, texts
+from safety_regions.formats.contracts import OVERLAP
+from safety_regions.formats.region_file import count_bits, iter_blocks
 from safety_regions.overlap.chance import densities, expect
 from safety_regions.overlap.membership import Counts, Membership, as_counts, common_stamp, sizes_at
-from safety_regions.regions.columns import categories, category, column, numbers, texts
-from safety_regions.regions.files import count_bits, iter_blocks
-from safety_regions.regions.masks import MATRICES, parse_address, sort_addresses
-from safety_regions.tables import OVERLAP
+from safety_regions.units.addresses import MATRICES, parse_address, sort_addresses
 
 ALL_SUBSETS = 12
 JOIN = " & "

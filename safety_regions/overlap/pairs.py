@@ -6,14 +6,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from safety_regions.formats.region_file import RegionFile
 from safety_regions.overlap.iou import overlap_of_pairs
-from safety_regions.regions.files import RegionFile
 
 COUNTS = ("intersection", "union", "iou", "smallest", "largest", "chance")
 
 
 def compare_pairs(paths: Mapping[str, str | Path], pairs: Sequence[Mapping]) -> pa.Table:
-    """A row for each pair, in order: the columns that `tables.POOLS` and `tables.SAMPLE_SIZES` share.
+    """A row for each pair, in order: the columns that `contracts.POOLS` and `contracts.SAMPLE_SIZES` share.
 
     Args:
         paths: name -> region file.

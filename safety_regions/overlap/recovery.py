@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from safety_regions.formats.expand import Factors, expand_region, spread_units
+from safety_regions.formats.region import Region
+from safety_regions.formats.score_file import ScoreFile
 from safety_regions.overlap.chance import densities
-from safety_regions.regions.expand import Factors, expand_region, spread_units
-from safety_regions.regions.masks import LAYERS, Region, parse_address
-from safety_regions.regions.scores import ScoreFile
+from safety_regions.units.addresses import LAYERS, parse_address
 
 Flags = dict[str, np.ndarray]
 

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from safety_regions.errors import StudyError, explain
+from safety_regions.formats.contracts import PROMPTS
+from safety_regions.formats.parquet import conform
 from safety_regions.prompts.filters import Numbered, filter_rows
 from safety_regions.prompts.similarity import distinct_from_earlier
-from safety_regions.prompts.sources import Source, category_columns, choose_source, read_source
+from safety_regions.prompts.sources import category_columns, read_source
 from safety_regions.prompts.splitting import Place, split_prompts
-from safety_regions.tables import PROMPTS, conform
+from safety_regions.study.sources import Source, choose_source
 
 SOURCE_ID = r"\S{1,100}"  # no white space: a prompt mistaken for an id must not reach a log
 
@@ -32,7 +34,7 @@ class Prompt(NamedTuple):
 def read_prompts(
     name: str, card: dict, *, data_dir: Path | None, catalog_dir: Path, seed: int, evaluate_fraction: float
 ) -> tuple[pa.Table, dict]:
-    """The prompts of one dataset (`tables.PROMPTS`), and a stamp that says where they came from.
+    """The prompts of one dataset (`contracts.PROMPTS`), and a stamp that says where they came from.
 
     The table stands in hashed order (see `splitting`), so "the first n identify prompts" is a prefix of the
     identify rows: a random sample with balanced halves, whatever the source's own order means.

@@ -10,15 +10,16 @@ from itertools import combinations
 
 import pyarrow as pa
 
+from safety_regions.formats.contracts import SHARED_PROMPTS
+from safety_regions.formats.parquet import conform
 from safety_regions.prompts.similarity import near_pairs
-from safety_regions.tables import SHARED_PROMPTS, conform
 
 
 def shared_prompts(tables: Mapping[str, pa.Table]) -> pa.Table:
-    """One row for every pair a < b of datasets (`tables.SHARED_PROMPTS`), shared prompts or not.
+    """One row for every pair a < b of datasets (`contracts.SHARED_PROMPTS`), shared prompts or not.
 
     Args:
-        tables: dataset name -> its prompts (`tables.PROMPTS`).
+        tables: dataset name -> its prompts (`contracts.PROMPTS`).
 
     Returns:
         Counts are prompts of a with a match in b (a prompt with two matches counts once). Exact matches are

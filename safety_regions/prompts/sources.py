@@ -1,70 +1,12 @@
-"""The three sources a card can name, and which of them a study reads.
-
-==========  ======================================================  ===============================
-source      where it lies                                           read
-==========  ======================================================  ===============================
-embedded    ``prompts/`` of the catalog, written for this project   always, where the card has it
-file        under the study's ``data_dir``                          where the study has a data_dir
-hub         the Hugging Face Hub                                    otherwise
-==========  ======================================================  ===============================
-"""
+"""Reading the source of a dataset card that a study uses; `safety_regions.study.sources` tells which."""
 
 import hashlib
-from pathlib import Path
-from typing import NamedTuple
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.prompts.filters import filter_columns
-from safety_regions.prompts.formats import Rows, read_rows
-from safety_regions.prompts.hub import read_hub
-
-EMBEDDED_COLUMNS = {"prompt": "text", "category": "category", "id": "id"}
-
-
-class Source(NamedTuple):
-    """One source of a card, the card's defaults filled in; ``where`` is how errors name it.
-
-    ``path`` is the file to read, None for the Hub; ``given`` is the card's own part for this source.
-    """
-
-    kind: str
-    where: str
-    path: Path | None
-    given: dict
-    columns: dict
-    filter: dict
-
-
-def choose_source(name: str, card: dict, data_dir: Path | None, catalog_dir: Path) -> Source:
-    """The source of the card that this study reads (table above).
-
-    Raises:
-        StudyError: the card has a local file only, and the study no data_dir.
-    """
-    folders = {"embedded": catalog_dir / "prompts", "file": data_dir, "hub": None}
-    kinds = [kind for kind in folders if kind in card and (kind != "file" or data_dir is not None)]
-    where = f"dataset '{name}'"
-    if not kinds:
-        raise StudyError(
-            explain(
-                where,
-                "a card with a local file only, and a study without `data_dir`",
-                "one source to read",
-                "`data_dir` in the config, or a `hub` source in the card",
-            )
-        )
-    kind, given = kinds[0], card[kinds[0]]
-    folder = folders[kind]
-    path = folder / given["path"] if folder is not None else None
-    columns = given.get("columns", card.get("columns", EMBEDDED_COLUMNS))
-    return Source(
-        kind,
-        f"{where}: {path or given['repo']}",
-        path,
-        given,
-        columns,
-        given.get("filter", card.get("filter", {})),
-    )
+from safety_regions.prompts.hub_rows import read_hub
+from safety_regions.prompts.rows import Rows, read_rows
+from safety_regions.study.sources import Source
 
 
 def read_source(source: Source) -> tuple[Rows, dict]:

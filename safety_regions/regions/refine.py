@@ -5,8 +5,8 @@ unit by unit, whatever the scope they were selected in.
 """
 
 from safety_regions.errors import StudyError, explain
-from safety_regions.regions.files import count_bits
-from safety_regions.regions.masks import Region
+from safety_regions.formats.region import Region
+from safety_regions.formats.region_file import count_bits
 
 SAME = ("granularity", "backbone")
 

@@ -9,7 +9,6 @@ by flattened matrix in the set difference of their code.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from safety_regions.errors import StudyError, explain, unknown
-from safety_regions.regions.files import REMEDY
-from safety_regions.regions.masks import Region, parse_address
-from safety_regions.regions.scores import ScoreFile
+from safety_regions.formats.region import Region
+from safety_regions.formats.region_file import REMEDY
+from safety_regions.formats.score_file import ScoreFile
+from safety_regions.units.addresses import parse_address
+from safety_regions.units.fractions import scope_count
 
 HALF = 1 << 16
 
@@ -29,15 +30,6 @@ class Chosen(NamedTuple):
 
     address: str
     units: np.ndarray
-
-
-def scope_count(fraction: float, n: int) -> int:
-    """How many of n units a fraction (0-1) selects: int(fraction * n), of the fraction as it was written.
-
-    0.29 of 100 units is 29; the original code's floating point makes that int(28.999999999999996) = 28. So the
-    product is exact here, with the fraction read as the nearest ratio whose denominator is at most 1e9.
-    """
-    return int(Fraction(fraction).limit_denominator(10**9) * n)
 
 
 def select_region(scores_path: str | Path, scope: str, fraction: float, allow_empty: bool = False) -> Region:

@@ -16,7 +16,7 @@ REFERENCES = ("chance", "floor", "ceiling")
 
 NUMBERS = ("iou", *REFERENCES, "intersection", "union", "smallest", "largest")
 FRAME = ("iou", "chance", "floor", "floor_low", "floor_high", "half_iou", "ceiling", "normalised")
-"""The columns of `tables.OVERLAP` that place a pair between chance and ceiling."""
+"""The columns of `contracts.OVERLAP` that place a pair between chance and ceiling."""
 
 ROLES = ("identification", "mixed", "utility")
 """Whom a pair is between: two identification sets, one of each role, two utility sets."""

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from safety_regions.formats.files import finished_at
 from safety_regions.overlap.gather import UNDEFINED
-from safety_regions.report.style import styled
-from safety_regions.tables import finished_at
+from safety_regions.report.figures.style import styled
 
 
 @styled

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from safety_regions.errors import StudyError, explain
-from safety_regions.regions.columns import category, column
-from safety_regions.regions.masks import parse_address
-from safety_regions.regions.select import scope_count
-from safety_regions.scoring.evidence import extremes
+from safety_regions.formats.columns import category, column
+from safety_regions.model.finite import extremes
+from safety_regions.units.addresses import parse_address
+from safety_regions.units.fractions import scope_count
 
 Scored = Callable[[], Iterator[tuple[str, Tensor]]]
 

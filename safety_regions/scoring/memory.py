@@ -5,7 +5,7 @@
 What one sample takes is bounded from above by the backbone's sizes; the sums are known. The batch gives way first (a
 smaller one costs little), then the layers that a pass serves (each further pass costs a forward and part of a backward
 pass). A batch size changes no result beyond rounding, and the layers that a pass serves not even that. What runs out
-all the same is tried again in halves (`safety_regions.scoring.halving`).
+all the same is tried again in halves (`safety_regions.model.halving`).
 """
 
 from collections import Counter
@@ -18,10 +18,10 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from safety_regions.backbone import Backbone
 from safety_regions.errors import StudyError, explain
-from safety_regions.scoring.halving import REMEDY
-from safety_regions.scoring.samples import Sample
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample
+from safety_regions.model.halving import REMEDY
 
 Bytes = Counter[torch.device]
 """Bytes on each device: ``+`` adds, ``|`` takes the larger."""

@@ -13,11 +13,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from safety_regions.backbone import Backbone, ScoredLinear, attached
-from safety_regions.scoring.evidence import Evidence, Finite
-from safety_regions.scoring.halving import OutOfMemory, halving
+from safety_regions.model.backbone import Backbone, ScoredLinear, attached
+from safety_regions.model.batches import Batch, batches, longest_first
+from safety_regions.model.finite import Finite
+from safety_regions.model.halving import OutOfMemory, halving
+from safety_regions.scoring.evidence import Evidence
 from safety_regions.scoring.memory import Needs, free_bytes, needs_of, plan_passes
-from safety_regions.scoring.samples import Batch, Samples, batches, longest_first
+from safety_regions.scoring.samples import Samples
 from safety_regions.scoring.store import stored
 
 Linears = Sequence[ScoredLinear]

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import pyarrow as pa
 from torch import Tensor
 
-from safety_regions.backbone import Backbone
-from safety_regions.methods import method_cards
-from safety_regions.names import Name
+from safety_regions.model.backbone import Backbone
 from safety_regions.scoring.evidence import Evidence, shuffle_evidence
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.samples import Chosen, Samples, encode_samples
+from safety_regions.study.method_shelf import method_cards, method_module
+from safety_regions.units.names import Name
 
 
 class Job(NamedTuple):
@@ -61,7 +61,7 @@ def score(
     Raises:
         StudyError: a sample does not fit, or a value is not finite.
     """
-    method = importlib.import_module(f"safety_regions.methods.{job.method}")
+    method = importlib.import_module(method_module(job.method))
     against = encode_samples(backbone, contrast.rows) if contrast else ()
     samples = Samples(
         encode_samples(backbone, chosen.rows), against, adapter, job.batch_size, job.memory, job.scratch

@@ -4,47 +4,20 @@ Choosing is by rule, not by chance: the responses table is in the hashed order f
 read, so "the first n" is a random sample that another dataset never changes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import torch
-from torch import Tensor
 
-from safety_regions.backbone import Backbone
 from safety_regions.errors import StudyError, explain
-from safety_regions.names import Name
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample
 from safety_regions.prompts.sharing import prompts_to_drop
+from safety_regions.units.names import Name
 
 # What of "was it refused?" counts, by the config's word.
 WANTED = {"refused": (True,), "complied": (False,), "all": (True, False)}
-
-
-class Sample(NamedTuple):
-    """One prompt with its response: token ids, of which the first ``prompt_length`` are the prompt's."""
-
-    prompt_id: str
-    ids: list[int]
-    prompt_length: int
-
-
-class Batch(NamedTuple):
-    """Right-padded samples, all tensors of shape (batch, tokens).
-
-    ``attention_mask`` is 1 on real tokens. ``response_mask`` is True where the input token belongs to the
-    response (from its first token to its last). ``target_mask`` is True where the *next* token belongs to the
-    response: the positions whose prediction the loss counts.
-    """
-
-    prompt_ids: tuple[str, ...]
-    input_ids: Tensor
-    attention_mask: Tensor
-    response_mask: Tensor
-    target_mask: Tensor
-
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(self.prompt_ids, *(tensor.to(device) for tensor in self[1:]))
 
 
 class Samples(NamedTuple):
@@ -151,33 +124,3 @@ def encode_samples(backbone: Backbone, rows: Sequence[dict]) -> list[Sample]:
             )
         )
     return samples
-
-
-def longest_first(samples: Sequence[Sample]) -> list[Sample]:
-    """The order in which samples are passed, whatever the batch: memory peaks at once, or never."""
-    return sorted(samples, key=lambda sample: (-len(sample.ids), sample.prompt_id))
-
-
-def batches(samples: Sequence[Sample], size: int, pad_id: int = 0) -> Iterator[Batch]:
-    """Right-padded batches of up to ``size`` samples, longest first."""
-    ordered = longest_first(samples)
-    for start in range(0, len(ordered), size):
-        yield padded(ordered[start : start + size], pad_id)
-
-
-def padded(group: Sequence[Sample], pad_id: int = 0) -> Batch:
-    """One right-padded batch, rows in the order given."""
-    lengths = torch.tensor([len(s.ids) for s in group])[:, None]
-    prompts = torch.tensor([s.prompt_length for s in group])[:, None]
-    position = torch.arange(int(lengths.max()))[None, :]
-    input_ids = torch.full((len(group), int(lengths.max())), pad_id)
-    for row, sample in zip(input_ids, group, strict=True):
-        row[: len(sample.ids)] = torch.tensor(sample.ids)
-    real = position < lengths
-    return Batch(
-        tuple(s.prompt_id for s in group),
-        input_ids,
-        real.long(),
-        real & (position >= prompts),
-        (position >= prompts - 1) & (position < lengths - 1),
-    )

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from safety_regions.errors import StudyError, explain
+from safety_regions.formats.files import FULL
 from safety_regions.scoring.memory import CPU, free_bytes
 from safety_regions.scoring.samples import Samples
-from safety_regions.tables import FULL
 
 # Of the host's free memory, what evidence may fill: the rest is for what scores are made of.
 SHARE = 0.5

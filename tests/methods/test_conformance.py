@@ -10,20 +10,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from safety_regions.backbone import Backbone, attached
-from safety_regions.catalog import with_defaults
-from safety_regions.families import PROJECTIONS
-from safety_regions.methods import method_cards
-from safety_regions.names import parse_name
-from safety_regions.regions.masks import sort_addresses
+from safety_regions.formats.contracts import SCORES
+from safety_regions.formats.parquet import conform
+from safety_regions.model.backbone import Backbone, attached
+from safety_regions.model.batches import Sample
 from safety_regions.scoring import samples as sampling
 from safety_regions.scoring.evidence import shuffle_evidence
 from safety_regions.scoring.run import Job, score
-from safety_regions.scoring.samples import Chosen, Sample, Samples
-from safety_regions.tables import SCORES, conform
-from tests.adapters.cases import write_adapter
+from safety_regions.scoring.samples import Chosen, Samples
+from safety_regions.study.catalog import with_defaults
+from safety_regions.study.method_shelf import method_cards, method_module
+from safety_regions.units.addresses import PROJECTIONS, sort_addresses
+from safety_regions.units.names import parse_name
 from tests.oracles.weights import PLAIN
 from tests.tiny import FAMILIES, tiny_backbone
+from tests.training.adapters import write_adapter
 
 RANK = 5
 LAYERS = 3
@@ -40,7 +41,7 @@ class Case(NamedTuple):
 
     @property
     def module(self):
-        return importlib.import_module(f"safety_regions.methods.{self.method}")
+        return importlib.import_module(method_module(self.method))
 
     @property
     def card(self) -> dict:

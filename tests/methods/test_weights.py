@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from safety_regions.methods import snip, wanda
-from safety_regions.scoring.samples import Sample, Samples
+from safety_regions.model.batches import Sample
+from safety_regions.scoring.samples import Samples
 from tests.oracles import weights as oracle
 from tests.tiny import FAMILIES, tiny_backbone
 

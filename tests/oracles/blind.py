@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from safety_regions.backbone import Backbone
+from safety_regions.model.backbone import Backbone
 from tests.oracles.weights import PLAIN, split
 
 

@@ -5,8 +5,8 @@ import math
 
 import torch
 
-from safety_regions.backbone import Backbone
-from safety_regions.scoring.samples import Sample
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample
 
 
 def last_prompt_states(backbone: Backbone, sample: Sample, normed: bool = True) -> list[list[float]]:

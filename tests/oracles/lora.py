@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from safety_regions.backbone import Backbone
-from safety_regions.scoring.samples import Sample
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample
 from tests.oracles.weights import PLAIN, split
 
 

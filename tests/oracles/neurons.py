@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from safety_regions.backbone import Backbone
+from safety_regions.model.backbone import Backbone
 from tests.oracles.weights import split
 
 

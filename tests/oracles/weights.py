@@ -4,8 +4,8 @@ import copy
 
 import torch
 
-from safety_regions.backbone import Backbone
-from safety_regions.scoring.samples import Sample
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample
 
 # Where each family stores its projections, said again here so that a wrong table of names is found.
 PLAIN = {

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from safety_regions.formats.region import Region, write_region
 from safety_regions.overlap.membership import count_membership
-from safety_regions.regions.masks import Region, write_region
 from tests.regions.cases import SHAPES_OF, STAMP, region_of
 
 

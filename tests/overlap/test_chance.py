@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
+from safety_regions.formats.region import Region
 from safety_regions.overlap.chance import STRATA, densities, expect
 from safety_regions.overlap.iou import compute_overlap
-from safety_regions.regions.masks import Region
 from safety_regions.regions.refine import subtract_region
 from tests.overlap.cases import membership_of
 from tests.regions.cases import STAMP, region_of

@@ -5,11 +5,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from safety_regions.formats.contracts import OVERLAP
+from safety_regions.formats.parquet import conform
 from safety_regions.overlap.frame import frame_overlap
 from safety_regions.overlap.iou import compute_overlap, overlap_of_pairs
 from safety_regions.overlap.membership import count_membership
 from safety_regions.overlap.placements import placed_iou
-from safety_regions.tables import OVERLAP, conform
 from tests.overlap.cases import draw_regions, membership_of, write_regions
 from tests.overlap.test_iou import by_key, measured
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from safety_regions.errors import StudyError
+from safety_regions.formats.contracts import IOU, OVERLAP, REGION_SIZES
+from safety_regions.formats.parquet import read_table, write_groups, write_table
 from safety_regions.overlap.gather import gather_overlaps, region_sizes, write_square_tsv
 from safety_regions.overlap.iou import compute_overlap
-from safety_regions.tables import IOU, OVERLAP, REGION_SIZES, read_table, write_groups, write_table
 from tests.overlap.cases import draw_regions, membership_of
 
 CELLS = [("m1", "snip", "row-0.05", "raw"), ("m1", "wanda", "matrix-0.05", "minus-u")]

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from safety_regions.formats.contracts import MEMBERSHIP, OVERLAP
+from safety_regions.formats.parquet import conform, write_table
+from safety_regions.formats.region import Region
 from safety_regions.overlap.iou import JOIN, choose_teams, compute_overlap, iou_matrix
 from safety_regions.overlap.membership import read_membership, region_totals
-from safety_regions.regions.masks import Region, parse_address
-from safety_regions.tables import MEMBERSHIP, OVERLAP, conform, write_table
+from safety_regions.units.addresses import parse_address
 from tests.overlap.cases import draw_regions, membership_of
 from tests.regions.cases import region_of, units
 

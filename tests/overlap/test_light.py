@@ -17,10 +17,11 @@ import sys
 from safety_regions.overlap.gather import gather_overlaps, gather_sizes, write_square_tsv
 from safety_regions.overlap.iou import compute_overlap, iou_matrix
 from safety_regions.overlap.membership import count_membership, read_membership, region_totals
-from safety_regions.regions.masks import write_region
+from safety_regions.formats.region import write_region
 from safety_regions.regions.refine import subtract_region
 from safety_regions.regions.select import select_region
-from safety_regions.tables import MEMBERSHIP, OVERLAP, write_table
+from safety_regions.formats.contracts import MEMBERSHIP, OVERLAP
+from safety_regions.formats.parquet import write_table
 
 scores, out, *paths = sys.argv[1:]
 region = select_region(scores, "row", 0.5, allow_empty=True)

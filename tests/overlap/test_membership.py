@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
+from safety_regions.formats.contracts import MEMBERSHIP
+from safety_regions.formats.parquet import conform, write_table
+from safety_regions.formats.region import write_region
 from safety_regions.overlap.membership import (
     MOST_NAMES,
     Membership,
@@ -16,9 +19,8 @@ from safety_regions.overlap.membership import (
     region_totals,
     sizes_at,
 )
-from safety_regions.regions.masks import LAYERS, parse_address, write_region
 from safety_regions.regions.refine import subtract_region
-from safety_regions.tables import MEMBERSHIP, conform, write_table
+from safety_regions.units.addresses import LAYERS, parse_address
 from tests.overlap.cases import draw_regions, membership_of, write_regions
 from tests.regions.cases import SHAPES, region_of, units
 

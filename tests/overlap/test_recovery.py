@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safety_regions.formats.region import Region
 from safety_regions.overlap.recovery import (
     auroc,
     average_precision,
@@ -12,7 +13,6 @@ from safety_regions.overlap.recovery import (
     recovery_of_scores,
     weight_flags,
 )
-from safety_regions.regions.masks import Region
 from safety_regions.regions.select import select_region
 from tests.regions.cases import STAMP, write_scores
 

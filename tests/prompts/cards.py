@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from safety_regions.errors import StudyError
+from safety_regions.formats.contracts import PROMPTS
 from safety_regions.prompts.reading import read_prompts
 from safety_regions.prompts.similarity import near_pairs
-from safety_regions.tables import PROMPTS
 
 SECRET = "Which wren warbles before dawn?"
 

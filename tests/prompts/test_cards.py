@@ -7,17 +7,19 @@ import jsonschema
 import pytest
 import yaml
 
-from safety_regions.names import parse_name
 from safety_regions.prompts.reading import read_prompts
 from safety_regions.prompts.sharing import shared_prompts
+from safety_regions.units.names import parse_name
 from tests.prompts.cards import card, near_duplicates_within
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/dataset.schema.yaml").read_text(encoding="utf-8"))
+SCHEMA = yaml.safe_load(
+    (ROOT / "safety_regions/study/schemas/dataset.schema.yaml").read_text(encoding="utf-8")
+)
 CARDS = {
     path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
-    for path in sorted((ROOT / "catalog/datasets").glob("*.yaml"))
+    for path in sorted((ROOT / "safety_regions/catalog/datasets").glob("*.yaml"))
 }
 TEN = ["advbench", "harmbench", "malicious-instruct", "strongreject", "do-not-answer", "catqa", "harmfulqa",
        "simple-safety-tests", "forbidden-questions", "beavertails"]  # fmt: skip
@@ -30,7 +32,7 @@ def read(name: str, **changes):
         name,
         CARDS[name] | changes,
         data_dir=DATA,
-        catalog_dir=ROOT / "catalog",
+        catalog_dir=ROOT / "safety_regions/catalog",
         seed=0,
         evaluate_fraction=0.2,
     )

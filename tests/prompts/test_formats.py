@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_regions.prompts.formats import FORMATS, read_rows
+from safety_regions.prompts.rows import FORMATS, read_rows
 from tests.prompts.cards import SECRET, message_of
 
 BOM = b"\xef\xbb\xbf"

@@ -11,7 +11,7 @@ import pytest
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-from safety_regions import hub
+from safety_regions.model import hub
 from tests.prompts.cards import SECRET, by_id, card, message_of, read
 
 TOKEN = "hf_abcdef"

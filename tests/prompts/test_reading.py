@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from safety_regions.prompts.formats import Rows
-from safety_regions.tables import PROMPTS, read_stamp, read_table, write_table
+from safety_regions.formats.contracts import PROMPTS
+from safety_regions.formats.parquet import read_stamp, read_table, write_table
+from safety_regions.prompts.rows import Rows
 from tests.prompts.cards import SECRET, by_id, card, csv_card, message_of, read, write_csv
 
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from safety_regions.regions.masks import LAYERS, Region, address, parse_address
-from safety_regions.tables import SCORES, write_groups
+from safety_regions.formats.contracts import SCORES
+from safety_regions.formats.parquet import write_groups
+from safety_regions.formats.region import Region
+from safety_regions.units.addresses import LAYERS, address, parse_address
 
 ORACLES = Path(__file__).parents[3] / "shared" / "oracles" / "llama"
 needs_oracles = pytest.mark.skipif(not ORACLES.exists(), reason="the published code's results are not here")

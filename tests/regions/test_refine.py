@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from safety_regions.errors import StudyError
-from safety_regions.regions.masks import Region
+from safety_regions.formats.region import Region
 from safety_regions.regions.refine import subtract_region
 from safety_regions.regions.select import select_region
 from tests.regions.cases import needs_oracles, oracle, region_of, regions, units, write_scores

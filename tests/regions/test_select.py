@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
-from safety_regions.regions.masks import parse_address
-from safety_regions.regions.select import SELECTORS, scope_count, select_region
+from safety_regions.regions.select import SELECTORS, select_region
+from safety_regions.units.addresses import parse_address
+from safety_regions.units.fractions import scope_count
 from tests.regions.cases import SHAPES, SHAPES_OF, needs_oracles, oracle, score_rows, units, write_scores
 
 SCOPES = [("weight", scope) for scope in SELECTORS] + [("neuron", "matrix"), ("neuron", "layer"),

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from safety_regions.overlap.membership import Membership
-from safety_regions.tables import (
+from safety_regions.formats.contracts import (
     IOU,
     MEMBERSHIP,
     OVERLAP,
@@ -21,8 +20,9 @@ from safety_regions.tables import (
     RESPONSES,
     SAMPLE_SIZES,
     SHARED_PROMPTS,
-    conform,
 )
+from safety_regions.formats.parquet import conform
+from safety_regions.overlap.membership import Membership
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 NAMES = ("fraud", "hacking", "weapons", "stalking", "forgery", "theft", "violence", "drugs",

@@ -7,17 +7,17 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 from safety_regions.report.combinations import by_count, model_rows, pairs
-from safety_regions.report.convergence import draw_convergence, pool_rows
-from safety_regions.report.kway import draw_kway
-from safety_regions.report.ladder import draw_ladder, ladder
-from safety_regions.report.maps import draw_map, iou_by_address
-from safety_regions.report.margins import draw_margins, margins
-from safety_regions.report.matrices import draw_matrices, tree_of
-from safety_regions.report.recovery import draw_recovery, recovery_rows
-from safety_regions.report.refusals import draw_refusals, refusal_rates
-from safety_regions.report.sample_sizes import draw_sample_sizes, size_rows
-from safety_regions.report.sizes import draw_sizes, sizes_by_address
-from safety_regions.report.style import RC
+from safety_regions.report.figures.convergence import draw_convergence, pool_rows
+from safety_regions.report.figures.kway import draw_kway
+from safety_regions.report.figures.ladder import draw_ladder, ladder
+from safety_regions.report.figures.maps import draw_map, iou_by_address
+from safety_regions.report.figures.margins import draw_margins, margins
+from safety_regions.report.figures.matrices import draw_matrices, tree_of
+from safety_regions.report.figures.recovery import draw_recovery, recovery_rows
+from safety_regions.report.figures.refusals import draw_refusals, refusal_rates
+from safety_regions.report.figures.sample_sizes import draw_sample_sizes, size_rows
+from safety_regions.report.figures.sizes import draw_sizes, sizes_by_address
+from safety_regions.report.figures.style import RC
 from tests.report import synthetic
 from tests.report.looking import svg
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from safety_regions.config import Study, read_study
-from safety_regions.report.facts import blind_methods, planted_cards, study_facts
+from safety_regions.study.config import Study, read_study
+from safety_regions.study.facts import blind_methods, planted_cards, study_facts
 
 CARD = {"kind": "checkpoint", "title": "Tiny", "repo": "nobody/tiny", "family": "llama"}
 

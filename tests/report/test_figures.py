@@ -10,11 +10,11 @@ from scipy.stats import binomtest
 
 from safety_regions.errors import StudyError
 from safety_regions.report.combinations import by_count, model_rows, pairs
+from safety_regions.report.figures.kway import draw_kway, linear_below
+from safety_regions.report.figures.matrices import SPAN, colour_scale, draw_matrices, matrix
+from safety_regions.report.figures.refusals import draw_refusals, rate, refusal_rates, samples_used
+from safety_regions.report.figures.sizes import draw_sizes, sizes_by_address, total_percent
 from safety_regions.report.files import save_tsv
-from safety_regions.report.kway import draw_kway, linear_below
-from safety_regions.report.matrices import SPAN, colour_scale, draw_matrices, matrix
-from safety_regions.report.refusals import draw_refusals, rate, refusal_rates, samples_used
-from safety_regions.report.sizes import draw_sizes, sizes_by_address, total_percent
 from tests.report import synthetic
 from tests.report.looking import words
 

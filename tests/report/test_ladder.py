@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from safety_regions.report.combinations import FRAME, ROLES, pair_rows
-from safety_regions.report.ladder import LOOKS, draw_ladder, ladder
+from safety_regions.report.figures.ladder import LOOKS, draw_ladder, ladder
 from tests.report import synthetic
 from tests.report.looking import marks, values, words
 

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from safety_regions.report.maps import draw_map, iou_by_address
+from safety_regions.report.figures.maps import draw_map, iou_by_address
 from tests.report import synthetic
 from tests.report.looking import words
 

@@ -6,8 +6,8 @@ from statistics import fmean, median
 import numpy as np
 import pytest
 
-from safety_regions.report.margins import MEANS, draw_margins, margins
-from safety_regions.report.style import COLOURS
+from safety_regions.report.figures.margins import MEANS, draw_margins, margins
+from safety_regions.report.figures.style import COLOURS
 from tests.report import synthetic
 from tests.report.looking import marks, words
 

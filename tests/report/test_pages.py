@@ -5,8 +5,8 @@ import re
 import pandas as pd
 import pytest
 
-from safety_regions.report import pages
-from safety_regions.report.shared import shared_counts, shared_page
+from safety_regions.report.pages.html import html as pages
+from safety_regions.report.pages.shared_prompts import shared_counts, shared_page
 from tests.report import synthetic
 from tests.report.looking import cells_of
 

@@ -5,9 +5,9 @@ import io
 import numpy as np
 import pytest
 
-from safety_regions.report.convergence import AGAINST, draw_convergence, pool_rows
-from safety_regions.report.sample_sizes import KINDS, draw_sample_sizes, size_rows
-from safety_regions.report.style import COLOURS, GREY, LINES
+from safety_regions.report.figures.convergence import AGAINST, draw_convergence, pool_rows
+from safety_regions.report.figures.sample_sizes import KINDS, draw_sample_sizes, size_rows
+from safety_regions.report.figures.style import COLOURS, GREY, LINES
 from tests.report import synthetic
 from tests.report.looking import marks, values, words
 

@@ -6,8 +6,8 @@ from statistics import fmean, median
 import pandas as pd
 import pytest
 
-from safety_regions.report.recovery import KEYS, MEASURED, METRICS, draw_recovery, recovery_rows
-from safety_regions.report.recovery_page import (
+from safety_regions.report.figures.recovery import KEYS, MEASURED, METRICS, draw_recovery, recovery_rows
+from safety_regions.report.pages.recovery import (
     CHANCES,
     MARGIN,
     SHOWN,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safety_regions.report import rules
-from safety_regions.report.rules import CHAPTERS, FRAMES, verdict_of
+from safety_regions.report.verdict.measure import sentences as rules
+from safety_regions.report.verdict.sentences import CHAPTERS, FRAMES, verdict_of
 
 NAN = math.nan
 CHAPTER = dict(zip(("sets", "ordinary", "pools", "blocks", "plant"), range(len(CHAPTERS)), strict=True))

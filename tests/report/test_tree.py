@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
 from safety_regions.report.combinations import model_rows, pairs
-from safety_regions.report.matrices import draw_matrices, matrix, tree_of
-from safety_regions.report.tree import draw_tree, join_sets, merge_table
+from safety_regions.report.figures.matrices import draw_matrices, matrix, tree_of
+from safety_regions.report.figures.tree import draw_tree, join_sets, merge_table
 from tests.report import synthetic
 
 NAMES = sorted(synthetic.NAMES)

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from safety_regions.errors import StudyError
-from safety_regions.report.rules import verdict_of
-from safety_regions.report.summary import COLUMNS, summary_page
-from safety_regions.report.verdict import CELL, MEANS, MEDIANS, PREFIX, measure
+from safety_regions.report.pages.summary import COLUMNS, summary_page
+from safety_regions.report.verdict.measure import CELL, MEANS, MEDIANS, PREFIX, measure
+from safety_regions.report.verdict.sentences import verdict_of
 from tests.report import synthetic
 from tests.report.looking import cells_of
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import yaml
 
-from safety_regions.catalog import ROOT
-from safety_regions.config import read_study
-from safety_regions.selections import is_range, parse_agreement, parse_selection
+from safety_regions.study.config import read_study
+from safety_regions.units.selections import is_range, parse_agreement, parse_selection
+from tests.paths import ROOT
 from tests.workflow.conftest import PARTS, Project
 
 HERE = Path(__file__).parent

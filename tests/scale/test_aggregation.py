@@ -9,13 +9,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from safety_regions.catalog import ROOT
 from safety_regions.errors import StudyError
-from safety_regions.families import PROJECTIONS
+from safety_regions.formats.contracts import IOU, MEMBERSHIP, OVERLAP
+from safety_regions.formats.parquet import iter_groups, read_table, write_table
 from safety_regions.overlap.iou import compute_overlap
-from safety_regions.report.verdict import model_pairs
-from safety_regions.tables import IOU, MEMBERSHIP, OVERLAP, iter_groups, read_table, write_table
+from safety_regions.report.verdict.measure import model_pairs
+from safety_regions.units.addresses import PROJECTIONS
 from tests.overlap.cases import draw_regions, membership_of
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self").exists(), reason="needs /proc to see the memory of jobs"

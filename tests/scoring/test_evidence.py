@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
 from safety_regions.methods import snip, wanda
-from safety_regions.scoring.evidence import extremes, shuffle_evidence, shuffle_units
-from safety_regions.scoring.samples import Sample, Samples
+from safety_regions.model.batches import Sample
+from safety_regions.model.finite import extremes
+from safety_regions.scoring.evidence import shuffle_evidence, shuffle_units
+from safety_regions.scoring.samples import Samples
 from tests.tiny import tiny_backbone
 
 OPTIONS = {snip: {"loss": "mean", "accumulator": "float32"}, wanda: {"positions": "response"}}

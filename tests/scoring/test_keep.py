@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
-from safety_regions.regions.select import scope_count
 from safety_regions.scoring.keep import as_table, keep_top
+from safety_regions.units.fractions import scope_count
 
 SHAPES = {"layers.0.q": (4, 6), "layers.0.down": (3, 5), "layers.1.q": (4, 6)}
 values = st.sampled_from([-1.5, -0.0, 0.0, 0.25, 0.5, 1.0, 3.0, 1e-30, 7e8])

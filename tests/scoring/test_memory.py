@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_regions.catalog import ROOT
 from safety_regions.errors import StudyError
+from safety_regions.model.batches import Sample
+from safety_regions.model.halving import halving, in_batches
 from safety_regions.scoring.evidence import shuffle_evidence
-from safety_regions.scoring.halving import halving, in_batches
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.memory import (
     CPU,
@@ -26,8 +26,9 @@ from safety_regions.scoring.memory import (
     plan_passes,
 )
 from safety_regions.scoring.passes import watch_gradients, watch_inputs
-from safety_regions.scoring.samples import Sample, Samples
+from safety_regions.scoring.samples import Samples
 from tests.methods.test_weights import samples_of
+from tests.paths import ROOT
 from tests.peak import peak_bytes
 from tests.tiny import FAMILIES, tiny_backbone
 

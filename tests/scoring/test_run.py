@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from safety_regions.methods import snip, wanda
-from safety_regions.names import parse_name
 from safety_regions.scoring.evidence import shuffle_evidence
 from safety_regions.scoring.keep import top_of_rows
 from safety_regions.scoring.run import Job, score
 from safety_regions.scoring.samples import Chosen, Samples
+from safety_regions.units.names import parse_name
 from tests.methods.test_weights import SNIP, WANDA, samples_of
 from tests.tiny import tiny_backbone
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from safety_regions.errors import StudyError
-from safety_regions.names import parse_name
-from safety_regions.scoring.samples import Chosen, Sample, batches, choose, encode_samples
-from safety_regions.tables import SHARED_PROMPTS
+from safety_regions.formats.contracts import SHARED_PROMPTS
+from safety_regions.model.batches import Sample, batches
+from safety_regions.scoring.samples import Chosen, choose, encode_samples
+from safety_regions.units.names import parse_name
 from tests.tiny import tiny_backbone
 
 

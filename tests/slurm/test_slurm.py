@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from safety_regions.resources import gpus, kept_bytes, memory_mb, minutes
+from safety_regions.study.resources import gpus, kept_bytes, memory_mb, minutes
 from tests.slurm.conftest import QUICK, TARGETS
 
 pytestmark = pytest.mark.slurm

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from safety_regions.catalog import ROOT
+from tests.paths import ROOT
 from tests.tiny import byte_tokenizer, tiny_model
 
-PARTS = ("Snakefile", "config.yaml", "workflow", "safety_regions", "catalog", "profiles", "envs")
+PARTS = ("Snakefile", "config.yaml", "workflow", "safety_regions", "profiles", "envs")
 SCIENCE = ("scores/**/*.parquet", "regions/**/*.safetensors", "overlap/**/*.parquet", "overlap/**/*.tsv")
 VERBS = ("bake", "read", "paint", "mend", "plant", "sell", "carry", "open")
 THINGS = ("bread", "a book", "the fence", "a shirt", "beans", "a chair")
@@ -96,7 +96,7 @@ class Project:
             }
             for i in range(n)
         ]
-        path = self.folder / "catalog" / "prompts" / f"{name}.jsonl"
+        path = self.folder / "safety_regions" / "catalog" / "prompts" / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

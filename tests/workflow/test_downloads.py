@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from tests.hub.fake_hub import HANG_UP, STALL, FakeHub, serving
+from tests.model.hub.fake_hub import HANG_UP, STALL, FakeHub, serving
 from tests.workflow.conftest import Project, make_project
 
 REPO = "birds/tiny"

@@ -2,8 +2,9 @@
 
 import pytest
 
-from safety_regions.regions.masks import read_region
-from safety_regions.tables import OVERLAP, POOLS, SAMPLE_SIZES, read_stamp, read_table
+from safety_regions.formats.contracts import OVERLAP, POOLS, SAMPLE_SIZES
+from safety_regions.formats.parquet import read_stamp, read_table
+from safety_regions.formats.region import read_region
 
 ASKED = {
     "floors": 2,

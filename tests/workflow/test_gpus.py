@@ -3,7 +3,7 @@
 import re
 import shutil
 
-from safety_regions.devices import VISIBLE
+from safety_regions.model.devices import VISIBLE
 
 
 def lent(project, rule: str) -> list[str]:

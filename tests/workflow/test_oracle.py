@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from safety_regions.catalog import ROOT
-from safety_regions.regions.masks import read_region
-from safety_regions.tables import WEIGHT_SCORES, read_table
+from safety_regions.formats.contracts import WEIGHT_SCORES
+from safety_regions.formats.parquet import read_table
+from safety_regions.formats.region import read_region
+from tests.paths import ROOT
 from tests.workflow.conftest import make_project
 
 ORACLE = ROOT.parent / "shared" / "oracles" / "llama"

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from safety_regions.regions.masks import read_region
-from safety_regions.tables import IOU, RESPONSES, SCORES, open_table, read_stamp, read_table
+from safety_regions.formats.contracts import IOU, RESPONSES, SCORES
+from safety_regions.formats.parquet import open_table, read_stamp, read_table
+from safety_regions.formats.region import read_region
 
 NAMES = ("one", "two", "plain")
 

@@ -3,15 +3,16 @@
 import sys
 from functools import cache
 
-from safety_regions import grid
-from safety_regions.adapters.plan import ADAPTER_FILES, given_files, teachers
-from safety_regions.config import read_study
 from safety_regions.errors import StudyError
-from safety_regions.names import DATASET, NAME
-from safety_regions.provenance import code_version
-from safety_regions.resources import gpus, kept_bytes, memory_mb, minutes
-from safety_regions.scheduler import mend_snakemake
-from safety_regions.selections import AGREED
+from safety_regions.study import grid
+from safety_regions.study.adapters import ADAPTER_FILES, given_files, teachers
+from safety_regions.study.code_version import code_version
+from safety_regions.study.config import read_study
+from safety_regions.study.method_shelf import method_module
+from safety_regions.study.resources import gpus, kept_bytes, memory_mb, minutes
+from safety_regions.study.snakemake_patches import mend_snakemake
+from safety_regions.units.names import DATASET, NAME
+from safety_regions.units.selections import AGREED
 
 mend_snakemake()
 

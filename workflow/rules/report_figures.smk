@@ -7,7 +7,7 @@ OUT  report/{backbone}/{method}/{selection}/{iou,kway,sizes,map,margins}.svg, an
      report/refusals.svg (a tsv beside each)
 """
 
-from safety_regions.report.facts import blind_methods, planted_cards, study_facts
+from safety_regions.study.facts import blind_methods, planted_cards, study_facts
 
 COMBINATIONS = list(dict.fromkeys(cell.rpartition("/")[0] for cell in CELLS))
 # Figures of each backbone, method and selection: what every study has, and what a config asks for.

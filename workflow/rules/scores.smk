@@ -58,7 +58,7 @@ rule score:
         code=lambda wc: script_version(
             "score.py",
             model_code(wc.backbone),
-            f"safety_regions.methods.{STUDY.methods[wc.method].module}",
+            method_module(STUDY.methods[wc.method].module),
         ),
     message:
         "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}"

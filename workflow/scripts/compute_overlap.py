@@ -3,12 +3,13 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import OVERLAP
+    from safety_regions.formats.parquet import write_table
     from safety_regions.overlap.frame import frame_overlap
     from safety_regions.overlap.gather import write_square_tsv
     from safety_regions.overlap.iou import iou_matrix
     from safety_regions.overlap.membership import read_membership, region_totals
-    from safety_regions.selections import is_range
-    from safety_regions.tables import OVERLAP, write_table
+    from safety_regions.units.selections import is_range
 
     p, w = snakemake.params, snakemake.wildcards
     membership = read_membership(snakemake.input.membership)

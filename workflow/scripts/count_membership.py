@@ -3,8 +3,9 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import MEMBERSHIP
+    from safety_regions.formats.parquet import write_table
     from safety_regions.overlap.membership import count_membership
-    from safety_regions.tables import MEMBERSHIP, write_table
 
     regions = dict(zip(snakemake.params.names, snakemake.input.regions, strict=True))
     membership = count_membership(regions)

@@ -3,9 +3,10 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
-    from safety_regions.report.convergence import draw_convergence, pool_rows
+    from safety_regions.formats.contracts import POOLS
+    from safety_regions.formats.parquet import read_table
+    from safety_regions.report.figures.convergence import draw_convergence, pool_rows
     from safety_regions.report.files import save_svg, save_tsv
-    from safety_regions.tables import POOLS, read_table
 
     p, w = snakemake.params, snakemake.wildcards
     tables = (

@@ -3,9 +3,10 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import OVERLAP
+    from safety_regions.formats.parquet import read_table
+    from safety_regions.report.figures.ladder import draw_ladder, ladder
     from safety_regions.report.files import save_svg, save_tsv
-    from safety_regions.report.ladder import draw_ladder, ladder
-    from safety_regions.tables import OVERLAP, read_table
 
     p, w = snakemake.params, snakemake.wildcards
     tables = (

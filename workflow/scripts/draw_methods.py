@@ -5,10 +5,11 @@ from pathlib import Path
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import OVERLAP
+    from safety_regions.formats.parquet import read_table
     from safety_regions.report.combinations import model_rows, pairs
+    from safety_regions.report.figures.matrices import draw_matrices
     from safety_regions.report.files import save_svg, save_tsv
-    from safety_regions.report.matrices import draw_matrices
-    from safety_regions.tables import OVERLAP, read_table
 
     p = snakemake.params
     overlaps = ((Path(path).stem, read_table(path, OVERLAP)) for path in snakemake.input.overlaps)

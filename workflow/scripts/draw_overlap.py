@@ -3,17 +3,18 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import OVERLAP
+    from safety_regions.formats.parquet import read_table
     from safety_regions.overlap.gather import region_sizes
     from safety_regions.overlap.membership import read_membership
     from safety_regions.report.combinations import by_count, model_rows, pairs
+    from safety_regions.report.figures.kway import draw_kway
+    from safety_regions.report.figures.maps import draw_map, iou_by_address
+    from safety_regions.report.figures.margins import draw_margins, margins
+    from safety_regions.report.figures.matrices import draw_matrices, tree_of
+    from safety_regions.report.figures.sizes import draw_sizes, sizes_by_address
+    from safety_regions.report.figures.tree import merge_table
     from safety_regions.report.files import save_svg, save_tsv
-    from safety_regions.report.kway import draw_kway
-    from safety_regions.report.maps import draw_map, iou_by_address
-    from safety_regions.report.margins import draw_margins, margins
-    from safety_regions.report.matrices import draw_matrices, tree_of
-    from safety_regions.report.sizes import draw_sizes, sizes_by_address
-    from safety_regions.report.tree import merge_table
-    from safety_regions.tables import OVERLAP, read_table
 
     p, w, out, files = snakemake.params, snakemake.wildcards, snakemake.output, snakemake.input
     place, where = (w.backbone, w.method, w.selection), f"{w.backbone} / {w.method} / {w.selection}"

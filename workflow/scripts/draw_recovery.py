@@ -3,9 +3,10 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import RECOVERY
+    from safety_regions.formats.parquet import read_table
+    from safety_regions.report.figures.recovery import draw_recovery, recovery_rows
     from safety_regions.report.files import save_svg, save_tsv
-    from safety_regions.report.recovery import draw_recovery, recovery_rows
-    from safety_regions.tables import RECOVERY, read_table
 
     rows = recovery_rows(read_table(snakemake.input.recovery, RECOVERY), snakemake.params.blind)
     save_tsv(snakemake.output.tsv, rows)

@@ -3,9 +3,10 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import RESPONSES
+    from safety_regions.formats.parquet import read_stamp, read_table
+    from safety_regions.report.figures.refusals import draw_refusals, refusal_rates, samples_used
     from safety_regions.report.files import save_svg, save_tsv
-    from safety_regions.report.refusals import draw_refusals, refusal_rates, samples_used
-    from safety_regions.tables import RESPONSES, read_stamp, read_table
 
     paths = snakemake.input.responses
     # The texts stay in the file: what is not read cannot be shown.

@@ -3,9 +3,10 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import SAMPLE_SIZES
+    from safety_regions.formats.parquet import read_table
+    from safety_regions.report.figures.sample_sizes import draw_sample_sizes, size_rows
     from safety_regions.report.files import save_svg, save_tsv
-    from safety_regions.report.sample_sizes import draw_sample_sizes, size_rows
-    from safety_regions.tables import SAMPLE_SIZES, read_table
 
     p, w = snakemake.params, snakemake.wildcards
     tables = (

@@ -3,10 +3,11 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import POOLS, RECOVERY, REGION_SIZES, SAMPLE_SIZES
+    from safety_regions.formats.parquet import read_table
     from safety_regions.report.files import save_text, save_tsv
-    from safety_regions.report.summary import summary_page
-    from safety_regions.report.verdict import measure, model_pairs
-    from safety_regions.tables import POOLS, RECOVERY, REGION_SIZES, SAMPLE_SIZES, read_table
+    from safety_regions.report.pages.summary import summary_page
+    from safety_regions.report.verdict.measure import measure, model_pairs
 
     p, files, out = snakemake.params, snakemake.input, snakemake.output
     iou, sizes = model_pairs(files.iou), read_table(files.sizes, REGION_SIZES)

@@ -3,8 +3,9 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import IOU, REGION_SIZES
+    from safety_regions.formats.parquet import write_groups
     from safety_regions.overlap.gather import gather_overlaps, gather_sizes
-    from safety_regions.tables import IOU, REGION_SIZES, write_groups
 
     files, out = snakemake.input, snakemake.output
     cells = [tuple(cell) for cell in snakemake.params.cells]

@@ -5,10 +5,11 @@ from safety_regions.joblog import logged
 with logged(snakemake.log[0]):
     import pyarrow as pa
 
-    from safety_regions.adapters.expand import read_factors
+    from safety_regions.formats.contracts import RECOVERY
+    from safety_regions.formats.parquet import read_stamp, write_table
+    from safety_regions.formats.region import read_region
     from safety_regions.overlap.recovery import recovery_of_region, recovery_of_scores, weight_flags
-    from safety_regions.regions.masks import read_region
-    from safety_regions.tables import RECOVERY, read_stamp, write_table
+    from safety_regions.regions.lora_factors import read_factors
 
     p, files = snakemake.params, snakemake.input
     shapes = {where: tuple(shape) for where, shape in read_stamp(files.scores[0])["weight_shapes"].items()}

@@ -5,9 +5,10 @@ from pathlib import Path
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
-    from safety_regions.catalog import CATALOG
+    from safety_regions.formats.contracts import PROMPTS
+    from safety_regions.formats.parquet import write_table
     from safety_regions.prompts.reading import read_prompts
-    from safety_regions.tables import PROMPTS, write_table
+    from safety_regions.study.catalog import CATALOG
 
     p = snakemake.params
     table, stamp = read_prompts(

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from safety_regions.devices import lent_gpus
 from safety_regions.joblog import logged
+from safety_regions.model.devices import lent_gpus
 
 with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
-    from safety_regions.backbone import load_backbone
-    from safety_regions.names import parse_name
+    from safety_regions.formats.contracts import RESPONSES, SCORES, SHARED_PROMPTS
+    from safety_regions.formats.parquet import read_table, write_groups
+    from safety_regions.model.backbone import load_backbone
     from safety_regions.scoring.run import Job, score
     from safety_regions.scoring.samples import choose
-    from safety_regions.tables import RESPONSES, SCORES, SHARED_PROMPTS, read_table, write_groups
+    from safety_regions.units.names import parse_name
 
     p, w, files = snakemake.params, snakemake.wildcards, snakemake.input
     names = [parse_name(Path(path).stem) for path in snakemake.output]

@@ -3,7 +3,7 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
-    from safety_regions.layers.regions import gap_region
-    from safety_regions.regions.masks import write_region
+    from safety_regions.formats.region import write_region
+    from safety_regions.methods.safelayer.selection import gap_region
 
     write_region(snakemake.output.region, gap_region(snakemake.input.scores))

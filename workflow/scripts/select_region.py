@@ -3,9 +3,9 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
-    from safety_regions.regions.masks import write_region
+    from safety_regions.formats.region import write_region
     from safety_regions.regions.select import select_region
-    from safety_regions.selections import parse_selection
+    from safety_regions.units.selections import parse_selection
 
     scope, fraction = parse_selection(snakemake.wildcards.selection)
     region = select_region(snakemake.input.scores, scope, fraction, allow_empty=snakemake.params.allow_empty)

@@ -1,12 +1,13 @@
 """Scale ranges of a backbone's layers and count the harmless questions it then refuses."""
 
-from safety_regions.devices import lent_gpus
 from safety_regions.joblog import logged
+from safety_regions.model.devices import lent_gpus
 
 with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
-    from safety_regions.backbone import load_backbone
-    from safety_regions.layers.sweep import sweep_layers
-    from safety_regions.tables import LAYER_SWEEP, PROMPTS, read_stamp, read_table, write_table
+    from safety_regions.formats.contracts import LAYER_SWEEP, PROMPTS
+    from safety_regions.formats.parquet import read_stamp, read_table, write_table
+    from safety_regions.methods.safelayer.sweep import sweep_layers
+    from safety_regions.model.backbone import load_backbone
 
     p, files = snakemake.params, snakemake.input
     stamp = read_stamp(files.scores)

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from safety_regions.devices import lent_gpus
 from safety_regions.joblog import logged
+from safety_regions.model.devices import lent_gpus
 
 with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
-    from safety_regions.adapters.training import ADAPTER_LOG, train_adapter
-    from safety_regions.backbone import load_backbone
-    from safety_regions.tables import RESPONSES, read_table, write_table
+    from safety_regions.formats.contracts import ADAPTER_LOG, RESPONSES
+    from safety_regions.formats.parquet import read_table, write_table
+    from safety_regions.model.backbone import load_backbone
+    from safety_regions.training.adapter import train_adapter
 
     p, files, log = snakemake.params, snakemake.input, snakemake.output.log
     responses = {Path(path).stem: read_table(path, RESPONSES) for path in files.responses}

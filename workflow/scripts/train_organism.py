@@ -5,8 +5,9 @@ from pathlib import Path
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
-    from safety_regions.organisms.organism import TRAINING_LOG, train_organism
-    from safety_regions.tables import PROMPTS, read_table, write_table
+    from safety_regions.formats.contracts import PROMPTS, TRAINING_LOG
+    from safety_regions.formats.parquet import read_table, write_table
+    from safety_regions.training.organism import train_organism
 
     prompts = {Path(path).stem: read_table(path, PROMPTS) for path in snakemake.input.prompts}
     directory, name = Path(snakemake.output.truth).parent, snakemake.wildcards.organism

@@ -3,10 +3,11 @@
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
+    from safety_regions.formats.contracts import RECOVERY
+    from safety_regions.formats.parquet import read_table
+    from safety_regions.report.figures.recovery import recovery_rows
     from safety_regions.report.files import save_text, save_tsv
-    from safety_regions.report.recovery import recovery_rows
-    from safety_regions.report.recovery_page import recovery_page, recovery_table
-    from safety_regions.tables import RECOVERY, read_table
+    from safety_regions.report.pages.recovery import recovery_page, recovery_table
 
     p = snakemake.params
     tables = zip(p.cards, snakemake.input.recovery, strict=True)

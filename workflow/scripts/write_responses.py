@@ -1,13 +1,14 @@
 """Let a backbone answer the candidates and the held-out prompts of one dataset."""
 
-from safety_regions.devices import lent_gpus
 from safety_regions.joblog import logged
+from safety_regions.model.devices import lent_gpus
 
 with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
-    from safety_regions.backbone import load_backbone
-    from safety_regions.behaviour.responses import respond
+    from safety_regions.formats.contracts import PROMPTS, RESPONSES
+    from safety_regions.formats.parquet import read_table, write_table
+    from safety_regions.model.backbone import load_backbone
+    from safety_regions.model.responses import respond
     from safety_regions.prompts.splitting import first_of_splits
-    from safety_regions.tables import PROMPTS, RESPONSES, read_table, write_table
 
     p = snakemake.params
     prompts = first_of_splits(

@@ -6,9 +6,8 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 
-from safety_regions.families import PROJECTIONS
-from safety_regions.regions.columns import category, column
-from safety_regions.regions.masks import LAYERS, MATRICES, parse_address
+from safety_regions.formats.columns import category, column
+from safety_regions.units.addresses import LAYERS, MATRICES, PROJECTIONS, parse_address
 
 N_LAYERS, ROWS, COLUMNS, NEURONS, RANK, PROMPTS = 2, 4, 100, 16, 2, 3
 """A row of 100 weights, so that a selection of 1 % keeps one."""
@@ -48,7 +47,7 @@ def draw_scores(backbone: str, method: str, name: str, where: str, shape: tuple[
 
 
 def score_groups(granularity: str, scores: dict[str, np.ndarray]) -> Iterator[pa.Table]:
-    """One table for each address, every unit kept, in the columns of `tables.SCORES`."""
+    """One table for each address, every unit kept, in the columns of `contracts.SCORES`."""
     for where, values in scores.items():
         place, index = parse_address(where), np.indices(values.shape, np.int32).reshape(values.ndim, -1)
         if granularity == "layer":

@@ -5,8 +5,9 @@ from safety_regions.joblog import logged
 with logged(snakemake.log[0]):
     import pyarrow as pa
 
+    from safety_regions.formats.contracts import PROMPTS
+    from safety_regions.formats.parquet import write_table
     from safety_regions.prompts.splitting import split_prompts
-    from safety_regions.tables import PROMPTS, write_table
 
     p, dataset = snakemake.params, snakemake.wildcards.dataset
     ids = [f"{dataset}/{number:02d}" for number in range(12)]

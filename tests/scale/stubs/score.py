@@ -7,8 +7,9 @@ from safety_regions.joblog import logged
 with logged(snakemake.log[0]):
     from pretend import PROMPTS, draw_scores, score_groups, scored_shapes, weight_shapes
 
-    from safety_regions.methods import method_cards
-    from safety_regions.tables import SCORES, write_groups
+    from safety_regions.formats.contracts import SCORES
+    from safety_regions.formats.parquet import write_groups
+    from safety_regions.study.method_shelf import method_cards
 
     p, w = snakemake.params, snakemake.wildcards
     card = method_cards()[p.method]

@@ -5,7 +5,8 @@ from safety_regions.joblog import logged
 with logged(snakemake.log[0]):
     import pyarrow as pa
 
-    from safety_regions.tables import LAYER_SWEEP, read_stamp, write_table
+    from safety_regions.formats.contracts import LAYER_SWEEP
+    from safety_regions.formats.parquet import read_stamp, write_table
 
     stamp = read_stamp(snakemake.input.scores)
     first, last = stamp["found"]["gap"]

@@ -5,7 +5,9 @@ from safety_regions.joblog import logged
 with logged(snakemake.log[0]):
     import pyarrow as pa
 
-    from safety_regions.tables import Column, Contract, finished_at, write_table
+    from safety_regions.formats.contracts import Column, Contract
+    from safety_regions.formats.files import finished_at
+    from safety_regions.formats.parquet import write_table
 
     for path in snakemake.output.adapter:
         with finished_at(path) as temporary:

@@ -5,7 +5,8 @@ from safety_regions.joblog import logged
 with logged(snakemake.log[0]):
     import pyarrow as pa
 
-    from safety_regions.tables import PROMPTS, RESPONSES, read_table, write_table
+    from safety_regions.formats.contracts import PROMPTS, RESPONSES
+    from safety_regions.formats.parquet import read_table, write_table
 
     rows = read_table(snakemake.input.prompts, PROMPTS).to_pydict()
     n = len(rows["text"])

@@ -1,0 +1,93 @@
+"""Regions of neurons and layers seen as weights, so that methods of different granularity can be compared.
+
+A neuron of q, k, v or up is a row of its projection, a neuron of down a column; a layer is all seven
+projections of its block. Units of a LoRA adapter's factors stand for the weights that they move most. Weights
+stay what they are.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.formats.region import Region
+from safety_regions.units.addresses import LAYERS, parse_address
+from safety_regions.units.fractions import scope_count
+
+
+class Factor(NamedTuple):
+    """The LoRA factors of one projection: A (r, in) with the address it is scored at, and B (out, r)."""
+
+    a_address: str
+    a: np.ndarray
+    b: np.ndarray
+
+
+Factors = Mapping[str, Factor]
+
+
+def expand_region(
+    region: Region, weight_shapes: Mapping[str, tuple[int, int]], factors: Factors | None = None
+) -> Region:
+    """The weights that a region's units are made of.
+
+    Args:
+        region: a raw region of weights, neurons or layers.
+        weight_shapes: address -> (out, in) of every projection of the backbone.
+        factors: address of a projection -> its `Factor`, where the units are an adapter's: the largest
+            entries of |(B * region of B) (A * region of A)| are taken, as large a fraction as the region's.
+
+    Returns:
+        A region of granularity weight over all addresses of ``weight_shapes``; addresses that the method does not
+        score hold no weight. Its scope is matrix, the resolution at which chance is computed.
+
+    Raises:
+        StudyError: the region's units do not fit the shapes.
+    """
+    masks = {
+        where: np.packbits(_expand(region, where, tuple(shape), factors))
+        for where, shape in weight_shapes.items()
+    }
+    shapes = {where: tuple(shape) for where, shape in weight_shapes.items()}
+    stamp = {
+        **region.stamp,
+        "granularity": "weight",
+        "scope": "matrix",
+        "expanded_from": region.stamp["granularity"],
+    }
+    return Region(masks, shapes, stamp, {where: rows * columns for where, (rows, columns) in shapes.items()})
+
+
+def _expand(region: Region, where: str, shape: tuple[int, int], factors: Factors | None) -> np.ndarray:
+    if f"{where}.B" in region.shapes:
+        return _moved_most(region, where, factors[where])
+    if LAYERS in region.shapes:
+        return np.full(shape, region.flags(LAYERS)[parse_address(where).layer])
+    if where not in region.shapes:
+        return np.zeros(shape, bool)
+    return spread_units(region.flags(where), where, shape)
+
+
+def spread_units(values: np.ndarray, where: str, shape: tuple[int, int]) -> np.ndarray:
+    """Values of an address's units, (out, in) of weights or (n,) of neurons, at each of its weights (out, in).
+
+    Raises:
+        StudyError: the units do not fit the weights.
+    """
+    units = values.shape
+    if values.ndim == 1:
+        values = values[None, :] if parse_address(where).projection == "down" else values[:, None]
+    if any(own not in (1, wanted) for own, wanted in zip(values.shape, shape, strict=True)):
+        raise StudyError(explain(f"units at {where}", f"{units}", f"those of weights {shape}"))
+    return np.broadcast_to(values, shape)
+
+
+def _moved_most(region: Region, where: str, factor: Factor) -> np.ndarray:
+    """The int(fraction * n) largest non-zero entries of what the region's units of A and B do together."""
+    b = factor.b * region.flags(f"{where}.B")
+    effect = np.abs(b.astype(np.float64) @ (factor.a * region.flags(factor.a_address)))
+    k = scope_count(region.stamp["fraction"], effect.size)
+    flags = np.zeros(effect.size, bool)
+    flags[np.argsort(-effect.ravel(), kind="stable")[:k]] = True
+    return flags.reshape(effect.shape) & (effect > 0)

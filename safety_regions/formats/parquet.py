@@ -1,0 +1,134 @@
+"""Reading and writing the tables of `safety_regions.formats.contracts`; each is checked against its contract.
+
+The stamp (who made it, from what, with which options) lives in the file's metadata under the key ``safety_regions`` as
+JSON; `read_stamp` gives it back.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.formats.contracts import Contract
+from safety_regions.formats.files import finished_at
+
+STAMP = b"safety_regions"
+
+
+def conform(data: pa.Table | Any, contract: Contract) -> pa.Table:
+    """``data`` (a pyarrow table or a pandas frame) with exactly the contract's columns, order and dtypes.
+
+    Optional columns that are missing come as nulls.
+
+    Raises:
+        StudyError: a column is missing, unknown, or does not fit its dtype.
+    """
+    if not isinstance(data, pa.Table):
+        data = pa.Table.from_pandas(data, preserve_index=False)
+    for column in contract.columns:
+        if column.optional and column.name not in data.column_names:
+            data = data.append_column(column.name, pa.nulls(data.num_rows, column.type))
+    wanted = [c.name for c in contract.columns]
+    if sorted(data.column_names) != sorted(wanted):
+        raise StudyError(
+            explain(f"table '{contract.name}'", f"columns {data.column_names}", f"columns {wanted}")
+        )
+    try:
+        return data.select(wanted).replace_schema_metadata(None).cast(contract.schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise StudyError(
+            explain(f"table '{contract.name}'", str(error), f"dtypes {contract.schema}")
+        ) from None
+
+
+def write_table(
+    path: str | Path, data: pa.Table | Any, contract: Contract, stamp: dict | None = None
+) -> None:
+    """Write one table (a pyarrow table or a pandas frame) with its stamp, atomically."""
+    table = conform(data, contract)
+    write_groups(path, [table], contract, stamp)
+
+
+def write_groups(
+    path: str | Path, groups: Iterable[pa.Table | Any], contract: Contract, stamp: dict | None = None
+) -> None:
+    """Write one row group per element of ``groups``, so that a reader can take one address at a time."""
+    full = {**(stamp or {}), "schema": contract.name, "version": contract.version}
+    schema = contract.schema.with_metadata({STAMP: json.dumps(full, sort_keys=True).encode()})
+    with (
+        finished_at(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for group in groups:
+            table = conform(group, contract)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+
+def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
+    """The parquet file at ``path``, its schema name and version checked against the contract.
+
+    Raises:
+        StudyError: the file is missing, broken, or another kind or version of table.
+    """
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            explain(
+                path,
+                f"an unreadable parquet file ({type(error).__name__})",
+                f"a '{contract.name}' table",
+                "delete the file and run snakemake again",
+            )
+        ) from None
+    stamp = _stamp_of(file)
+    found = (stamp.get("schema"), stamp.get("version"))
+    if found != (contract.name, contract.version):
+        raise StudyError(
+            explain(
+                path,
+                f"schema {found[0]} version {found[1]}",
+                f"{contract.name} version {contract.version}",
+                "delete the file and run snakemake again",
+            )
+        )
+    return file
+
+
+def read_table(path: str | Path, contract: Contract, columns: list[str] | None = None) -> pa.Table:
+    """The whole table at ``path`` (or some of its columns); see `open_table` for the errors."""
+    file = open_table(path, contract)
+    with _undamaged(path, contract):
+        return file.read(columns=columns)
+
+
+def iter_groups(path: str | Path, contract: Contract) -> Iterator[pa.Table]:
+    """The row groups of the table at ``path``, one in memory at a time; see `open_table` for the errors."""
+    file = open_table(path, contract)
+    for group in range(file.num_row_groups):
+        with _undamaged(path, contract):
+            table = file.read_row_group(group)
+        yield table
+
+
+@contextmanager
+def _undamaged(path: str | Path, contract: Contract) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        found, hint = f"damaged data ({type(error).__name__})", "delete the file and run snakemake again"
+        raise StudyError(explain(path, found, f"a '{contract.name}' table", hint)) from None
+
+
+def read_stamp(path: str | Path) -> dict:
+    """The stamp of a table: schema, version, and what its writer noted."""
+    return _stamp_of(pq.ParquetFile(path))
+
+
+def _stamp_of(file: pq.ParquetFile) -> dict:
+    return json.loads((file.schema_arrow.metadata or {}).get(STAMP, b"{}"))

@@ -1,0 +1,130 @@
+"""The score file of a job, read address by address, whatever the order of its rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from safety_regions.errors import StudyError, explain, unknown
+from safety_regions.formats.columns import categories, lists, numbers
+from safety_regions.formats.contracts import SCORES
+from safety_regions.formats.parquet import open_table, read_stamp
+from safety_regions.formats.region_file import REMEDY
+from safety_regions.units.addresses import LAYERS, address, sort_addresses
+
+NOT_STAMP = ("schema", "version", "shapes", "kept")
+# The columns that say where in its address a unit lies, slowest first.
+INDEX = {"weight": ("row", "column"), "neuron": ("unit",), "layer": ("layer",)}
+
+
+class ScoreFile:
+    """A score table seen as addresses; scores are read when asked for and not kept.
+
+    Attributes:
+        path: the file.
+        shapes: address -> shape of all its units, whether their scores were kept or not; addresses sorted.
+        kept: scope -> the fraction (0-1) of which every scope unit holds at least the best.
+        stamp: the rest of the file's stamp.
+
+    Raises:
+        StudyError: the file is missing, damaged, or no score table.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        try:
+            stamp = read_stamp(path)
+            granularity, shapes, self.kept = stamp["granularity"], stamp["shapes"], stamp["kept"]
+        except (OSError, ValueError, KeyError) as error:
+            found = f"an unreadable score table ({type(error).__name__})"
+            raise StudyError(explain(path, found, "scores of weights, neurons or layers", REMEDY)) from None
+        if granularity not in SCORES:
+            raise StudyError(unknown(path, "granularity", granularity, SCORES))
+        self._index = INDEX[granularity]
+        self._file = open_table(path, SCORES[granularity])
+        self.shapes = {where: tuple(shapes[where]) for where in sort_addresses(shapes)}
+        self.stamp = {key: value for key, value in stamp.items() if key not in NOT_STAMP}
+        self._groups = self._find_addresses()
+
+    def scores(self, where: str) -> np.ndarray:
+        """The kept scores of an address, float32, one per kept unit.
+
+        Raises:
+            StudyError: a score is not finite.
+        """
+        scores = self._column(where, "score")
+        bad = scores.size - np.count_nonzero(np.isfinite(scores))
+        if bad:
+            raise StudyError(
+                explain(f"{self.path}: {where}", f"{bad} scores NaN or infinite", "finite scores")
+            )
+        return scores
+
+    def units(self, where: str) -> np.ndarray:
+        """The flat indices (C order) of the kept units of an address, int64, in the order of `scores`.
+
+        Raises:
+            StudyError: a unit lies outside the address's shape.
+        """
+        columns = [self._column(where, name) for name in self._index]
+        for name, index, size in zip(self._index, columns, self.shapes[where], strict=True):
+            if index.size and not 0 <= index.min() <= index.max() < size:
+                found = f"{name} {index.min()} to {index.max()}"
+                raise StudyError(explain(f"{self.path}: {where}", found, f"0 to {size - 1}"))
+        return np.ravel_multi_index(columns, self.shapes[where])
+
+    def by_prompt(self, where: str, name: str) -> np.ndarray:
+        """A column of lists, ``ranks`` or ``importances``, of an address: (kept units, prompts), rows as in `units`.
+
+        Raises:
+            StudyError: the lists are missing or of unequal lengths, or a value is not finite.
+        """
+        what = f"{self.path}: {where}: {name}"
+        groups = self._groups.get(where, [])
+        parts = [lists(what, self._read(group, [name])[name])[rows] for group, rows in groups]
+        widths = sorted({part.shape[1] for part in parts})
+        if len(widths) != 1 or widths == [0]:
+            raise StudyError(
+                explain(what, f"lists of {widths} prompts", "one number of prompts, at least 1", REMEDY)
+            )
+        values = np.concatenate(parts)
+        bad = values.size - np.count_nonzero(np.isfinite(values))
+        if bad:
+            raise StudyError(explain(what, f"{bad} values NaN or infinite", "finite numbers"))
+        return values
+
+    def _find_addresses(self) -> dict[str, list[tuple[int, slice | np.ndarray]]]:
+        """Address -> (row group, its rows in there): all rows, where each address has its own row group."""
+        found: dict[str, list] = {}
+        for group in range(self._file.num_row_groups):
+            for where, rows in self._addresses_of(group):
+                if where not in self.shapes:
+                    raise StudyError(
+                        explain(self.path, f"scores of '{where}'", "addresses of its shapes", REMEDY)
+                    )
+                found.setdefault(where, []).append((group, rows))
+        return found
+
+    def _addresses_of(self, group: int) -> list[tuple[str, slice | np.ndarray]]:
+        if LAYERS in self.shapes:
+            return [(LAYERS, slice(None))]
+        table = self._read(group, ["layer", "projection"])
+        projection = categories(table, "projection")
+        codes = numbers(table, "layer") * len(projection.words) + projection.codes
+        present = np.flatnonzero(np.bincount(codes))
+        places = [divmod(int(code), len(projection.words)) for code in present]
+        rows = [slice(None)] if len(present) == 1 else [np.flatnonzero(codes == code) for code in present]
+        return [(address(layer, projection.words[p]), r) for (layer, p), r in zip(places, rows, strict=True)]
+
+    def _column(self, where: str, name: str) -> np.ndarray:
+        """One column of an address's rows; empty where none was kept, as happens in scopes wider than it."""
+        empty = np.zeros(0, self._file.schema_arrow.field(name).type.to_pandas_dtype())
+        groups = self._groups.get(where, [])
+        return np.concatenate([empty, *(numbers(self._read(g, [name]), name)[rows] for g, rows in groups)])
+
+    def _read(self, group: int, columns: list[str]) -> pa.Table:
+        try:
+            return self._file.read_row_group(group, columns=columns)
+        except (OSError, pa.ArrowInvalid) as error:
+            found = f"damaged data ({type(error).__name__})"
+            raise StudyError(explain(self.path, found, "a score table", REMEDY)) from None

@@ -1,0 +1,155 @@
+"""NLSR: the size of a LoRA adapter's weights along the directions its outputs take on safe responses.
+
+    score = | P W |,   P = V V^T,   V = top right singular vectors of Z = X W^T
+
+for each factor W of an alignment adapter, A (r, in) and B (out, r), never their product; X holds the factor's
+inputs at the response tokens, in the backbone with the adapter amplified. The adapter is one for each backbone
+and the same for all datasets, so the factors are what datasets share.
+
+Source: Yi et al. 2024, arXiv 2412.12497 (xinykou/NLSR @aaee2b7). Paper and code disagree: the paper retains
+r (1 - 0.8) directions, the code int(0.8 r) (preset ``nlsr_code``: also projects the layers in sequence, and
+amplifies the factors, not their product). Both keep the top 20 % of each flattened factor. There W_0 of the
+amplification is the model before its preference step and the responses are the amplified model's; here W_0 is
+the backbone and the responses are its own. `safety_regions.methods.nlsr.gram` tells how one small matrix a layer
+replaces the singular value decompositions, exactly.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.methods.nlsr.gram import (
+    Grams,
+    gather_grams,
+    gather_sequentially,
+    project_a,
+    project_b,
+    retained_rank,
+)
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample
+from safety_regions.model.lora import Adapter, amplification, read_adapter
+from safety_regions.scoring.samples import Samples
+
+CARD = {
+    "title": "NLSR",
+    "granularity": "weight",
+    "selections": ["matrix-0.2"],
+    "kept": {"row": 0.2, "matrix": 0.2},
+    "adapter": True,
+    "options": {
+        "retained": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": 1,
+            "default": 0.2,
+            "description": "directions retained, as a fraction (0-1] of the adapter's rank, rounded down",
+        },
+        "amplify": {
+            "enum": ["product", "factors", "none"],
+            "default": "product",
+            "description": "adapter in the forward pass: B A times (1 + beta), A and B times 2 beta each, or as it is",
+        },
+        "beta": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "default": 0.9,
+            "description": "strength of the amplification",
+        },
+        "sequential": {
+            "type": "boolean",
+            "default": False,
+            "description": "each block sees the adapters of earlier blocks projected; one forward pass a block",
+        },
+        "contrast": {
+            "type": ["string", "null"],
+            "default": None,
+            "description": "utility set whose top directions are projected out, but of its own scores; null: none",
+        },
+    },
+    "presets": {"nlsr_code": {"options": {"retained": 0.8, "amplify": "factors", "sequential": True}}},
+}
+
+
+class Evidence(NamedTuple):
+    """The adapter, M of each layer on the identification samples, and on the contrast samples (none unless asked)."""
+
+    adapter: Adapter
+    grams: Grams
+    contrast: Grams
+
+
+def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
+    """One forward pass (one a block if sequential) over the samples, and over the contrast samples if asked for.
+
+    Raises:
+        StudyError: there is no adapter, it does not fit the backbone, or no contrast samples are given.
+    """
+    if samples.adapter is None:
+        raise StudyError(
+            explain("NLSR", "no adapter", "a LoRA adapter of the backbone", "the key `adapters`")
+        )
+    adapter = read_adapter(backbone, samples.adapter)
+    factor = amplification(options["amplify"], options["beta"])
+
+    def grams_of(chosen: Sequence[Sample]) -> Grams:
+        given = samples._replace(identification=chosen)
+        if options["sequential"]:
+            return gather_sequentially(backbone, given, adapter, factor, options["retained"])
+        return gather_grams(backbone, given, adapter, factor)
+
+    if options["contrast"] is None or _all_of(options["contrast"], samples):
+        return Evidence(adapter, grams_of(samples.identification), {})
+    if not samples.contrast:
+        raise StudyError(explain("NLSR: contrast", "no samples", f"samples of '{options['contrast']}'"))
+    return Evidence(adapter, grams_of(samples.identification), grams_of(samples.contrast))
+
+
+def _all_of(dataset: str, samples: Samples) -> bool:
+    """Whether the samples to score are those of the contrast set: less its own directions nothing would be left."""
+    return all(sample.prompt_id.startswith(f"{dataset}/") for sample in samples.identification)
+
+
+def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
+    """|P W|, float32: (r, in) at ``layers.3.q.A``, (out, r) at ``layers.3.q.B``."""
+    for lora in evidence.adapter:
+        k = retained_rank(len(lora.a), options["retained"])
+        grams = evidence.grams[lora.address], evidence.contrast.get(lora.address)
+        yield lora.address, project_a(lora.a, k, *grams).abs().float()
+        for address, part in lora.parts():
+            yield address, project_b(part, k, *grams).abs().float()
+
+
+def shuffle(evidence: Evidence, seed: int) -> Evidence:
+    """The adapter with evidence that knows nothing of the data but its strength.
+
+    M = A C A^T mixes the data (C, the second moments of the inputs) with A, which a shuffle must leave alone,
+    and permuting the entries of M would leave no Gram matrix. With A = U S V^T, the data enter as
+    K = V^T C V (r, r): K is rotated by a random orthogonal matrix, which keeps its spectrum, and M formed anew.
+    Each layer has a rotation of its own, a function of the seed and the address.
+    """
+
+    def turned(address: str, a: Tensor, gram: Tensor) -> Tensor:
+        u, s, _ = torch.linalg.svd(a.double(), full_matrices=False)
+        outwards = u * s
+        inwards = torch.linalg.pinv(outwards)
+        rotation = _rotation(f"{seed}/{address}", len(a)).to(gram)
+        return outwards @ rotation @ inwards @ gram @ inwards.T @ rotation.T @ outwards.T
+
+    factors = {lora.address: lora.a for lora in evidence.adapter}
+    grams, contrast = (
+        {address: turned(address, factors[address], gram) for address, gram in found.items()}
+        for found in (evidence.grams, evidence.contrast)
+    )
+    return Evidence(evidence.adapter, grams, contrast)
+
+
+def _rotation(key: str, n: int) -> Tensor:
+    """A random orthogonal matrix (n, n), uniform over all; float64."""
+    generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
+    q, r = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    return q * r.diagonal().sign()

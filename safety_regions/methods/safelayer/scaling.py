@@ -1,0 +1,91 @@
+"""Scaling a range of decoder blocks, and leaving the backbone bit for bit as it was.
+
+``weights`` multiplies the seven projections of each block, as Li et al. 2024 do (arXiv 2408.17003, section 3.4.3);
+biases, norms and embeddings stay. Two architectures undo part of that: a norm behind attention and MLP (Gemma 2
+and 3) cancels any factor on v, o, up and down, and a norm on queries and keys (Qwen 3, Gemma 3) cancels one on q
+and k. Of the paper's models none has either. ``residual`` multiplies instead what attention and MLP add to the
+residual stream, behind such a norm where there is one, so it acts on every family alike.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from safety_regions.families import Family
+from safety_regions.methods.safelayer.onset import Span
+from safety_regions.model.backbone import Backbone, attached
+
+# Modules of a block whose outputs are added to the residual stream, by whether the family has post-norms.
+CONTRIBUTIONS = {
+    False: ("self_attn", "mlp"),
+    True: ("post_attention_layernorm", "post_feedforward_layernorm"),
+}
+
+
+def scale_target(family: Family, asked: str) -> str:
+    """``weights`` or ``residual``; "auto" is residual where the family's post-norms would cancel weights."""
+    if asked != "auto":
+        return asked
+    return "residual" if family.post_norms else "weights"
+
+
+@contextmanager
+def scaled(
+    backbone: Backbone, alpha: float, span: Span, target: str = "weights", norms: bool = False
+) -> Iterator[None]:
+    """The backbone with blocks ``span`` scaled by ``alpha`` while the block runs, also after an error unscaled.
+
+    Args:
+        backbone: its weights are changed in place; a copy of those of the range is held meanwhile.
+        alpha: factor, more than 0.
+        span: decoder blocks, 0-based, both ends included.
+        target: "weights" or "residual".
+        norms: also multiply the output of every norm in these blocks.
+    """
+    blocks = backbone.blocks[span.first : span.last + 1]
+    with ExitStack() as stack:
+        if target == "weights":
+            layers = range(span.first, span.last + 1)
+            stack.enter_context(
+                _scaled_weights([x.module for x in backbone.linears if x.layer in layers], alpha)
+            )
+        else:
+            names = CONTRIBUTIONS[backbone.family.post_norms]
+            parts = [block.get_submodule(name) for block in blocks for name in names]
+            stack.enter_context(_scaled_outputs(parts, alpha))
+        if norms:
+            stack.enter_context(_scaled_outputs([m for block in blocks for m in _norms(block)], alpha))
+        yield
+
+
+@contextmanager
+def _scaled_weights(linears: list[nn.Linear], alpha: float) -> Iterator[None]:
+    # Copies, not a division afterwards: in bfloat16 (w * a) / a is often not w.
+    saved = [linear.weight.detach().clone() for linear in linears]
+    try:
+        with torch.no_grad():
+            for linear in linears:
+                linear.weight.mul_(alpha)
+        yield
+    finally:
+        with torch.no_grad():
+            for linear, weight in zip(linears, saved, strict=True):
+                linear.weight.copy_(weight)
+
+
+@contextmanager
+def _scaled_outputs(modules: list[nn.Module], alpha: float) -> Iterator[None]:
+    def hook(_module, _args, output: Tensor | tuple) -> Tensor | tuple:
+        # Attention returns its output together with its weights.
+        return (output[0] * alpha, *output[1:]) if isinstance(output, tuple) else output * alpha
+
+    with attached([module.register_forward_hook(hook) for module in modules]):
+        yield
+
+
+def _norms(block: nn.Module) -> list[nn.Module]:
+    """Modules with one vector as weight. Their output is scaled, since Gemma stores a norm's gain less 1."""
+    weights = ((module, getattr(module, "weight", None)) for module in block.modules())
+    return [module for module, weight in weights if isinstance(weight, nn.Parameter) and weight.ndim == 1]

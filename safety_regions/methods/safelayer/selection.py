@@ -1,0 +1,53 @@
+"""Regions of contiguous layers: where the gap opens (``gap``), and what scaling settled on (``range``).
+
+Both are regions over the one address "layers", one bit a layer, of scope global: chance is that of as many layers
+drawn at random from the whole model. Contiguous ranges overlap more often than that, so their floor, from shuffled
+evidence, says more.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.formats.contracts import LAYER_SCORES, LAYER_SWEEP, Contract
+from safety_regions.formats.parquet import open_table, read_stamp
+from safety_regions.formats.region import Region
+from safety_regions.formats.score_file import NOT_STAMP
+from safety_regions.methods.safelayer.onset import Span
+from safety_regions.units.addresses import LAYERS
+
+GAP, RANGE = "gap", "range"
+
+
+def gap_region(scores_path: str | Path) -> Region:
+    """Layers from the onset of the gap to its plateau, as the stamp of a score file says.
+
+    Raises:
+        StudyError: the file is missing, damaged, or of a method that finds no gap.
+    """
+    return _span_region(scores_path, LAYER_SCORES, GAP)
+
+
+def range_region(sweep_path: str | Path) -> Region:
+    """Layers that a sweep settled on, as the stamp of its file says.
+
+    Raises:
+        StudyError: the file is missing, damaged, or no sweep.
+    """
+    return _span_region(sweep_path, LAYER_SWEEP, RANGE)
+
+
+def _span_region(path: str | Path, contract: Contract, selection: str) -> Region:
+    open_table(path, contract)
+    stamp = read_stamp(path)
+    if selection not in stamp.get("found", {}):
+        found = f"nothing found for selection '{selection}'"
+        raise StudyError(explain(path, found, "what SafeLayer writes", "another selection for this method"))
+    inside = np.zeros(stamp["shapes"][LAYERS], bool)
+    if stamp["found"][selection] is not None:
+        span = Span(*stamp["found"][selection])
+        inside[span.first : span.last + 1] = True
+    rest = {key: value for key, value in stamp.items() if key not in NOT_STAMP}
+    how = {"scope": "global", "fraction": float(inside.mean()), "selection": selection, "refinement": "raw"}
+    return Region.pack({LAYERS: inside}, {**rest, **how})

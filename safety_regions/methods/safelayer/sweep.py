@@ -1,0 +1,95 @@
+"""One sweep: how many harmless questions a backbone refuses while ranges of its layers are scaled.
+
+Cost: each range takes a greedy answer of ``max_new_tokens`` tokens (16) to every over-rejection question, batched.
+The walk needs about ten ranges once alpha is known, each step of alpha five more, the grid L * (L + 1) / 2.
+Memory: the backbone, and a copy of the weights of the range being scaled.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from safety_regions.formats.contracts import LAYER_SWEEP
+from safety_regions.methods.safelayer.onset import Span
+from safety_regions.methods.safelayer.scaling import scale_target, scaled
+from safety_regions.methods.safelayer.search import Found, Plan, localise
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.generate import answer_prompts
+from safety_regions.model.refusal import is_refusal
+
+
+class Sweep(NamedTuple):
+    """A `LAYER_SWEEP` table, and what the sweep found, for its stamp."""
+
+    table: pa.Table
+    found: dict
+
+
+def sweep_layers(
+    backbone: Backbone,
+    questions: Sequence[str],
+    initial: Sequence[int] | None,
+    options: dict,
+    batch_size: int,
+) -> Sweep:
+    """Find the range of layers whose scaling changes over-rejection most.
+
+    The backbone's weights are changed and put back, bit for bit.
+
+    Args:
+        backbone: a checkpoint in evaluation mode.
+        questions: harmless questions, as the user writes them; the first ``options["questions"]`` are used.
+        initial: first and last layer of the gap; None where it never opens, and then no range is found.
+        options: of the method SafeLayer, all of them.
+        batch_size: questions a forward pass; changes nothing beyond rounding.
+    """
+    questions = questions[: options["questions"]]
+    target = scale_target(backbone.family, options["scale_target"])
+
+    def count(alpha: float, first: int, last: int) -> int:
+        with scaled(backbone, alpha, Span(first, last), target, options["norms"]):
+            refusals = _refusals(backbone, questions, options["max_new_tokens"], batch_size)
+        print(f"alpha {alpha}, layers {first} to {last}: {refusals} of {len(questions)} refused")
+        return refusals
+
+    made_with = {"scale_target": target, "questions": len(questions), "initial": initial}
+    if initial is None:
+        return Sweep(LAYER_SWEEP.schema.empty_table(), {**made_with, "range": None})
+    unscaled = _refusals(backbone, questions, options["max_new_tokens"], batch_size)
+    found = localise(count, Span(*initial), len(backbone.blocks), plan_of(options, len(questions)))
+    print(
+        f"range {found.span.first} to {found.span.last} at alpha {found.alpha}, {unscaled} refused unscaled"
+    )
+    if found.spread_reached is False:
+        print(f"no alpha spread the counts enough: {found.spread:.2f} questions at most")
+    return Sweep(_table(unscaled, found), {**made_with, **_summary(unscaled, found)})
+
+
+def plan_of(options: dict, n_questions: int) -> Plan:
+    """The search that the options ask for, its spread in questions rather than as a fraction of them."""
+    shared = {key: options[key] for key in Plan._fields if key != "spread"}
+    absolute = options["spread_questions"]
+    return Plan(**shared, spread=options["spread"] * n_questions if absolute is None else absolute)
+
+
+def _refusals(backbone: Backbone, questions: Sequence[str], max_new_tokens: int, batch_size: int) -> int:
+    answers = answer_prompts(backbone, questions, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    return sum(is_refusal(answer.text) for answer in answers)
+
+
+def _table(unscaled: int, found: Found) -> pa.Table:
+    rows = [(1.0, "none", None, None, unscaled), *found.measured]
+    columns = dict(zip(LAYER_SWEEP.schema.names, zip(*rows, strict=True), strict=True))
+    return pa.table(columns, schema=LAYER_SWEEP.schema)
+
+
+def _summary(unscaled: int, found: Found) -> dict:
+    return {
+        "range": found.span,
+        "alpha": found.alpha,
+        "refusals": found.refusals,
+        "refusals_unscaled": unscaled,
+        "spread": found.spread,
+        "spread_reached": found.spread_reached,
+    }

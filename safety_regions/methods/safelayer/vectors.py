@@ -1,0 +1,89 @@
+"""The hidden state of a prompt's last token after every decoder block."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from safety_regions.model.backbone import Backbone, attached
+from safety_regions.model.batches import Batch, Sample, longest_first, padded
+from safety_regions.model.finite import Finite
+from safety_regions.model.halving import in_batches
+
+
+class PromptStates(NamedTuple):
+    """One vector per prompt and decoder block.
+
+    Attributes:
+        prompt_ids: ids of the n prompts, in the order of the rows.
+        vectors: per decoder block a tensor (n, hidden), float32, on the CPU.
+    """
+
+    prompt_ids: tuple[str, ...]
+    vectors: tuple[Tensor, ...]
+
+
+def prompt_states(
+    backbone: Backbone, samples: Sequence[Sample], batch_size: int, *, normed: bool
+) -> PromptStates:
+    """Hidden states at the token from which the first response token is predicted.
+
+    Only the prompts go through the model: what follows them cannot reach back. Hooks keep one position of
+    each block, so memory is n * layers * hidden numbers (52 MB for 100 prompts of a Llama-3-8B).
+
+    Args:
+        backbone: a checkpoint in evaluation mode.
+        samples: tokenised prompts; responses, where they have one, are cut off.
+        batch_size: prompts a forward pass, halved where memory runs out; changes nothing beyond rounding.
+        normed: take the last block's vector after the final norm, as ``hidden_states[-1]`` of transformers
+            is and as the released code has it, instead of the block's own output.
+
+    Raises:
+        StudyError: a hidden state is not finite; the block and the prompt ids are named.
+    """
+    prompts = [sample._replace(ids=sample.ids[: sample.prompt_length]) for sample in samples]
+    ids: list[str] = []
+    rows: list[list[Tensor]] = [[] for _ in backbone.blocks]
+    for group, states in _passes(backbone, prompts, batch_size, normed):
+        ids += [sample.prompt_id for sample in group]
+        for row, state in zip(rows, states, strict=True):
+            row.append(state)
+    return PromptStates(tuple(ids), tuple(torch.cat(row) for row in rows))
+
+
+def _passes(
+    backbone: Backbone, prompts: Sequence[Sample], batch_size: int, normed: bool
+) -> Iterator[tuple[Sequence[Sample], list[Tensor]]]:
+    """Batch by batch: the prompts, and for each block their (batch, hidden) states of the last tokens."""
+    state: dict[str, Batch] = {}
+    seen: dict[int, Tensor] = {}
+    finite = Finite()
+
+    def hook_of(layer: int, block: nn.Module):
+        def hook(_module, _args, output: Tensor) -> None:
+            seen[layer] = _last_tokens(state["batch"], output)
+
+        return block.register_forward_hook(hook)
+
+    def states_of(group: Sequence[Sample]) -> list[Tensor]:
+        state["batch"] = batch = padded(group)
+        inputs = batch.to(backbone.device)
+        output = backbone.decoder(
+            input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, use_cache=False
+        )
+        if normed:
+            seen[len(backbone.blocks) - 1] = _last_tokens(batch, output.last_hidden_state)
+        for layer, vectors in seen.items():
+            finite.check(f"hidden states after block {layer}", vectors)
+        finite.raise_for(batch)
+        return [seen[layer] for layer in range(len(backbone.blocks))]
+
+    with torch.no_grad(), attached([hook_of(layer, block) for layer, block in enumerate(backbone.blocks)]):
+        yield from in_batches(longest_first(prompts), batch_size, states_of)
+
+
+def _last_tokens(batch: Batch, hidden: Tensor) -> Tensor:
+    """(batch, tokens, hidden) -> (batch, hidden) float32 on the CPU: the last real token of each row."""
+    last = (batch.attention_mask.sum(1) - 1).to(hidden.device)
+    return hidden[torch.arange(len(last), device=hidden.device), last].float().cpu()

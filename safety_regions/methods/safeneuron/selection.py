@@ -1,0 +1,92 @@
+"""Selection by agreement: the neurons that matter to every prompt, or to a fraction of the prompts.
+
+Within each module (projection of a layer), a neuron is in a ``common`` region if it is among the first
+int(fraction * n) of n for enough prompts, and in an ``above`` region if its importance reaches a threshold for enough
+prompts. How many those are is part of the finding: sizes differ from module to module, and may be 0.
+
+Zhao et al. 2025 intersect over all prompts. The fraction named ``plnd`` is that of their released code
+(DAMO-NLP-SG/multilingual_analysis @be2b161, README): the first 1000 of 4096 in attention, 2000 of 14336 in the
+feed-forward part.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from safety_regions.errors import StudyError, explain, unknown
+from safety_regions.formats.region import Region
+from safety_regions.formats.region_file import REMEDY
+from safety_regions.formats.score_file import ScoreFile
+from safety_regions.units.addresses import parse_address
+from safety_regions.units.fractions import needed_prompts, scope_count
+
+# Rule -> the column of the score table that holds what it compares, one value for each prompt.
+RULES = {"common": "ranks", "above": "importances"}
+ATTENTION, FEED_FORWARD = 1000 / 4096, 2000 / 14336
+# Fractions that differ between projections, by name.
+FRACTIONS = {
+    "plnd": {**dict.fromkeys(("q", "k", "v"), ATTENTION), **dict.fromkeys(("up", "down"), FEED_FORWARD)},
+}
+
+
+def select_agreed(
+    scores_path: str | Path,
+    rule: str,
+    threshold: float | str,
+    presence: float = 1.0,
+    allow_empty: bool = False,
+) -> Region:
+    """The neurons on which prompts agree, as a raw region.
+
+    In its stamp the scope is matrix, since chance is that of regions with these sizes in each module; the fraction is
+    the one that was selected; ``agreement`` holds rule, threshold and presence.
+
+    Args:
+        scores_path: a score table of neurons with ranks and importances, all neurons kept.
+        rule: common or above.
+        threshold: of common, the fraction (0-1) of a module in which a neuron must rank, or a name in `FRACTIONS`; of
+            above, the importance that it must reach.
+        presence: fraction (0-1] of the prompts that must agree, rounded up to whole prompts.
+        allow_empty: accept modules so small that the fraction is none of their neurons.
+
+    Raises:
+        StudyError: the rule is unknown, the table holds no neurons or not all of them, the fraction is none of a
+            module's neurons, or the table is damaged.
+    """
+    if rule not in RULES:
+        raise StudyError(unknown(scores_path, "rule of agreement", rule, RULES))
+    file = ScoreFile(scores_path)
+    if file.stamp["granularity"] != "neuron" or file.kept.get("matrix") != 1:
+        found = f"{file.stamp['granularity']} scores, kept {file.kept}"
+        raise StudyError(explain(scores_path, found, "all neurons, `kept: {matrix: 1.0}`"))
+    flags = {where: _agreed(file, where, rule, threshold, presence, allow_empty) for where in file.shapes}
+    agreement = {"rule": rule, "threshold": threshold, "presence": presence}
+    selected = sum(int(flag.sum()) for flag in flags.values()) / sum(flag.size for flag in flags.values())
+    how = {"scope": "matrix", "fraction": selected, "agreement": agreement, "refinement": "raw"}
+    return Region.pack(flags, {**file.stamp, **how})
+
+
+def _agreed(
+    file: ScoreFile, where: str, rule: str, threshold: float | str, presence: float, allow_empty: bool
+) -> np.ndarray:
+    """Which neurons of an address enough prompts agree on: bool, (n,)."""
+    (n,) = file.shapes[where]
+    units = file.units(where)
+    if not np.array_equal(np.sort(units), np.arange(n)):
+        raise StudyError(
+            explain(f"{file.path}: {where}", f"{units.size} rows", f"{n} neurons, each once", REMEDY)
+        )
+    values, is_common = file.by_prompt(where, RULES[rule]), rule == "common"
+    votes = values <= _last_rank(file, where, threshold, n, allow_empty) if is_common else values >= threshold
+    flags = np.zeros(n, bool)
+    flags[units] = votes.sum(1) >= needed_prompts(presence, values.shape[1])
+    return flags
+
+
+def _last_rank(file: ScoreFile, where: str, threshold: float | str, n: int, allow_empty: bool) -> int:
+    fraction = FRACTIONS[threshold][parse_address(where).projection] if threshold in FRACTIONS else threshold
+    rank = scope_count(fraction, n)
+    if rank == 0 and not allow_empty:
+        found, hint = f"fraction {fraction} of {n} neurons", "a larger fraction, or `allow_empty: true`"
+        raise StudyError(explain(f"{file.path}: {where}", found, "1 or more", hint))
+    return rank

@@ -1,0 +1,152 @@
+"""Greedy answers of a backbone to many prompts, the same in a batch of any size.
+
+Prompts are sorted by length, padded on the left, and continued one token at a time until an end-of-sequence
+token or the limit. The loop is our own: ``model.generate`` merges the checkpoint's ``generation_config`` into
+whatever it is given, so a repetition penalty stored there (Qwen2-Instruct has one) would bend "greedy".
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.halving import in_batches
+
+
+class Answer(NamedTuple):
+    """One answer: its text without special tokens, its tokens before the end token, and why it stopped."""
+
+    text: str
+    n_tokens: int
+    stop: str  # "eos" or "length"
+
+
+def answer_prompts(
+    backbone: Backbone, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int
+) -> list[Answer]:
+    """Answer every prompt greedily; answers come in the order of the prompts.
+
+    Batch size changes nothing in fp32 but rounding below the margin between two tokens; in bf16 that margin
+    is sometimes crossed, as in any batched inference.
+
+    Args:
+        backbone: a checkpoint in evaluation mode.
+        prompts: texts as the user writes them, without template.
+        max_new_tokens: tokens after which an unfinished answer is cut (``stop == "length"``).
+        batch_size: prompts a forward pass, halved where memory runs out.
+
+    Raises:
+        StudyError: prompts that are empty of tokens or leave no room for ``max_new_tokens``, by index.
+    """
+    encoded = [backbone.prompt_ids(prompt) for prompt in prompts]
+    _check_lengths(backbone, encoded, max_new_tokens)
+    order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index))
+    answers: dict[int, Answer] = {}
+
+    def continued(chosen: Sequence[int]) -> list[list[int]]:
+        return continue_greedily(backbone, [encoded[index] for index in chosen], max_new_tokens)
+
+    for chosen, continuations in in_batches(order, batch_size, continued):
+        for index, ids in zip(chosen, continuations, strict=True):
+            answers[index] = _answer(backbone, encoded[index], ids)
+    return [answers[index] for index in range(len(encoded))]
+
+
+def continue_greedily(backbone: Backbone, batch: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
+    """The most likely next tokens of each prompt, up to and including its first end token.
+
+    Args:
+        backbone: a checkpoint in evaluation mode.
+        batch: token ids of rendered prompts, of any lengths.
+        max_new_tokens: longest continuation.
+    """
+    ends = torch.tensor(sorted(end_ids(backbone)), device=backbone.device)
+    steps, finished = [], torch.zeros(len(batch), dtype=torch.bool, device=backbone.device)
+    for tokens in _greedy_steps(backbone, batch, max_new_tokens):
+        steps.append(tokens)
+        finished |= torch.isin(tokens, ends)
+        if finished.all():
+            break
+    rows = torch.stack(steps, dim=1).tolist()
+    return [_up_to_end(row, set(ends.tolist())) for row in rows]
+
+
+@torch.inference_mode()
+def _greedy_steps(backbone: Backbone, batch: Sequence[list[int]], count: int) -> Iterator[Tensor]:
+    """The next token of every row, ``count`` times; a finished row runs on and is cut by the caller."""
+    ids, mask = _pad_left(batch, pad_id(backbone), backbone.device)
+    cache = DynamicCache(config=backbone.model.config)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    for _ in range(count):
+        output = backbone.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions,
+            past_key_values=cache, use_cache=True, logits_to_keep=1,
+        )  # fmt: skip
+        tokens = output.logits[:, -1].argmax(dim=-1).to(backbone.device)
+        yield tokens
+        ids, positions = tokens[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(batch), 1)], dim=1)
+
+
+def _pad_left(batch: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask of shape (prompts, longest), prompts flush right."""
+    width = max(map(len, batch))
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=device)
+    return ids, mask
+
+
+def _up_to_end(row: list[int], ends: set[int]) -> list[int]:
+    stop = next((i + 1 for i, token in enumerate(row) if token in ends), len(row))
+    return row[:stop]
+
+
+def end_ids(backbone: Backbone) -> set[int]:
+    """Every token that ends an answer: those of the generation config, the config and the tokenizer.
+
+    Chat checkpoints end a turn with another token (``<|eot_id|>``) than a document, and name both only in
+    the generation config.
+    """
+    configs = (getattr(backbone.model, "generation_config", None), backbone.model.config, backbone.tokenizer)
+    found = (getattr(config, "eos_token_id", None) for config in configs)
+    listed = [ids if isinstance(ids, list | tuple) else [ids] for ids in found]
+    return {token for ids in listed for token in ids if token is not None}
+
+
+def pad_id(backbone: Backbone) -> int:
+    """A token for padding: the tokenizer's own or, as padding is masked out, any that exists."""
+    own = backbone.tokenizer.pad_token_id
+    return own if own is not None else min(end_ids(backbone), default=0)
+
+
+def _check_lengths(backbone: Backbone, encoded: Sequence[list[int]], max_new_tokens: int) -> None:
+    context = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None)
+    room = float("inf") if context is None else context - max_new_tokens
+    bad = [index for index, ids in enumerate(encoded) if not 0 < len(ids) <= room]
+    if bad:
+        raise StudyError(
+            explain(
+                "prompts at index " + ", ".join(map(str, bad[:10])) + (" ..." if len(bad) > 10 else ""),
+                f"lengths of {', '.join(str(len(encoded[index])) for index in bad[:10])} tokens",
+                f"1 to {room} tokens (a context of {context}, {max_new_tokens} for the answer)",
+                "a filter in the dataset's card, or a smaller max_new_tokens",
+            )
+        )
+
+
+def _answer(backbone: Backbone, prompt_ids: list[int], ids: list[int]) -> Answer:
+    ended = ids[-1] in end_ids(backbone)
+    body = ids[:-1] if ended else ids
+    return Answer(_text_after(backbone.tokenizer, prompt_ids, body), len(body), "eos" if ended else "length")
+
+
+def _text_after(tokenizer, prompt_ids: list[int], ids: list[int]) -> str:
+    """The text that ``ids`` add to the prompt: sentencepiece drops a leading space when they stand alone."""
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    prompt = tokenizer.decode(prompt_ids, **options)
+    whole = tokenizer.decode(prompt_ids + ids, **options)
+    return whole.removeprefix(prompt) if whole.startswith(prompt) else tokenizer.decode(ids, **options)

@@ -1,0 +1,142 @@
+"""A LoRA adapter in peft's files, seen as factors A and B at the addresses of a backbone.
+
+A scored linear layer W (out, in) with an adapter computes ``W x + scale * B (A x)``, with A (r, in), B (out, r)
+and ``scale = alpha / r``. The adapter is added by hooks, in float32 as peft does it, and gone when the block
+ends; the backbone's own modules and weights are never touched.
+
+Addresses: ``layers.3.q.A`` and ``layers.3.q.B``. Where q, k and v are stored fused (Phi-3), one adapter serves
+them all: B is split by rows as the weight is (q.B, k.B, v.B), and the one A stands at the first of them (q.A).
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.model.backbone import Backbone, ScoredLinear, attached
+from safety_regions.study.adapters import ADAPTER_FILES, CONFIG, WEIGHTS
+
+# Settings of peft that would change what the layer computes; an adapter that uses one is refused.
+UNSUPPORTED = (
+    "use_dora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out", "modules_to_save", "rank_pattern",
+    "alpha_pattern", "layer_replication", "trainable_token_indices", "target_parameters", "alora_invocation_tokens",
+    "arrow_config",
+)  # fmt: skip
+
+
+class Lora(NamedTuple):
+    """The adapter of one scored linear layer; float32, on the layer's device."""
+
+    linear: ScoredLinear
+    a: Tensor  # (r, in)
+    b: Tensor  # (out, r)
+    scale: float
+
+    @property
+    def address(self) -> str:
+        """The address of A."""
+        return f"{self.linear.slices[0].address}.A"
+
+    def parts(self) -> Iterator[tuple[str, Tensor]]:
+        """(address, rows of B) of every projection the layer stores, one unless fused."""
+        for address, start, stop in self.linear.slices:
+            yield f"{address}.B", self.b[start:stop]
+
+
+Adapter = tuple[Lora, ...]
+
+
+def read_adapter(backbone: Backbone, directory: str | Path) -> Adapter:
+    """The adapter in a peft directory, layer by layer in the order of ``backbone.linears``.
+
+    Layers without an adapter are left out.
+
+    Raises:
+        StudyError: no LoRA adapter, one with settings that are not supported, of other layers or shapes than the
+            backbone's, untrained (B is zero), or with values that are not finite.
+    """
+    scaling, tensors = _read(Path(directory))
+    names = {id(module): name for name, module in backbone.model.named_modules()}
+    adapter = []
+    for linear in backbone.linears:
+        keys = [f"base_model.model.{names[id(linear.module)]}.lora_{x}.weight" for x in "AB"]
+        if keys[0] in tensors and keys[1] in tensors:
+            a, b = (tensors.pop(key).to(linear.module.weight.device).float() for key in keys)
+            adapter.append(Lora(linear, a, b, scaling["alpha"] / scaling["root"](len(a))))
+    if tensors or not adapter:
+        found = (
+            f"{len(tensors)} tensors of other layers, e.g. {min(tensors)}" if tensors else "no factor A and B"
+        )
+        raise StudyError(
+            explain(directory, found, f"factors of the linear layers of {backbone.source}'s decoder blocks")
+        )
+    for lora in adapter:
+        _check(directory, lora)
+    return tuple(adapter)
+
+
+def _read(directory: Path) -> tuple[dict, dict[str, Tensor]]:
+    """Alpha and what it is divided by, and the file's tensors by name."""
+    try:
+        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        tensors = load_file(directory / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise StudyError(
+            explain(
+                directory,
+                f"no adapter that can be read ({type(error).__name__})",
+                " and ".join(ADAPTER_FILES),
+            )
+        ) from None
+    used = [key for key in UNSUPPORTED if config.get(key)]
+    used += [
+        f"{k} {config.get(k)}" for k, v in (("peft_type", "LORA"), ("bias", "none")) if config.get(k) != v
+    ]
+    if used:
+        raise StudyError(explain(directory / CONFIG, ", ".join(used), "plain LoRA: factors A and B, no bias"))
+    root = math.sqrt if config.get("use_rslora") else float
+    return {"alpha": config["lora_alpha"], "root": root}, tensors
+
+
+def _check(directory: str | Path, lora: Lora) -> None:
+    weight, (a, b) = lora.linear.module.weight, (lora.a, lora.b)
+    where = f"{directory}: {lora.address}"
+    if (b.shape[0], a.shape[1]) != weight.shape or a.shape[0] != b.shape[1]:
+        shapes = f"A {tuple(a.shape)} and B {tuple(b.shape)}"
+        raise StudyError(explain(where, shapes, f"(r, in) and (out, r) of the weight {tuple(weight.shape)}"))
+    if not bool(a.isfinite().all() and b.isfinite().all()):
+        raise StudyError(explain(where, "values that are not finite", "finite factors"))
+    if not bool(b.any()):
+        raise StudyError(explain(where, "B = 0, an adapter before its first step", "a trained adapter"))
+
+
+def amplification(form: str, beta: float) -> float:
+    """The factor on the product B A.
+
+    product (Yi et al. 2024, arXiv 2412.12497): W_e = (1 + beta) W_a - beta W_0 = W_0 + (1 + beta) scale B A.
+    factors (released code, xinykou/NLSR src/expo-lora.py 80): A and B are each multiplied by 2 beta.
+    none: the adapter as it is.
+    """
+    return {"none": 1.0, "product": 1 + beta, "factors": (2 * beta) ** 2}[form]
+
+
+@contextmanager
+def added(adapter: Sequence[Lora], factor: float = 1.0) -> Iterator[None]:
+    """Within the block the backbone computes with the adapter, its product B A multiplied by ``factor``."""
+
+    def hook_of(lora: Lora):
+        def hook(_module, args, output):
+            low = args[0].to(lora.a.dtype) @ lora.a.T @ lora.b.T
+            return (output + factor * lora.scale * low).to(output.dtype)
+
+        return lora.linear.module.register_forward_hook(hook)
+
+    with attached([hook_of(lora) for lora in adapter]):
+        yield

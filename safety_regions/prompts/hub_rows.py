@@ -1,0 +1,73 @@
+"""A split of a Hugging Face Hub dataset as rows, and a clear sentence for each way a dataset can fail."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.model.hub import COMMIT, Place, Trouble, commit_of, from_hub
+from safety_regions.prompts.rows import Rows
+
+_PAGE = "https://huggingface.co/datasets/{repo}"
+_TROUBLES: tuple[Trouble, ...] = (
+    (
+        r"scripts are no longer supported",
+        "a loading script, and code of a dataset is never run",
+        f"a revision with data files (`refs/convert/parquet`, where {_PAGE} has it)",
+    ),
+    (r"BuilderConfig|Config name", "no config '{config}'", f"a `config` listed at {_PAGE}"),
+    (r"Unknown split|Bad split", "no split '{split}'", f"a `split` listed at {_PAGE}"),
+    (r"DataFilesNotFound|EmptyDataset", "no data files", f"a revision of {_PAGE} that has some"),
+)
+
+
+def read_hub(where: str, source: dict, columns: list[str]) -> tuple[Rows, str]:
+    """The rows of one split, and the commit they were taken from.
+
+    Args:
+        where: how errors name the place.
+        source: the ``hub`` part of a card: repo, split, optionally config and revision (``main``).
+        columns: the columns to fetch; conversations, embeddings and the like stay unread.
+
+    Raises:
+        StudyError: gated, missing, unknown config / split / revision, no connection, a loading script, or a
+            cached copy of another commit than the one asked for.
+    """
+    place = Place(where, source["repo"], source.get("revision", "main"), "dataset")
+    commit = commit_of(place)
+    data = _load(place, source, commit)
+    # Without a connection the library serves any cached copy, whatever the revision asked for.
+    found = _commit_of(data)
+    if found not in (commit, None):
+        raise StudyError(
+            explain(where, f"a cached copy of commit {found}", f"commit {commit}", "again when online")
+        )
+    if any(column not in data.column_names for column in columns):
+        return Rows(data.column_names, []), commit
+    return Rows(data.column_names, data.select_columns(columns).to_list()), commit
+
+
+def _load(place: Place, source: dict, commit: str) -> Any:
+    from datasets import load_dataset
+
+    names = {"config": source.get("config"), "split": source["split"]}
+    try:
+        return from_hub(
+            place,
+            lambda: load_dataset(place.repo, names["config"], split=names["split"], revision=commit),
+            _TROUBLES,
+            **names,
+        )
+    except StudyError:
+        raise
+    except Exception as error:  # its message may quote a row
+        found = f"a dataset that cannot be loaded ({type(error).__name__})"
+        hint = "load_dataset in a Python shell shows the whole error"
+        raise StudyError(explain(f"{place.where}, commit {commit}", found, hint=hint)) from None
+
+
+def _commit_of(data: Any) -> str | None:
+    """The commit in the name of the cache folder; None where the library keeps no such folder."""
+    folders = {Path(file["filename"]).parent.name for file in data.cache_files}
+    commits = [folder for folder in folders if re.fullmatch(COMMIT, folder)]
+    return commits[0] if len(commits) == 1 else None

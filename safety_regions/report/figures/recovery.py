@@ -1,0 +1,144 @@
+"""How well methods find a planted region: medians over sets, and bars beside chance and blind references."""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from safety_regions.report.figures.style import COLOURS, GREY, entitle, panels, styled
+from safety_regions.study.facts import BLIND
+
+KEYS = ["method", "selection", "refinement"]
+
+
+class Metric(NamedTuple):
+    """A number of a recovery table, its title, what a random region or score gets, and whether regions have it."""
+
+    name: str
+    title: str
+    chance: str
+    of_regions: bool
+
+
+METRICS = (
+    Metric("precision", "precision", "prevalence", True),
+    Metric("recall", "recall", "selected", True),
+    Metric("iou", "IoU", "chance", True),
+    Metric("auroc", "AUROC of scores", "half", False),
+    Metric("average_precision", "average precision of scores", "prevalence", False),
+)
+MEASURED = ("precision", "recall", "iou", "auroc", "auroc_within", "average_precision")
+BAR = 0.8
+
+
+def recovery_rows(table: pa.Table, blind: Collection[str] = BLIND) -> pd.DataFrame:
+    """What each method recovers, over the identification sets.
+
+    Args:
+        table: `contracts.RECOVERY` of one organism.
+        blind: labels of the methods that look at no prompt.
+
+    Returns:
+        One row per method, selection and refinement, in the table's order, blind methods last: `KEYS`,
+        ``granularity``, ``blind``, ``sets``; median, ``_min`` and ``_max`` over sets of `MEASURED`; and the means of
+        what chance gives: ``prevalence`` (precision, average precision), ``selected`` (recall), ``chance`` (IoU) and
+        ``half`` (0.5, AUROC).
+    """
+    frame = table.to_pandas().astype({name: str for name in (*KEYS, "granularity")})
+    frame = frame.astype(dict.fromkeys(MEASURED, float))
+    frame = frame.assign(selected=frame["n_selected"] / frame["n_weights"], half=0.5)
+    groups = frame.groupby(KEYS, sort=False)
+    columns = {"granularity": groups["granularity"].first(), "sets": groups.size()}
+    for name in MEASURED:
+        columns |= {
+            name: groups[name].median(),
+            f"{name}_min": groups[name].min(),
+            f"{name}_max": groups[name].max(),
+        }
+    columns |= {name: groups[name].mean() for name in ("prevalence", "selected", "chance", "half")}
+    rows = pd.DataFrame(columns).reset_index()
+    rows.insert(4, "blind", rows["method"].isin(blind))
+    return rows.sort_values("blind", kind="stable", ignore_index=True)
+
+
+@styled
+def draw_recovery(rows: pd.DataFrame, where: str) -> Figure:
+    """Draw the table of `recovery_rows`: a panel per metric, a bar per region, or per method where scores count."""
+    figure, axes = panels(1, len(METRICS), width=2.15, height=0.24 * len(rows) + 0.9, aside=1.9)
+    entitle(figure, "Recovery of the planted region (median over sets)", where)
+    place, colour = _places(rows), _colours(rows)
+    for metric, axis in zip(METRICS, axes[0], strict=True):
+        shown = rows if metric.of_regions else rows.drop_duplicates("method")
+        y = [place[i] if metric.of_regions else _middle(place, rows, r) for i, r in shown["method"].items()]
+        _bars(
+            axis,
+            shown.assign(y=y, colour=[colour[i] if metric.of_regions else GREY for i in shown.index]),
+            metric,
+        )
+        axis.set_ylim(max(place.values()) + 0.7, -0.7)
+        axis.set_yticks([])
+    _label(axes[0][0], rows, place)
+    _legend(figure, rows)
+    return figure
+
+
+def _places(rows: pd.DataFrame) -> dict[int, float]:
+    """Row -> its height; methods stand apart, blind ones further."""
+    place, y, before = {}, 0.0, None
+    for i, row in rows.iterrows():
+        if before is not None:
+            y += 1 + 0.5 * (row["method"] != before["method"]) + 0.7 * (row["blind"] != before["blind"])
+        place[i], before = y, row
+    return place
+
+
+def _middle(place: Mapping[int, float], rows: pd.DataFrame, method: str) -> float:
+    at = [place[i] for i in rows.index[rows["method"] == method]]
+    return sum(at) / len(at)
+
+
+def _colours(rows: pd.DataFrame) -> dict[int, str]:
+    refinements = list(dict.fromkeys(rows["refinement"]))
+    return {i: COLOURS[1 + refinements.index(r) % (len(COLOURS) - 1)] for i, r in rows["refinement"].items()}
+
+
+def _bars(axis: Axes, shown: pd.DataFrame, metric: Metric) -> None:
+    known = shown[shown[metric.name].notna()]
+    axis.barh(known["y"], known[metric.name], height=BAR, color=known["colour"], alpha=0.75)
+    axis.hlines(
+        known["y"], known[f"{metric.name}_min"], known[f"{metric.name}_max"], color="black", linewidth=1
+    )
+    axis.vlines(
+        known[metric.chance], known["y"] - BAR / 2, known["y"] + BAR / 2, color=COLOURS[2], linewidth=2
+    )
+    for y in shown.loc[shown[metric.name].isna(), "y"]:
+        axis.text(0.02, y, "undefined", color=GREY, size=7.5, va="center")
+    axis.set_xlim(0, 1)
+    axis.set_title(metric.title)
+    axis.grid(axis="x", color="#E0E0E0", linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def _label(axis: Axes, rows: pd.DataFrame, place: Mapping[int, float]) -> None:
+    labels = [
+        f"{row.method}{' (blind)' if row.blind else ''}, {row.selection}, {row.refinement}"
+        for row in rows.itertuples()
+    ]
+    axis.set_yticks(list(place.values()), labels, size=8)
+    axis.tick_params(axis="y", length=0)
+
+
+def _legend(figure: Figure, rows: pd.DataFrame) -> None:
+    axis, colours = figure.axes[0], _colours(rows)
+    first = rows.drop_duplicates("refinement")
+    handles = [
+        *(Patch(color=colours[i], alpha=0.75, linewidth=0, label=r) for i, r in first["refinement"].items()),
+        Patch(color=GREY, alpha=0.75, linewidth=0, label="scores, whatever is selected"),
+        *axis.plot([], [], color="black", linewidth=1, label="range over sets"),
+        *axis.plot([], [], color=COLOURS[2], linewidth=2, label="what chance gives"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)

@@ -1,0 +1,110 @@
+"""The page of recovery: all planted organisms in one table, and a sentence on who beats the blind references."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from safety_regions.report.figures.recovery import KEYS, MEASURED
+from safety_regions.report.pages.html import html as pages
+from safety_regions.study.facts import BLIND
+
+MARGIN = 0.05
+"""AUROC by which a method must exceed the best blind reference to be said to beat it."""
+
+CHANCES = ("prevalence", "selected", "chance")
+NORM = {"free": "", "matched": ", norms matched to those before"}
+PLANTS = {
+    "layers": lambda p: f"decoder blocks {', '.join(map(str, p['layers']))}, whole",
+    "neurons": lambda p: f"{100 * p['neurons']:g} % of the feed-forward neurons of every block",
+    "weights": lambda p: f"{100 * p['weights']:g} % of the weights of every projection",
+    "lora": lambda p: (
+        f"rank {p['lora']['rank']} update of {', '.join(p['lora']['projections'])} in every block"
+    ),
+}
+"""What alignment was free to change, in words, by the place a card's ``plant`` names."""
+
+INTRODUCTION = (
+    "In a planted organism alignment could change one region only: what made it refuse by itself lies within. It is "
+    "the truth of what alignment changed, not of all that a refusal passes through: the base phase taught the words of "
+    "refusals behind an instruction, all over the model, and a method may rightly score them. "
+    "Precision, recall and IoU compare regions as weights; AUROC is the probability that a weight of the plant scores "
+    "above another (0.5 for a random score), within: the same inside each projection that the plant divides, average "
+    "precision is prevalence for a random score. A score that is not stored counts as tied below all that are, so "
+    "these areas are blunt unless everything is kept. Projections that a method does not score (gate and o of neurons) "
+    "count as below too, which alone lifts its AUROC over all weights where the plant lies elsewhere: read within. "
+    "Magnitude and random look at no prompt: what they find, evidence is not needed for."
+)
+SHOWN = {
+    "precision": "precision", "prevalence": "prevalence", "recall": "recall", "selected": "selected",
+    "iou": "IoU", "chance": "chance",
+    "auroc": "AUROC", "auroc_within": "AUROC within", "average_precision": "average precision",
+}  # fmt: skip
+
+
+def plant_words(plant: Mapping) -> str:
+    """A card's plant (see the schema of organisms) as a phrase."""
+    place = next(place for place in PLANTS if place in plant)
+    return PLANTS[place](plant) + NORM[plant.get("norm", "free")]
+
+
+def recovery_table(rows: Mapping[str, pd.DataFrame], cards: Mapping[str, Mapping]) -> pd.DataFrame:
+    """The medians of all organisms, one below the other.
+
+    Args:
+        rows: organism -> the table of `recovery.recovery_rows`.
+        cards: organism -> ``family`` and ``plant``.
+
+    Returns:
+        ``organism``, ``family``, ``plant`` (in words), `recovery.KEYS`, ``granularity``, ``blind``, ``sets``, the
+        medians of `recovery.MEASURED` and what chance gives, `CHANCES`.
+    """
+    labelled = [
+        one.assign(organism=name, family=cards[name]["family"], plant=plant_words(cards[name]["plant"]))
+        for name, one in rows.items()
+    ]
+    first = ["organism", "family", "plant", *KEYS, "granularity", "blind", "sets"]
+    return pd.concat(labelled, ignore_index=True)[[*first, *MEASURED, *CHANCES]]
+
+
+def who_beats_the_blind(rows: pd.DataFrame) -> str:
+    """A sentence on one organism's methods: which exceed the best blind AUROC by `MARGIN`, which do not."""
+    scores = rows.drop_duplicates("method").set_index("method")
+    blind = scores.loc[scores["blind"], "auroc"].dropna()
+    seeing = scores.loc[~scores["blind"], "auroc"]
+    if blind.empty:
+        return f"No blind reference ({', '.join(BLIND)}) was measured, so nothing is said about evidence."
+    better = seeing - blind.max() > MARGIN
+    sides = {
+        f"Beyond the best blind reference ({blind.idxmax()}, AUROC {blind.max():.3f}) by more than {MARGIN:g}": seeing[
+            better
+        ],
+        "not beyond it": seeing[~better & seeing.notna()],
+    }
+    said = [f"{words}: {_listed(side)}" for words, side in sides.items()]
+    missing = list(seeing.index[seeing.isna()])
+    said += [f"no AUROC: {', '.join(missing)}"] if missing else []
+    return "; ".join(said) + "."
+
+
+def _listed(aurocs: pd.Series) -> str:
+    return ", ".join(f"{method} ({value:.3f})" for method, value in aurocs.items()) or "none"
+
+
+def recovery_page(table: pd.DataFrame) -> str:
+    """The table of `recovery_table` as a page: a heading, a sentence and a table for each organism."""
+    parts = [pages.paragraph(INTRODUCTION)]
+    for organism, one in table.groupby("organism", sort=False):
+        first = one.iloc[0]
+        rows = [_row(record) for record in one.to_dict("records")]
+        parts += [
+            pages.heading(f"{organism}: {first['family']}, {first['plant']}"),
+            pages.paragraph(who_beats_the_blind(one)),
+            pages.table([*KEYS, *SHOWN.values()], rows, numbers=SHOWN.values(), caption="Medians over sets."),
+        ]
+    return pages.page("What methods recover of a planted region", *parts)
+
+
+def _row(record: Mapping) -> list[str]:
+    method = record["method"] + (" (blind)" if record["blind"] else "")
+    numbers = ("–" if pd.isna(record[name]) else f"{record[name]:.3f}" for name in SHOWN)
+    return [method, record["selection"], record["refinement"], *numbers]

@@ -1,0 +1,46 @@
+"""The page of shared prompts: counts for each pair of sets, never a prompt."""
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from safety_regions.report.pages.html import html as pages
+
+COUNTS = ["a", "b", "n_a", "n_b", "n_exact", "n_near"]
+
+
+def shared_counts(shared: pa.Table) -> pd.DataFrame:
+    """The counts of `contracts.SHARED_PROMPTS` for every pair, most shared first; the prompt ids stay behind.
+
+    ``n_near`` counts prompts of a, ``n_near_b`` those of b that they match: one may match several.
+    """
+    frame = shared.select(COUNTS).to_pandas()
+    frame["n_near_b"] = pc.list_value_length(shared["near_b"]).to_pylist()
+    return frame.sort_values(
+        ["n_near", "n_exact", "a", "b"], ascending=[False, False, True, True], ignore_index=True
+    )
+
+
+def shared_page(counts: pd.DataFrame) -> str:
+    """The table of `shared_counts` as a page: pairs that share something, and how many do not."""
+    hits = counts[(counts["n_exact"] > 0) | (counts["n_near"] > 0)]
+    header = ["a", "b", "prompts of a", "prompts of b", "exact", "near", "near, % of a", "near, % of b"]
+    rows = [
+        [row.a, row.b, *map(str, (row.n_a, row.n_b, row.n_exact, row.n_near)),
+         f"{100 * row.n_near / row.n_a:.1f}", f"{100 * row.n_near_b / row.n_b:.1f}"]
+        for row in hits.itertuples()
+    ]  # fmt: skip
+    none = len(counts) - len(hits)
+    parts = [
+        pages.paragraph(
+            "Two regions found with the same prompts overlap for a reason that has nothing to do with safety. "
+            "Exact: prompts of a that stand in b too, compared in lower case without surrounding blanks. Near: "
+            "prompts of a whose character 5-grams have a Jaccard similarity above 0.7 with a prompt of b; the exact "
+            "ones are among them."
+        ),
+        pages.table(header, rows, numbers=header[2:]) if rows else "",
+        pages.paragraph(
+            f"{none} of {len(counts)} pairs of sets share no prompt." if len(counts) else "One set, no pair."
+        ),
+    ]
+    return pages.page("Prompts that two sets share", *filter(None, parts))

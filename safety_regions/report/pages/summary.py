@@ -1,0 +1,118 @@
+"""The first page: the verdict on every cell in words, then its numbers, then what was studied."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from safety_regions.report.pages.html import html as pages
+from safety_regions.report.verdict.measure import CELL
+from safety_regions.report.verdict.sentences import explained
+
+READING = (
+    "IoU is the number of units in both of two regions over the number in either: 1 for the same region, 0 for no "
+    "unit in common. Chance is the IoU expected of independent regions of the same sizes; after a "
+    "refinement they are drawn from the units that the utility region leaves. Read every IoU against it: near chance, "
+    "two sets found unrelated regions; well above it, they share units, which may carry safety or may score high for "
+    "any prompt. Refinements take the utility set's region away: what falls with them was shared with ordinary "
+    "prompts."
+)
+CAPTION = (
+    "Whole model. Size: mean over sets. IoU, half IoU, normalised and what stands under pools, "
+    "blocks and plant: medians; "
+    "chance, floor with its interval, ceiling: means over pairs."
+)
+MORE = {
+    "floor": "Floor is the IoU that remains when the evidence is shuffled and only the weights are shared (of whole "
+    "layers: when they are placed at random), with the mean of the pairs' 95 % intervals.",
+    "ceiling": "Half IoU is that of two sets at half the prompts, ceiling that of two halves of one set.",
+    "mixed_iou": "With utility sets: pairs of an identification set and a utility set. Among utility "
+    "sets: pairs of two.",
+    "pool_next": "Pools: all sets but one pooled, with all sets and with the set left out. The first "
+    "two share prompts.",
+    "block_iou": "Blocks: disjoint blocks of prompts of one set, the largest that it has two of.",
+    "recovery_iou": "Plant: regions and scores against the region that was planted in the organism.",
+}
+"""What the page explains where the column has numbers."""
+
+
+def _number(column: str) -> Callable[[Mapping], str]:
+    return lambda r: _said(r[column])
+
+
+COLUMNS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
+    "region size, %": ("percent", lambda r: f"{r['percent']:.2f}"),
+    "pairs": ("pairs", lambda r: f"{r['defined']} of {r['pairs']}"),
+    "IoU, median": ("pairs", _number("iou")),
+    "IoU, range": ("pairs", lambda r: _range(r["iou_min"], r["iou_max"])),
+    "chance": ("chance", _number("chance")),
+    "floor": ("floor", _number("floor")),
+    "floor, 95 %": ("floor", lambda r: _range(r["floor_low"], r["floor_high"])),
+    "half IoU": ("half_iou", _number("half_iou")),
+    "ceiling": ("ceiling", _number("ceiling")),
+    "normalised": ("normalised", _number("normalised")),
+    "with utility sets": ("mixed_iou", _number("mixed_iou")),
+    "… normalised": ("mixed_normalised", _number("mixed_normalised")),
+    "among utility sets": ("utility_iou", _number("utility_iou")),
+    "… normalised ": ("utility_normalised", _number("utility_normalised")),
+    "pools, all but one with all": ("pool_next", _number("pool_next")),
+    "… with the one left out": ("pool_rest", _number("pool_rest")),
+    "blocks of one set": ("block_iou", lambda r: _blocks(r)),
+    "plant, IoU": ("recovery_iou", _number("recovery_iou")),
+    "plant, chance": ("recovery_iou", _number("recovery_chance")),
+    "plant, AUROC": ("recovery_iou", _number("recovery_auroc")),
+}
+"""Header -> column that must have a number somewhere for it to be shown, and what a row says."""
+
+FIRST = ("IoU, median", "chance", "normalised")
+"""What stands beside the words of the first table."""
+
+
+def summary_page(verdicts: pd.DataFrame, facts: Mapping[str, Sequence[str]], files: Mapping[str, str]) -> str:
+    """The table of `verdict.measure` as a page.
+
+    Args:
+        facts: what was studied, term -> values.
+        files: where to find more, path -> what it holds.
+    """
+    known = {name for name in verdicts if verdicts[name].notna().any()}
+    shown = [header for header, (column, _) in COLUMNS.items() if column in known]
+    first = [header for header in FIRST if header in shown]
+    return pages.page(
+        "Safety regions: summary",
+        pages.heading("Verdicts"),
+        _table(verdicts, first, words=["verdict"], caption="Whole model; medians over pairs, chance: mean."),
+        pages.paragraph(explained()),
+        pages.heading("The numbers"),
+        _table(verdicts, shown, words=[], caption=CAPTION),
+        pages.paragraph(" ".join([READING, *(text for column, text in MORE.items() if column in known)])),
+        pages.heading("What was studied"),
+        pages.facts(facts),
+        pages.heading("Files"),
+        pages.table(["file", "holds"], files.items()),
+    )
+
+
+def _table(verdicts: pd.DataFrame, shown: Sequence[str], words: Sequence[str], caption: str) -> str:
+    rows = [
+        [
+            *(r[name] for name in CELL),
+            *(COLUMNS[header][1](r) for header in shown),
+            *(r[name] for name in words),
+        ]
+        for r in verdicts.to_dict("records")
+    ]
+    return pages.table([*CELL, *shown, *words], rows, numbers=shown, caption=caption)
+
+
+def _said(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.3f}"
+
+
+def _range(low: float, high: float) -> str:
+    return "" if pd.isna(low) else f"{low:.3f}-{high:.3f}"
+
+
+def _blocks(r: Mapping) -> str:
+    return (
+        _said(r["block_iou"]) if pd.isna(r["block_n"]) else f"{_said(r['block_iou'])} (n {r['block_n']:.0f})"
+    )

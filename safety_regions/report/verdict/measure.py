@@ -1,0 +1,156 @@
+"""The verdict table: every cell of the grid with the numbers its overlap is read against, and a verdict in words."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from safety_regions.formats.contracts import IOU
+from safety_regions.formats.parquet import iter_groups
+from safety_regions.report.combinations import ROLES, check_pairs, pair_rows
+from safety_regions.report.figures.sizes import sizes_by_address, total_percent
+from safety_regions.report.verdict.sentences import verdict_of
+
+CELL = ["backbone", "method", "selection", "refinement"]
+SEPARATOR = "/"
+MEANS = ("chance", "floor", "floor_low", "floor_high", "ceiling")
+MEDIANS = ("iou", "half_iou", "normalised")
+PREFIX = dict(zip(ROLES, ("", "mixed_", "utility_"), strict=True))
+IDENTIFICATION = ("pairs", "defined", "iou", "iou_min", "iou_max", "chance", "floor", "floor_low", "floor_high",
+                  "half_iou", "ceiling", "normalised", "normalised_pairs")  # fmt: skip
+OTHERS = ("pairs", "iou", "floor", "ceiling", "normalised")
+"""What is said of pairs with and of utility sets, as ``mixed_iou``, ``utility_iou`` and so on."""
+
+BESIDE = ("pool_k", "pool_next", "pool_rest", "block_n", "block_iou", "recovery_iou", "recovery_chance",
+          "recovery_auroc")  # fmt: skip
+COUNTS = ("n_units", "pairs", "defined", "normalised_pairs", "mixed_pairs", "utility_pairs")
+
+
+def model_pairs(path: str | Path) -> pa.Table:
+    """The rows of the gathered overlaps at ``path`` that `measure` looks at: pairs, over the whole model.
+
+    One in hundreds where backbones are large; the others are never in memory together.
+    """
+    groups = map(_model_pairs, iter_groups(path, IOU))
+    return pa.concat_tables([IOU.schema.empty_table(), *groups]).unify_dictionaries()
+
+
+def _model_pairs(iou: pa.Table) -> pa.Table:
+    return iou.filter(pc.and_(pc.equal(iou["level"].cast(pa.string()), "model"), pc.equal(iou["k"], 2)))
+
+
+def measure(
+    iou: pa.Table,
+    sizes: pa.Table,
+    names: Sequence[str],
+    pools: Mapping[str, pa.Table] | None = None,
+    blocks: Mapping[str, pa.Table] | None = None,
+    recovery: Mapping[str, pa.Table] | None = None,
+) -> pd.DataFrame:
+    """One row per cell of the grid, in the order of ``sizes``.
+
+    Args:
+        iou: the gathered overlaps (`contracts.IOU`).
+        sizes: the gathered region sizes (`contracts.REGION_SIZES`).
+        names: the identification sets.
+        pools: cell (``backbone/method/selection/refinement``) -> `contracts.POOLS`.
+        blocks: cell -> `contracts.SAMPLE_SIZES`.
+        recovery: planted organism -> `contracts.RECOVERY`.
+
+    Returns:
+        Columns of `CELL`; ``percent`` (region size in % of all units, mean over sets), ``n_units``, ``whole_layers``;
+        then of the whole model:
+
+        - `IDENTIFICATION`: pairs of identification sets, how many have an IoU (``defined``), medians of `MEDIANS`
+          over the pairs that have them, means of `MEANS`;
+        - the same for `OTHERS` of pairs with (``mixed_``) and of (``utility_``) utility sets;
+        - ``pool_next``, ``pool_rest``: median IoU of pools of ``pool_k`` sets, all but one, with all sets and with
+          the set left out;
+        - ``block_iou``: median IoU of two blocks of ``block_n`` prompts of one set, the largest that there are;
+        - ``recovery_...``: medians over sets against the plant;
+        - ``verdict``, see `rules`. What was not measured is null.
+
+    Raises:
+        StudyError: a cell lacks a set or a pair of sets.
+    """
+    model = _model_pairs(iou)
+    regions, overlaps = _by_cell(sizes), _by_cell(model)
+    rows = pair_rows((cell, overlaps.get(cell, model.slice(0, 0))) for cell in regions)
+    check_pairs(rows[rows["between"] == ROLES[0]], names)
+    found = []
+    for cell, sized in sizes_by_address(regions.items(), names).groupby("refinement", observed=True):
+        labels = dict(zip(CELL, cell.split(SEPARATOR), strict=True))
+        found.append(
+            labels
+            | _size(sized)
+            | {
+                k: v
+                for role, one in _by_role(rows, cell).items()
+                for k, v in _role(one, PREFIX[role]).items()
+            }
+            | _pool((pools or {}).get(cell))
+            | _block((blocks or {}).get(cell))
+            | _recovered((recovery or {}).get(labels["backbone"]), labels)
+        )
+    columns = [*CELL, "percent", "n_units", "whole_layers", *IDENTIFICATION]
+    columns += [f"{PREFIX[role]}{name}" for role in ROLES[1:] for name in OTHERS]
+    frame = pd.DataFrame(found).reindex(columns=[*columns, *BESIDE]).astype(dict.fromkeys(COUNTS, int))
+    return frame.assign(verdict=[verdict_of(record) for record in frame.to_dict("records")])
+
+
+def _by_cell(table: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each cell, cells in order of appearance, labelled ``backbone/method/selection/refinement``."""
+    groups = table.select(CELL).to_pandas().groupby(CELL, observed=True, sort=False).indices
+    return {SEPARATOR.join(cell): table.take(pa.array(index)) for cell, index in groups.items()}
+
+
+def _size(sized: pd.DataFrame) -> dict:
+    whole = bool(sized["layer"].isna().all())
+    return {"percent": total_percent(sized), "n_units": int(sized["n_units"].sum()), "whole_layers": whole}
+
+
+def _by_role(rows: pd.DataFrame, cell: str) -> dict[str, pd.DataFrame]:
+    one = rows[rows["refinement"] == cell]
+    return {role: one[one["between"] == role] for role in ROLES}
+
+
+def _role(rows: pd.DataFrame, prefix: str) -> dict[str, float]:
+    values = {
+        "pairs": len(rows),
+        "defined": int(rows["iou"].count()),
+        "iou_min": rows["iou"].min(),
+        "iou_max": rows["iou"].max(),
+        "normalised_pairs": int(rows["normalised"].count()),
+        **{name: rows[name].median() for name in MEDIANS},
+        **{name: rows[name].mean() for name in MEANS},
+    }
+    return {prefix + name: value for name, value in values.items()}
+
+
+def _pool(table: pa.Table | None) -> dict[str, float]:
+    if table is None:
+        return {}
+    frame = table.to_pandas().astype({"against": str})
+    last = frame[frame["k"] == frame["k"].max()]
+    by_kind = {kind: last.loc[last["against"] == kind, "iou"].median() for kind in ("next", "rest")}
+    return {"pool_k": last["k"].max(), "pool_next": by_kind["next"], "pool_rest": by_kind["rest"]}
+
+
+def _block(table: pa.Table | None) -> dict[str, float]:
+    if table is None:
+        return {}
+    frame = table.to_pandas()
+    frame = frame[frame["pair"].astype(str) == "blocks"]
+    largest = frame[frame["n"] == frame["n"].max()]
+    return {"block_n": largest["n"].max(), "block_iou": largest["iou"].median()}
+
+
+def _recovered(table: pa.Table | None, labels: Mapping[str, str]) -> dict[str, float]:
+    if table is None:
+        return {}
+    frame = table.to_pandas()
+    wanted = (frame[CELL[1:]].astype(str) == [labels[name] for name in CELL[1:]]).all(axis=1)
+    one = frame[wanted].astype({"auroc": float})
+    return {f"recovery_{name}": one[name].median() for name in ("iou", "chance", "auroc")}

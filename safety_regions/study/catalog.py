@@ -1,0 +1,109 @@
+"""Cards of datasets and backbones: found in the catalog or inline in the config, checked against a schema.
+
+A problem is a sentence; checks return every problem they find rather than stop at the first.
+"""
+
+import json
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+
+from safety_regions.errors import explain, unknown
+
+PACKAGE = Path(__file__).parents[1]
+CATALOG = PACKAGE / "catalog"
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+@cache
+def schema(kind: str) -> dict:
+    """The JSON schema of a kind of document: config, dataset, checkpoint or organism."""
+    return yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+
+
+def with_defaults(document: dict, rules: dict) -> dict:
+    """A copy of ``document`` in which every missing key that has a default stands at its default."""
+    filled = dict(document)
+    for key, rule in rules.get("properties", {}).items():
+        if key not in filled and "default" in rule:
+            filled[key] = rule["default"]
+        if isinstance(filled.get(key), dict):
+            filled[key] = with_defaults(filled[key], rule)
+    return filled
+
+
+def check(document: object, rules: dict, where: str) -> list[str]:
+    """Every way in which ``document`` breaks the schema, a sentence each, sorted by place."""
+    errors = sorted(Draft202012Validator(rules).iter_errors(document), key=lambda e: [str(p) for p in e.path])
+    return [sentence for error in errors for sentence in _sentences(error, where)]
+
+
+def _sentences(error: ValidationError, where: str) -> list[str]:
+    place = ": ".join([where, *(str(part) for part in error.path)])
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        return [unknown(place, "key", key, known) for key in error.instance if key not in known]
+    if error.validator == "enum":
+        near = get_close_matches(str(error.instance), [str(v) for v in error.validator_value], n=1)
+        hint = f"'{near[0]}'" if near else ""
+        return [explain(place, _short(error.instance), "one of " + _short(error.validator_value), hint)]
+    if error.validator == "required":
+        missing = [key for key in error.validator_value if key not in error.instance]
+        return [explain(place, f"no '{key}'", f"'{key}'") for key in missing]
+    if error.validator == "uniqueItems":
+        twice = sorted({str(item) for item in error.instance if error.instance.count(item) > 1})
+        return [explain(place, f"{', '.join(twice)} more than once", "each name once")]
+    if error.validator in ("oneOf", "anyOf"):
+        keys = [" and ".join(option.get("required", [])) for option in error.validator_value]
+        return [explain(place, "none or several of them", f"exactly one of: {'; '.join(filter(None, keys))}")]
+    wanted = {
+        "type": lambda v: "type " + (v if isinstance(v, str) else " or ".join(v)),
+        "minimum": lambda v: f"at least {v}",
+        "maximum": lambda v: f"at most {v}",
+        "exclusiveMinimum": lambda v: f"more than {v}",
+        "exclusiveMaximum": lambda v: f"less than {v}",
+        "minItems": lambda v: f"at least {v} entry",
+        "minProperties": lambda v: f"at least {v} entry",
+        "pattern": lambda v: f"a name of the form {v}",
+        "const": lambda v: f"'{v}'",
+    }.get(error.validator, lambda v: f"{error.validator} {v}")
+    return [explain(place, _short(error.instance), wanted(error.validator_value))]
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+class Shelf:
+    """Cards of one kind by name: inline ones first, then the catalog's files."""
+
+    def __init__(self, folder: str, inline: dict[str, dict]) -> None:
+        self._inline = inline
+        self._files = {path.stem: path for path in sorted((CATALOG / folder).glob("*.yaml"))}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._inline or name in self._files
+
+    @property
+    def names(self) -> list[str]:
+        return sorted({*self._inline, *self._files})
+
+    def where(self, name: str) -> str:
+        """Where a user finds the card."""
+        return (
+            f"cards: {name}" if name in self._inline else str(self._files[name].relative_to(PACKAGE.parent))
+        )
+
+    def read(self, name: str) -> object:
+        """The card as written.
+
+        Raises:
+            yaml.YAMLError: the file is no YAML.
+        """
+        if name in self._inline:
+            return self._inline[name]
+        return yaml.safe_load(self._files[name].read_text(encoding="utf-8"))

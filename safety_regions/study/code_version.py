@@ -1,0 +1,263 @@
+"""Code versions: a short hash of a script and of all package code that it reaches.
+
+Snakemake sees a script's modification time and never what the script imports. So every rule passes
+`code_version(...)` as a param: editing a method reruns that method; editing a comment, a docstring, an error message
+or an unrelated function of the same file reruns nothing. Code is read from syntax trees; nothing is imported.
+
+The hash is over definitions (top-level functions, classes and assignments), numbered in the order in which they are
+reached. References appear as numbers, imports not at all. So a definition counts by what it says, not by its name,
+its module or its file: moving or renaming code reruns nothing.
+
+Imports by a string name are invisible and must be named in the call. What a ``raise`` or a ``print`` says, and the
+title and descriptions in a method's CARD, decide no number and are left out.
+"""
+
+import ast
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = "safety_regions"
+ROOT = Path(__file__).parents[1]
+WHOLE = "*"
+EXTERNAL = ""
+WORDING = ("safety_regions.errors", "safety_regions.joblog")
+WORDS_OF_CARD = ("title", "description")
+REFERENCE = "\0"
+IMPORTS = (ast.Import, ast.ImportFrom)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+DOCUMENTED = (ast.Module, *DEFINITIONS)
+
+
+class Symbol(NamedTuple):
+    """A definition: module (dotted name or path of a script) and name; `WHOLE` for all of a module.
+
+    For a name of another package, the module is `EXTERNAL`.
+    """
+
+    module: str
+    name: str
+
+
+class Text(NamedTuple):
+    """What a definition says, each reference written as `REFERENCE`, and the symbols referred to, in order."""
+
+    words: bytes
+    references: tuple[Symbol, ...]
+
+
+@cache
+def code_version(*entries: str | Path) -> str:
+    """16 hex digits that change when the code of an entry, or code that it reaches, changes.
+
+    Args:
+        entries: dotted modules ("safety_regions.methods.snip") or paths of scripts.
+
+    Raises:
+        FileNotFoundError: an entry names no module of the package and no file.
+    """
+    digest = hashlib.sha256()
+    numbers: dict[Symbol, int] = {}
+    for symbol in _walk(entries):
+        numbers[symbol] = len(numbers)
+    for symbol in numbers:
+        words, references = _text(symbol)
+        digest.update(words + b"\n" + " ".join(str(numbers[r]) for r in references).encode() + b"\n")
+    return digest.hexdigest()[:16]
+
+
+def reached(*entries: str | Path) -> set[Symbol]:
+    """Every definition that an entry reaches; see `code_version`."""
+    return set(_walk(entries))
+
+
+def _walk(entries: tuple[str | Path, ...]) -> list[Symbol]:
+    """The symbols that the entries reach, each once, breadth first, in the order of the references."""
+    order = list(dict.fromkeys(Symbol(str(entry), WHOLE) for entry in entries))
+    seen = set(order)
+    for symbol in order:  # grows while it is read
+        for other in _text(symbol).references:
+            if other not in seen:
+                seen.add(other)
+                order.append(other)
+    return order
+
+
+@cache
+def _path(module: str) -> Path | None:
+    """The file of a module of the package or of a script; None for anything else."""
+    if module.endswith(".py"):
+        return Path(module)
+    if module != PACKAGE and not module.startswith(PACKAGE + "."):
+        return None
+    base = ROOT.joinpath(*module.split(".")[1:])
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    """The syntax tree of a module, without docstrings."""
+    path = _path(module)
+    if path is None:
+        raise FileNotFoundError(f"no module '{module}' in {PACKAGE}")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree
+
+
+@cache
+def _definitions(module: str) -> dict[str, list[ast.stmt]]:
+    """Top-level name -> the statements that define it; statements that define nothing stand under ""."""
+    found: dict[str, list[ast.stmt]] = {}
+    for node in _tree(module).body:
+        for name in _defined(node) or [""]:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    if isinstance(node, DEFINITIONS):
+        return [node.name]
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+    return []
+
+
+@cache
+def _imports(module: str) -> dict[str, Symbol | None]:
+    """Name -> what a module's top-level statements import under it; imports inside definitions are left out."""
+    statements = (node for node in _tree(module).body if not isinstance(node, DEFINITIONS))
+    return _imported(statements)
+
+
+def _imported(statements: Iterator[ast.AST]) -> dict[str, Symbol | None]:
+    """Name -> the symbol that an import anywhere in the statements gives it."""
+    found = {}
+    for statement in statements:
+        for node in ast.walk(statement):
+            if isinstance(node, IMPORTS):
+                found |= {
+                    (alias.asname or alias.name).partition(".")[0]: _target(node, alias)
+                    for alias in node.names
+                }
+    return found
+
+
+def _target(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> Symbol | None:
+    """What an import brings; None for what decides no number."""
+    if isinstance(node, ast.Import):
+        return Symbol(alias.name, WHOLE) if _path(alias.name) else Symbol(EXTERNAL, alias.name)
+    source = node.module or ""
+    if source in WORDING or f"{source}.{alias.name}" in WORDING:
+        return None
+    if _path(f"{source}.{alias.name}"):
+        return Symbol(f"{source}.{alias.name}", WHOLE)
+    if _path(source):
+        return _resolve(source, alias.name) or Symbol(source, alias.name)
+    return Symbol(EXTERNAL, f"{source}:{alias.name}")
+
+
+def _resolve(module: str, name: str) -> Symbol | None:
+    """The definition behind a name of a module, through imports; None for a name that the module does not define."""
+    if name in _definitions(module):
+        return Symbol(module, name)
+    return _imports(module).get(name)
+
+
+@cache
+def _text(symbol: Symbol) -> Text:
+    if symbol.module == EXTERNAL:
+        return Text(symbol.name.encode(), ())
+    writer = _Writer(symbol)
+    if symbol.name != WHOLE:
+        definitions = _definitions(symbol.module)
+        # What defines nothing (a bare call, a condition) runs at import and belongs to every definition.
+        writer.write([*definitions.get(symbol.name, []), *definitions.get("", [])])
+    else:
+        for node in _tree(symbol.module).body:
+            names = _defined(node)
+            for name in names:
+                writer.refer(Symbol(symbol.module, name))
+            if not names:
+                writer.write([node])
+    return Text("".join(writer.words).encode(), tuple(writer.references))
+
+
+class _Writer:
+    """Writes statements as words and references."""
+
+    def __init__(self, symbol: Symbol) -> None:
+        self._symbol = symbol
+        self._names: Callable[[str], Symbol | None] = lambda name: None
+        self.words: list[str] = []
+        self.references: list[Symbol] = []
+
+    def refer(self, symbol: Symbol) -> None:
+        self.words.append(REFERENCE)
+        self.references.append(symbol)
+
+    def write(self, statements: list[ast.stmt]) -> None:
+        """Write top-level statements; the names that they define are not part of what they say."""
+        for statement in statements:
+            own = _imported(iter([statement]))
+            self._names = lambda name, own=own: (
+                own[name] if name in own else _resolve(self._symbol.module, name)
+            )
+            self._node(statement, skip=("name",) if isinstance(statement, DEFINITIONS) else ())
+
+    def _node(self, node: ast.AST, skip: tuple[str, ...] = ()) -> None:
+        if isinstance(node, ast.Raise):
+            self.words.append("Raise ")
+        elif isinstance(node, IMPORTS) or _is_print(node):
+            pass
+        elif (symbol := self._symbol_of(node)) is not None:
+            self.refer(symbol)
+        else:
+            self.words.append(f"{type(node).__name__}(")
+            for field, value in ast.iter_fields(self._without_words(node)):
+                if field not in (*skip, "ctx", "kind", "type_comment"):
+                    self._value(value)
+            self.words.append(")")
+
+    def _value(self, value: object) -> None:
+        if isinstance(value, ast.AST):
+            self._node(value)
+        elif isinstance(value, list):
+            self.words.append("[")
+            for item in value:
+                self._value(item)
+            self.words.append("]")
+        else:
+            self.words.append(f"{value!r},")
+
+    def _symbol_of(self, node: ast.AST) -> Symbol | None:
+        """The definition that a name, or an attribute of a module, stands for."""
+        if isinstance(node, ast.Name):
+            return self._names(node.id)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = self._names(node.value.id)
+            if module is not None and module.name == WHOLE:
+                return _resolve(module.module, node.attr) or module
+        return None
+
+    def _without_words(self, node: ast.AST) -> ast.AST:
+        """A dict of a method's CARD without its title and descriptions; anything else as it is."""
+        if self._symbol.name != "CARD" or not isinstance(node, ast.Dict):
+            return node
+        keys = [getattr(key, "value", None) for key in node.keys]
+        kept = [i for i, key in enumerate(keys) if key not in WORDS_OF_CARD]
+        return ast.Dict([node.keys[i] for i in kept], [node.values[i] for i in kept])
+
+
+def _is_print(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Name)
+        and node.value.func.id == "print"
+    )

@@ -1,0 +1,292 @@
+"""The config of a study, checked whole: `read_study` returns a `Study` or one error that lists every problem.
+
+Torch-free and quick: the Snakefile reads the config again in every job of a cluster run.
+"""
+
+from dataclasses import dataclass
+from math import factorial
+from pathlib import Path
+
+import yaml
+
+from safety_regions.errors import StudyError, explain, raise_all, unknown
+from safety_regions.study.adapters import plan_problems, teachers
+from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults
+from safety_regions.study.checkpoints import local_problems, shortest_row
+from safety_regions.study.method_shelf import method_cards
+from safety_regions.study.methods import Method, MethodReader
+from safety_regions.study.sources import Source, choose_source
+from safety_regions.units.fractions import scope_count
+from safety_regions.units.selections import parse_selection
+
+RAW = "raw"
+MINUS = "minus-"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked config: names in the config's order, cards and options with their defaults filled in."""
+
+    seed: int
+    data_dir: str | None
+    backbones: dict[str, dict]
+    datasets: dict[str, dict]
+    identification: tuple[str, ...]
+    utility: tuple[str, ...]
+    methods: dict[str, Method]
+    refinements: tuple[str, ...]
+    samples: dict
+    responses: dict
+    adapters: dict
+    allow_empty: bool
+    compare_methods: float | None
+    floors: int
+    ceilings: bool
+    pools: dict
+    sample_sizes: dict
+
+    def keep_of(self, dataset: str) -> str:
+        """Which answered prompts of a dataset are used: refused, complied or all."""
+        side = "utility" if dataset in self.utility else "identification"
+        return self.responses[f"keep_{side}"]
+
+    def training_sets(self, backbone: str) -> tuple[str, ...]:
+        """Datasets that train an organism; none for a checkpoint."""
+        return training_sets(self.backbones[backbone])
+
+    def contrast_of(self, method: str) -> str | None:
+        """The ordinary dataset a method (by its label) contrasts with; None for a method that has no contrast."""
+        chosen = self.methods[method]
+        always = method_cards()[chosen.module].get("contrast", False)
+        return chosen.options.get("contrast") or (next(iter(self.utility), None) if always else None)
+
+    def needs_adapter(self, method: str) -> bool:
+        """Whether a method (by its label) scores the backbone's LoRA adapter."""
+        return method_cards()[self.methods[method].module].get("adapter", False)
+
+    @property
+    def organisms(self) -> tuple[str, ...]:
+        return tuple(name for name, card in self.backbones.items() if card["kind"] == "organism")
+
+    @property
+    def planted(self) -> tuple[str, ...]:
+        """Organisms whose safety region was planted."""
+        return tuple(name for name in self.organisms if self.backbones[name].get("plant"))
+
+    def source_files(self, dataset: str) -> list[str]:
+        """Files a dataset is read from; none where it comes from the Hub."""
+        path = source_of(dataset, self.datasets[dataset], self.data_dir).path
+        if path is None:
+            return []
+        # Relative where it can be: a study that is moved or copied with its folder has nothing to do again.
+        return [str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)]
+
+
+def training_sets(card: dict) -> tuple[str, ...]:
+    """Datasets an organism's card trains on."""
+    training = card.get("training", {})
+    return tuple(dict.fromkeys([*training.get("harmful", []), *training.get("helpful", [])]))
+
+
+def source_of(name: str, card: dict, data_dir: str | None) -> Source:
+    """The source of a dataset card that a study with this ``data_dir`` reads; see `choose_source`."""
+    return choose_source(name, card, Path(data_dir) if data_dir else None, CATALOG)
+
+
+def read_study(config: dict, where: str = "config") -> Study:
+    """Check a config and fill in its defaults.
+
+    Raises:
+        StudyError: every problem found, a line each, with the place, what was found and what is allowed.
+    """
+    problems = check(config, schema("config"), where)
+    if problems:
+        # What the schema refuses cannot be looked at closer, but the parts it accepts still can.
+        broken = {line.removeprefix(where + ": ").split(":")[0] for line in problems}
+        config = {key: value for key, value in config.items() if key not in broken}
+    config = with_defaults(config, schema("config"))
+    reader = _Reader(config, where)
+    study = reader.study()
+    raise_all("The study cannot start", problems + reader.problems)
+    return study
+
+
+class _Reader:
+    """Reads a config section by section and notes problems on the way."""
+
+    def __init__(self, config: dict, where: str) -> None:
+        self.config, self.where = config, where
+        self.problems: list[str] = []
+        inline = config.get("cards", {})
+        self.dataset_shelf = Shelf("datasets", inline.get("datasets", {}))
+        self.backbone_shelf = Shelf("backbones", inline.get("backbones", {}))
+
+    def study(self) -> Study:
+        config = self.config
+        sets = config.get("datasets", {})
+        identification, utility = tuple(sets.get("identification", ())), tuple(sets.get("utility", ()))
+        for name in sorted(set(identification) & set(utility)):
+            self._note("datasets", f"'{name}' as identification and as utility", "one role for each dataset")
+        backbones = self._cards(self.backbone_shelf, "backbones", config.get("backbones", ()), "backbone")
+        trainers = [name for card in backbones.values() for name in training_sets(card)]
+        adapters = config["adapters"]
+        reader = MethodReader(config, self.where)
+        methods = reader.read()
+        self.problems += reader.problems
+        asked = [method.options.get("over_rejection") for method in methods.values()]
+        probes = tuple(name for name in asked if isinstance(name, str))
+        wanted = [*identification, *utility, *trainers, *teachers(adapters), *probes]
+        wanted = tuple(dict.fromkeys(wanted))
+        datasets = self._cards(self.dataset_shelf, "datasets", wanted, "dataset")
+        self._check_roles(datasets, {"identification": identification, "utility": utility})
+        self._check_roles(datasets, {"identification": adapters["harmful"], "utility": adapters["helpful"]})
+        self._check_samples(self._sources(datasets), identification + utility)
+        self._check_roles(datasets, {"over-rejection": probes})
+        self._check_sizes()
+        self._check_pools(identification)
+        self._check_paths(backbones)
+        self._check_rows(backbones, methods)
+        if any(method_cards()[method.module].get("adapter") for method in methods.values()):
+            self.problems += plan_problems(adapters, backbones, f"{self.where}: adapters")
+        return Study(
+            seed=config.get("seed", 0),
+            data_dir=config.get("data_dir"),
+            backbones=backbones,
+            datasets=datasets,
+            identification=identification,
+            utility=utility,
+            methods=methods,
+            refinements=self._refinements(utility),
+            samples=config.get("samples", {}),
+            responses=config.get("responses", {}),
+            adapters=adapters,
+            allow_empty=config.get("allow_empty", False),
+            compare_methods=config.get("compare_methods"),
+            floors=config.get("floors", 0),
+            ceilings=config.get("ceilings", False),
+            pools=config.get("pools", {}),
+            sample_sizes=config.get("sample_sizes", {}),
+        )
+
+    def _note(self, place: str, found: str, expected: str = "", hint: str = "") -> None:
+        self.problems.append(explain(f"{self.where}: {place}", found, expected, hint))
+
+    def _cards(self, shelf: Shelf, place: str, names: tuple, kind: str) -> dict[str, dict]:
+        cards = {}
+        for name in names:
+            if name not in shelf:
+                self.problems.append(unknown(f"{self.where}: {place}", kind, name, shelf.names))
+                continue
+            card = self._card(shelf, name, kind)
+            if card is not None:
+                cards[name] = card
+        return cards
+
+    def _card(self, shelf: Shelf, name: str, kind: str) -> dict | None:
+        try:
+            card = shelf.read(name)
+        except yaml.YAMLError as error:
+            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+            self.problems.append(explain(shelf.where(name), f"broken YAML in line {line}", "a YAML mapping"))
+            return None
+        if kind == "backbone":
+            kind = card.get("kind") if isinstance(card, dict) else None
+            if kind not in ("checkpoint", "organism"):
+                self.problems.append(
+                    explain(f"{shelf.where(name)}: kind", f"'{kind}'", "checkpoint or organism")
+                )
+                return None
+        problems = check(card, schema(kind), shelf.where(name))
+        self.problems += problems
+        return None if problems else with_defaults(card, schema(kind))
+
+    def _check_roles(self, datasets: dict[str, dict], asked: dict[str, tuple[str, ...]]) -> None:
+        for role, names in asked.items():
+            for name in names:
+                own = datasets[name]["role"] if name in datasets else role
+                if own != role:
+                    self._note(
+                        f"datasets: {role}", f"'{name}', whose card says role {own}", f"sets of role {role}"
+                    )
+
+    def _check_samples(self, sources: dict[str, Source], studied: tuple[str, ...]) -> None:
+        samples = self.config.get("samples")
+        if samples is None:
+            return
+        if samples["candidates"] < samples["identify"]:
+            self._note(
+                "samples: candidates",
+                str(samples["candidates"]),
+                f"at least identify ({samples['identify']})",
+            )
+        for name in studied:
+            rows = sources[name].given.get("rows") if name in sources else None
+            if rows is None:
+                continue
+            left = rows - round(samples["evaluate_fraction"] * rows)
+            if left < samples["identify"]:
+                self._note(
+                    "samples: identify",
+                    f"{samples['identify']}",
+                    f"at most {left}, the identification prompts of '{name}' ({rows} rows)",
+                    "fewer samples, or a smaller evaluate_fraction",
+                )
+
+    def _check_sizes(self) -> None:
+        most = self.config.get("samples", {}).get("identify", 0)
+        for size in self.config.get("sample_sizes", {}).get("sizes", ()):
+            if size > most:
+                self._note("sample_sizes: sizes", str(size), f"at most `samples: identify` ({most})")
+
+    def _check_pools(self, identification: tuple[str, ...]) -> None:
+        orders, n = self.config.get("pools", {}).get("orders", 0), len(identification)
+        if orders and n < 3:
+            self._note("pools", f"{n} identification sets", "3 or more to pool in several orders")
+        elif orders > factorial(n):
+            self._note("pools: orders", str(orders), f"at most {factorial(n)}, the orders of {n} sets")
+
+    def _sources(self, datasets: dict[str, dict]) -> dict[str, Source]:
+        data_dir = self.config.get("data_dir")
+        if data_dir is not None and not Path(data_dir).is_dir():
+            self._note("data_dir", f"'{data_dir}', which is no folder", "a folder with the datasets' files")
+            return {}
+        found = {}
+        for name, card in datasets.items():
+            try:
+                found[name] = source_of(name, card, data_dir)
+            except StudyError as error:
+                self.problems.append(f"{self.where}: datasets: {error}")
+                continue
+            path = found[name].path
+            if path is not None and not path.is_file():
+                self._note(f"datasets: {name}", f"no file {path}", "the file its card names")
+        return found
+
+    def _check_paths(self, backbones: dict[str, dict]) -> None:
+        for name, card in backbones.items():
+            for found, expected in local_problems(card) if "path" in card else ():
+                self._note(f"backbones: {name}", f"{found} in '{card['path']}'", expected)
+
+    def _check_rows(self, backbones: dict[str, dict], methods: dict[str, Method]) -> None:
+        """A selection that keeps nothing of a backbone's shortest rows, where the backbone's sizes are known."""
+        if self.config.get("allow_empty"):
+            return
+        sizes = {name: shortest_row(card) for name, card in backbones.items()}
+        for label, method in methods.items():
+            for scope, fraction in filter(None, map(parse_selection, method.selections)):
+                for name, n in sizes.items():
+                    if scope == "row" and n and scope_count(fraction, n) == 0:
+                        self._note(
+                            f"methods: {label}: selections",
+                            f"{fraction} of a row of {n} weights of '{name}', which is none",
+                            "at least one weight of each row",
+                            f"a fraction of at least {1 / n:.3g}, or `allow_empty: true`",
+                        )
+
+    def _refinements(self, utility: tuple[str, ...]) -> tuple[str, ...]:
+        asked = self.config.get("refinements")
+        known = (RAW, *(MINUS + name for name in utility))
+        for name in asked or ():
+            if name not in known:
+                self.problems.append(unknown(f"{self.where}: refinements", "refinement", name, known))
+        return known if asked is None else tuple(asked)

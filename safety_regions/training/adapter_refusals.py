@@ -1,0 +1,89 @@
+"""Does the backbone still refuse with its trained adapter? Held-out harmful prompts are answered and counted.
+
+A preference step with too high a rate drives both responses' likelihoods down, and the model then says neither.
+The loss does not show it: it only asks which of the two is the likelier.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import pyarrow as pa
+
+from safety_regions.errors import StudyError, explain
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.generate import answer_prompts
+from safety_regions.model.lora import Adapter, added, amplification
+from safety_regions.model.refusal import is_refusal
+from safety_regions.study.method_shelf import method_cards
+
+MOST_PROMPTS = 64  # answered in all, an equal share of each set
+ANSWER_TOKENS = 64  # longest answer; a refusal shows in its first 200 characters
+REMEDY = "a smaller `preference: learning_rate` or fewer `preference: steps`"
+
+
+def held_out_prompts(
+    backbone: Backbone, responses: Mapping[str, pa.Table], harmful: Sequence[str], max_tokens: int
+) -> list[str]:
+    """Prompts of split ``evaluate`` that leave room for an answer, in the order of the datasets and their rows.
+
+    Args:
+        backbone: whose template, tokenizer and context are used.
+        responses: dataset -> its responses (`contracts.RESPONSES`).
+        harmful: datasets asked.
+        max_tokens: longest prompt and answer together, tokens.
+    """
+    longest = min(max_tokens, backbone.config.max_position_embeddings) - ANSWER_TOKENS
+    share = max(1, MOST_PROMPTS // max(1, len(harmful)))
+    found = []
+    for dataset in harmful:
+        rows = responses[dataset].select(["prompt", "split"]).to_pylist()
+        texts = (row["prompt"] for row in rows if row["split"] == "evaluate")
+        found += islice((text for text in texts if len(backbone.prompt_ids(text)) <= longest), share)
+    return found
+
+
+def measure_refusals(
+    backbone: Backbone, adapter: Adapter, prompts: Sequence[str], batch_size: int
+) -> list[dict]:
+    """Rows of the training log: refusals without the adapter, with it as trained, and amplified as NLSR does it.
+
+    Args:
+        backbone: the model under the adapter.
+        adapter: as trained.
+        prompts: answered greedily, with each factor on the product B A.
+        batch_size: prompts a pass.
+    """
+    amplified = amplification("product", method_cards()["nlsr"]["options"]["beta"]["default"])
+    rows = []
+    for factor in (0.0, 1.0, amplified):
+        with added(adapter, factor):
+            answers = answer_prompts(backbone, prompts, max_new_tokens=ANSWER_TOKENS, batch_size=batch_size)
+        refused = sum(is_refusal(answer.text) for answer in answers)
+        rows.append({"phase": "held-out", "n": len(prompts), "refused": refused, "factor": factor})
+    return rows
+
+
+def check_refusals(rows: Sequence[dict], required: float) -> None:
+    """Print the rates, and a warning where the amplified adapter refuses too little.
+
+    Args:
+        rows: of `measure_refusals`.
+        required: rate (0-1) of refusals; 0 accepts any.
+
+    Raises:
+        StudyError: the adapter as trained refuses less.
+    """
+    alone, trained, amplified = (row["refused"] / row["n"] for row in rows)
+    print(
+        f"of {rows[0]['n']} held-out harmful prompts, refused: {alone:.1%} by the backbone, {trained:.1%} with the "
+        f"adapter as trained, {amplified:.1%} with it times {rows[2]['factor']:g}"
+    )
+    if trained < required:
+        found = f"{trained:.1%} of the held-out harmful prompts refused with it, {alone:.1%} without"
+        expected = f"at least {required:.1%} (`required_refusal`)"
+        raise StudyError(explain("adapters: the adapter as trained", found, expected, REMEDY))
+    if amplified < required:
+        print(
+            f"warning: amplified, as nlsr takes it by default, the adapter refuses {amplified:.1%} of the held-out "
+            f"harmful prompts, below `required_refusal` {required:.1%}; try {REMEDY}, or nlsr without amplification"
+        )

@@ -1,0 +1,199 @@
+"""Regions keep their units through the file, and a damaged file never passes for a region."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from safety_regions.errors import StudyError
+from safety_regions.formats.region import Region, read_region, write_region
+from safety_regions.formats.region_file import BLOCK, RegionFile, iter_blocks, write_bits
+from safety_regions.units.addresses import LAYERS, MATRICES, address, parse_address, sort_addresses
+from tests.regions.cases import SHAPES, STAMP, region_of, regions, same, units
+
+
+@given(st.integers(0, 200), st.sampled_from(MATRICES))
+def test_an_address_says_where_it_lies(layer, projection):
+    assert parse_address(address(layer, projection)) == (layer, projection)
+    assert parse_address(LAYERS) == (None, None)
+
+
+NO_ADDRESSES = [
+    "layers.1.z",
+    "layers.x.q",
+    "layers.01.q",
+    "layer.1.q",
+    "layers.1",
+    "1.q",
+    "",
+    "layers.².q",
+    "layers.1.q.C",
+]
+
+
+@pytest.mark.parametrize("text", NO_ADDRESSES)
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(StudyError, match="unknown form"):
+        parse_address(text)
+
+
+def test_addresses_sort_by_layer_and_then_projection():
+    expected = [address(layer, projection) for layer in range(12) for projection in MATRICES]
+    assert sort_addresses(sorted(expected)) == expected
+
+
+@given(regions())
+def test_flags_are_what_was_packed(region):
+    again = Region.pack({where: region.flags(where) for where in SHAPES}, region.stamp)
+    assert same(again, region)
+    assert region.n_selected == len(units(region)) == sum(region.selected_at.values())
+    assert region.n_units == sum(region.available.values()) == 15 + 8 + 15 + 2 + 16
+
+
+@settings(max_examples=30)
+@given(region=regions(seed=3, options={"b": [1, None], "a": "x"}))
+def test_a_region_survives_its_file(tmp_path_factory, region):
+    path = tmp_path_factory.mktemp("r") / "deep" / "region.safetensors"
+    write_region(path, region)
+    assert same(read_region(path), region)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_same_region_is_the_same_bytes(tmp_path):
+    region = region_of(np.random.default_rng(0))
+    backwards = {where: region.masks[where] for where in reversed(SHAPES)}
+    write_region(tmp_path / "a", region)
+    write_region(tmp_path / "b", Region(backwards, region.shapes, region.stamp, region.available))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_any_safetensors_reader_opens_it(tmp_path):
+    region = region_of(np.random.default_rng(0))
+    write_region(tmp_path / "a", region)
+    with safe_open(tmp_path / "a", framework="np") as file:
+        assert set(file.keys()) == set(SHAPES)
+        assert all(np.array_equal(file.get_tensor(where), region.masks[where]) for where in SHAPES)
+        assert int(file.metadata()["n_selected"]) == region.n_selected
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_flipped_bit_is_detected_or_harmless(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("r") / "a"
+    region = region_of(np.random.default_rng(0), shapes={"layers.0.q": (3, 5), "layers.0.k": (1, 8)})
+    write_region(path, region)
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    try:
+        assert same(read_region(path), region)
+    except StudyError as error:
+        assert str(path) in str(error) and "delete the file and run snakemake again" in str(error)
+
+
+@pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b + b"0"])
+def test_a_file_of_another_length_is_detected(tmp_path, change):
+    write_region(tmp_path / "a", region_of(np.random.default_rng(0)))
+    (tmp_path / "a").write_bytes(change((tmp_path / "a").read_bytes()))
+    with pytest.raises(StudyError, match="delete the file and run snakemake again"):
+        read_region(tmp_path / "a")
+
+
+def test_bits_that_change_places_are_detected(tmp_path):
+    """As many units as before, but others."""
+    write_region(tmp_path / "a", Region.pack({"layers.0.q": np.arange(16).reshape(2, 8) % 5 == 0}, STAMP))
+    content = bytearray((tmp_path / "a").read_bytes())
+    content[-2:] = content[:-3:-1]
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(StudyError, match="damaged bits"):
+        read_region(tmp_path / "a")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(StudyError, match="nowhere"):
+        read_region(tmp_path / "nowhere")
+
+
+METADATA = {
+    **STAMP, "schema": "region", "version": 2, "shapes": {"layers.0.q": [3, 3]},
+    "available": {"layers.0.q": 9}, "selected": {"layers.0.q": 2}, "n_units": 9, "n_selected": 2,
+}  # fmt: skip
+FORGED = {
+    "length": ({}, [0b11000000]),
+    "schema": ({"schema": "prompts"}, [0b11000000, 0]),
+    "version": ({"version": 1}, [0b11000000, 0]),
+    "other address": ({"shapes": {"layers.0.k": [3, 3]}}, [0b11000000, 0]),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_bits_that_contradict_their_metadata_are_detected(tmp_path, name):
+    def write(changes, bits):
+        write_bits(tmp_path / "a", {"layers.0.q": np.array(bits, np.uint8)}, {**METADATA, **changes})
+
+    write({}, [0b11000000, 0])
+    assert read_region(tmp_path / "a").n_selected == 2
+    write(*FORGED[name])
+    with pytest.raises(StudyError, match="delete the file and run snakemake again"):
+        read_region(tmp_path / "a")
+
+
+def test_a_region_that_cannot_be_is_refused():
+    mask = np.zeros(2, np.uint8)
+    for masks, shapes, available in (
+        ({"layers.0.q": mask}, {"layers.0.q": (17,)}, {"layers.0.q": 17}),
+        ({"layers.0.q": mask.astype(bool)}, {"layers.0.q": (16,)}, {"layers.0.q": 16}),
+        ({"layers.0.q": mask + np.uint8(1)}, {"layers.0.q": (15,)}, {"layers.0.q": 15}),
+        ({"layers.0.q": mask}, {"layers.0.q": (16,)}, {}),
+    ):
+        with pytest.raises(StudyError):
+            Region(masks, shapes, STAMP, available)
+
+
+@pytest.mark.parametrize("key", ["granularity", "scope", "fraction"])
+def test_a_region_is_not_written_without_its_selection(tmp_path, key):
+    region = region_of(np.random.default_rng(0))
+    del region.stamp[key]
+    with pytest.raises(StudyError, match=key):
+        write_region(tmp_path / "a", region)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, BLOCK])
+def test_blocks_put_together_are_the_masks(tmp_path, size):
+    rng = np.random.default_rng(0)
+    written = [region_of(rng) for _ in range(3)]
+    for i, region in enumerate(written):
+        write_region(tmp_path / str(i), region)
+    blocks = list(iter_blocks([tmp_path / str(i) for i in range(3)], size))
+    assert list(dict.fromkeys(block.address for block in blocks)) == list(SHAPES)
+    for where in SHAPES:
+        together = np.concatenate([block.bits for block in blocks if block.address == where], axis=1)
+        assert np.array_equal(together, [region.masks[where] for region in written])
+        assert max(block.bits.shape[1] for block in blocks) <= size
+
+
+@pytest.mark.parametrize("size", [1, BLOCK])
+def test_blocks_of_damaged_bits_end_in_an_error(tmp_path, size):
+    write_region(tmp_path / "a", region_of(np.random.default_rng(0)))
+    content = bytearray((tmp_path / "a").read_bytes())
+    content[-2] ^= 0b11 if content[-2] % 4 in (1, 2) else 0b110  # the last address has two full bytes
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(StudyError, match=r"layers\.10\.v: found damaged bits"):
+        list(iter_blocks([tmp_path / "a"], size))
+
+
+def test_regions_of_other_shapes_do_not_walk_together(tmp_path):
+    write_region(tmp_path / "a", region_of(np.random.default_rng(0)))
+    write_region(tmp_path / "b", region_of(np.random.default_rng(0), shapes={"layers.0.q": (2, 2)}))
+    with pytest.raises(StudyError, match="other addresses or shapes"):
+        list(iter_blocks([tmp_path / "a", tmp_path / "b"]))
+
+
+def test_one_address_can_be_read_alone(tmp_path):
+    region = region_of(np.random.default_rng(0))
+    write_region(tmp_path / "a", region)
+    file = RegionFile(tmp_path / "a")
+    assert list(file.shapes) == list(SHAPES)
+    assert np.array_equal(file.mask("layers.2.q"), region.masks["layers.2.q"])

@@ -1,0 +1,148 @@
+"""Loading, addresses, and the boundary between prompt and response."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from safety_regions.errors import StudyError
+from safety_regions.families import families, family_of
+from safety_regions.model.backbone import load_backbone, wrap_backbone
+from safety_regions.units.addresses import PROJECTIONS
+from tests.tiny import FAMILIES, byte_tokenizer, tiny_backbone, tiny_model
+
+PROMPT, RESPONSE = "How do I bake bread?", "Mix flour and water."
+
+
+def words(*special: str, template: str | None = None) -> PreTrainedTokenizerFast:
+    """A word tokenizer in the way of SentencePiece: a space is part of the word after it."""
+    vocabulary = ["<unk>", "<s>", "</s>", *special, "▁a", "▁b", "▁c", "a", "b", "c", "▁", "\n", "?", "▁a?"]
+    tokenizer = Tokenizer(
+        models.BPE(
+            {w: i for i, w in enumerate(dict.fromkeys(vocabulary))},
+            [("▁", "a"), ("▁", "b"), ("▁", "c")],
+            unk_token="<unk>",
+        )
+    )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    fast.chat_template = template
+    return fast
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_projection_has_one_address(family):
+    backbone = tiny_backbone(family)
+    expected = [f"layers.{i}.{p}" for i in range(3) for p in PROJECTIONS]
+    assert [address for address, _ in backbone.weights()] == expected
+    scored = {id(linear.module) for linear in backbone.linears}
+    inside = [m for m in backbone.blocks.modules() if isinstance(m, torch.nn.Linear)]
+    assert scored == {id(m) for m in inside}, "every linear of the blocks, and the head is not among them"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_the_models_own(family):
+    backbone = tiny_backbone(family)
+    ids = torch.randint(0, 256, (2, 20), generator=torch.Generator().manual_seed(0))
+    everywhere = torch.ones_like(ids, dtype=torch.bool)
+    found = backbone.logits(ids, everywhere.long(), everywhere)
+    expected = backbone.model(input_ids=ids).logits.flatten(0, 1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_boundary_is_exact_without_bos():
+    backbone = tiny_backbone("qwen2")
+    ids, length = backbone.encode(PROMPT, RESPONSE)
+    assert ids[:length] == backbone.prompt_ids(PROMPT)
+    assert backbone.tokenizer.decode(ids[length:]) == RESPONSE
+    assert backbone.tokenizer.decode(ids[:length]).endswith("<|assistant|>")
+
+
+def test_the_boundary_is_exact_with_bos_and_glued_spaces():
+    backbone = wrap_backbone(tiny_model("llama"), words(), {"template": "raw"})
+    ids, length = backbone.encode("a b", "c a")
+    assert ids[0] == 1 and ids.count(1) == 1, "one BOS, and none between prompt and response"
+    assert ids[:length] == backbone.prompt_ids("a b")
+    assert backbone.tokenizer.convert_ids_to_tokens(ids[length:])[-1] == "▁a"
+
+
+def test_a_token_across_the_boundary_goes_to_the_response():
+    """'▁' + 'a' would merge: the prompt keeps the ids the model saw, the response follows."""
+    template = "{{ messages[0]['content'] }} "
+    backbone = wrap_backbone(tiny_model("llama"), words(template=template), {"template": "native"})
+    prompt_ids = backbone.prompt_ids("b")
+    joint = backbone.tokenizer("b a", add_special_tokens=False)["input_ids"]
+    assert joint[: len(prompt_ids)] != prompt_ids, "the case is a real one"
+    ids, length = backbone.encode("b", "a")
+    assert ids[:length] == prompt_ids and length < len(ids)
+
+
+def test_an_eos_that_the_tokenizer_adds_is_no_target():
+    tokenizer = words()
+    closing = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer.backend_tokenizer.post_processor = closing
+    backbone = wrap_backbone(tiny_model("llama"), tokenizer, {"template": "raw"})
+    ids, _ = backbone.encode("a b", "c")
+    assert 2 not in ids and 2 not in backbone.prompt_ids("a b")
+
+
+def test_templates():
+    backbone = wrap_backbone(tiny_model("llama"), byte_tokenizer(), {"template": "alpaca"})
+    assert backbone.render(PROMPT).endswith(f"### Instruction:\n{PROMPT}\n\n### Response:\n")
+    system = wrap_backbone(tiny_model("llama"), byte_tokenizer(), {"system_prompt": "Be kind."})
+    assert system.render(PROMPT).startswith("<|system|>Be kind.<|user|>")
+
+
+def test_a_missing_chat_template_is_an_error():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(StudyError, match="template: raw"):
+        wrap_backbone(tiny_model("llama"), tokenizer, {"template": "native"})
+
+
+def save(directory, family="llama"):
+    tiny_model(family).save_pretrained(directory)
+    byte_tokenizer().save_pretrained(directory)
+    return directory
+
+
+def test_a_saved_checkpoint_loads(tmp_path):
+    save(tmp_path, "gemma2")
+    backbone = load_backbone({"path": str(tmp_path), "dtype": "float32"})
+    for (address, weight), (_, expected) in zip(
+        backbone.weights(), tiny_backbone("gemma2").weights(), strict=True
+    ):
+        assert torch.equal(weight, expected), address
+    assert backbone.stamp["dtype"] == "float32" and backbone.family.name == "gemma2"
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(tiny_model("llama").state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(StudyError, match="safetensors"):
+        load_backbone({"path": str(tmp_path)})
+
+
+def test_an_unknown_architecture_is_named(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=10)).save_pretrained(tmp_path)
+    with pytest.raises(StudyError, match=r"unknown model_type 'gpt2'.*llama"):
+        load_backbone({"path": str(tmp_path)})
+
+
+def test_a_checkpoint_without_tokenizer_is_an_error(tmp_path):
+    tiny_model("llama").save_pretrained(tmp_path)
+    with pytest.raises(StudyError, match="tokenizer"):
+        load_backbone({"path": str(tmp_path)})
+
+
+def test_families_claim_each_model_type_once():
+    claimed = [kind for family in families().values() for kind in family.layers]
+    assert len(claimed) == len(set(claimed)) and family_of("gpt2") is None
+    for family in families().values():
+        assert tuple(p for ps in family.modules.values() for p in ps) == PROJECTIONS

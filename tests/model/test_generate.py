@@ -1,0 +1,133 @@
+"""Greedy answers: the same in any batch, cut at every end token, with leading spaces kept."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safety_regions.errors import StudyError
+from safety_regions.model.generate import answer_prompts, continue_greedily, end_ids, pad_id
+from tests.tiny import FAMILIES, tiny_backbone
+
+PROMPTS = ["a", "how are you?", "tell me", "x" * 30, "what is 2 + 2", "tell me", "ü"]
+
+
+def literal(backbone, ids: list[int], count: int) -> list[int]:
+    """One prompt at a time, the whole sequence through the model for every token, no cache, no padding."""
+    out: list[int] = []
+    while len(out) < count:
+        with torch.no_grad():
+            logits = backbone.model(torch.tensor([ids + out])).logits
+        out.append(int(logits[0, -1].argmax()))
+        if out[-1] in end_ids(backbone):
+            break
+    return out
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_batch_of_any_size_gives_what_one_prompt_alone_gives(family):
+    backbone = tiny_backbone(family)
+    encoded = [backbone.prompt_ids(prompt) for prompt in PROMPTS]
+    expected = [literal(backbone, ids, 8) for ids in encoded]
+    assert continue_greedily(backbone, encoded, 8) == expected
+    answers = [answer_prompts(backbone, PROMPTS, max_new_tokens=8, batch_size=size) for size in (1, 3, 100)]
+    assert all(other == answers[0] for other in answers)
+    assert [answer.n_tokens for answer in answers[0]] == [
+        len([token for token in ids if token not in end_ids(backbone)]) for ids in expected
+    ]
+
+
+@settings(max_examples=10)
+@given(st.permutations(range(len(PROMPTS))))
+def test_answers_come_in_the_order_of_the_prompts(order):
+    backbone = tiny_backbone("llama")
+    straight = answer_prompts(backbone, PROMPTS, max_new_tokens=4, batch_size=3)
+    shuffled = answer_prompts(backbone, [PROMPTS[i] for i in order], max_new_tokens=4, batch_size=3)
+    assert shuffled == [straight[i] for i in order]
+
+
+def ending_at(backbone, token: int, where: str):
+    """The backbone with another end token, named in one of the three places that may name it."""
+    config, generation = backbone.model.config, backbone.model.generation_config
+    config.eos_token_id, generation.eos_token_id = None, None
+    tokenizer = backbone.tokenizer
+    tokenizer.eos_token = None
+    if where == "tokenizer":
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(token)
+    else:
+        {"config": config, "generation": generation}[where].eos_token_id = [999, token]
+    return backbone
+
+
+@pytest.mark.parametrize("where", ["config", "generation", "tokenizer"])
+def test_every_place_that_names_an_end_token_is_honoured(where):
+    free = continue_greedily(tiny_backbone("qwen2"), [[65, 66, 67]], 8)[0]
+    stop = free[4]
+    backbone = ending_at(tiny_backbone("qwen2"), stop, where)
+    assert stop in end_ids(backbone)
+    assert continue_greedily(backbone, [[65, 66, 67]], 8)[0] == free[: free.index(stop) + 1]
+
+
+def test_the_reason_of_stopping_is_recorded():
+    backbone = tiny_backbone("llama")
+    prompt = PROMPTS[1]
+    first = literal(backbone, backbone.prompt_ids(prompt), 1)[0]
+    (cut,) = answer_prompts(backbone, [prompt], max_new_tokens=3, batch_size=1)
+    assert (cut.stop, cut.n_tokens) == ("length", 3)
+    (ended,) = answer_prompts(
+        ending_at(backbone, first, "generation"), [prompt], max_new_tokens=3, batch_size=1
+    )
+    assert ended == ("", 0, "eos")
+
+
+def test_a_tokenizer_without_pad_token_changes_nothing():
+    with_pad, without = tiny_backbone("mistral"), tiny_backbone("mistral")
+    without.tokenizer.pad_token = None
+    assert pad_id(without) != pad_id(with_pad)
+    assert answer_prompts(without, PROMPTS, max_new_tokens=5, batch_size=4) == answer_prompts(
+        with_pad, PROMPTS, max_new_tokens=5, batch_size=4
+    )
+
+
+def test_a_repetition_penalty_of_the_checkpoint_does_not_bend_greedy():
+    plain, bent = tiny_backbone("qwen2"), tiny_backbone("qwen2")
+    bent.model.generation_config.repetition_penalty = 5.0
+    assert answer_prompts(bent, PROMPTS, max_new_tokens=8, batch_size=4) == answer_prompts(
+        plain, PROMPTS, max_new_tokens=8, batch_size=4
+    )
+
+
+class SpaceDroppingTokenizer:
+    """Decodes as sentencepiece does: the space before the first word of a text is dropped."""
+
+    pad_token_id = 0
+    eos_token_id = None
+
+    def decode(self, ids, **_):
+        return "".join(f" w{token}" for token in ids).removeprefix(" ")
+
+
+def test_the_leading_space_of_an_answer_survives():
+    backbone = tiny_backbone("llama")
+    spaced = SimpleNamespace(
+        model=backbone.model, device=backbone.device, tokenizer=SpaceDroppingTokenizer(),
+        prompt_ids=backbone.prompt_ids,
+    )  # fmt: skip
+    (answer,) = answer_prompts(spaced, ["hello"], max_new_tokens=2, batch_size=1)
+    assert answer.text.startswith(" w")
+
+
+def test_a_prompt_beyond_the_context_is_named_by_index_only():
+    backbone = tiny_backbone("llama")
+    room = backbone.config.max_position_embeddings - len(backbone.prompt_ids("")) - 5
+    answer_prompts(backbone, ["y" * room], max_new_tokens=5, batch_size=1)
+    with pytest.raises(StudyError, match=r"index 1:") as caught:
+        answer_prompts(backbone, ["ok", "y" * (room + 1)], max_new_tokens=5, batch_size=2)
+    assert "yy" not in str(caught.value)
+
+
+def test_no_prompts_no_answers():
+    assert answer_prompts(replace(tiny_backbone("llama")), [], max_new_tokens=5, batch_size=2) == []

@@ -1,0 +1,70 @@
+"""The responses table: answers of the backbone, or the source's own, each judged."""
+
+import pyarrow as pa
+import pytest
+
+from safety_regions.errors import StudyError
+from safety_regions.formats import contracts
+from safety_regions.model.generate import answer_prompts
+from safety_regions.model.refusal import is_refusal
+from safety_regions.model.responses import respond
+from tests.tiny import tiny_backbone
+
+OWN = ("I'm sorry, but no.", "Certainly: plant it in March.", "Ganz prima.")
+
+
+def prompts_table(responses=OWN) -> pa.Table:
+    rows = [
+        {
+            "prompt_id": f"set/{i}", "dataset": "set", "text": "word " * (i + 1), "category": None,
+            "split": ("identify", "evaluate")[i % 2], "half": 1 + i % 2, "response": response,
+        }
+        for i, response in enumerate(responses)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=contracts.PROMPTS.schema)
+
+
+def test_the_backbone_answers_every_prompt_in_order():
+    backbone, prompts = tiny_backbone("llama"), prompts_table()
+    table = respond(backbone, prompts, origin="backbone", max_new_tokens=6, batch_size=2)
+    assert table.schema == contracts.RESPONSES.schema
+    rows, given = table.to_pylist(), prompts.to_pylist()
+    texts = [row["text"] for row in given]
+    answers = answer_prompts(backbone, texts, max_new_tokens=6, batch_size=1)
+    assert [(row["response"], row["n_tokens"], row["stop"]) for row in rows] == answers
+    assert [row["refused"] for row in rows] == [is_refusal(answer.text) for answer in answers]
+    for key in ("prompt_id", "dataset", "split", "half"):
+        assert [row[key] for row in rows] == [row[key] for row in given]
+    assert [row["prompt"] for row in rows] == texts
+    assert {row["origin"] for row in rows} == {"backbone"}
+
+
+def test_the_sources_own_responses_are_taken_and_judged():
+    backbone = tiny_backbone("llama")
+    table = respond(backbone, prompts_table(), origin="dataset", max_new_tokens=1, batch_size=1)
+    assert table["response"].to_pylist() == list(OWN)
+    assert table["refused"].to_pylist() == [True, False, False]
+    assert set(table["stop"].to_pylist()) == set(table["origin"].to_pylist()) == {"dataset"}
+    # The tiny tokenizer has a token for every byte.
+    assert table["n_tokens"].to_pylist() == [len(text.encode()) for text in OWN]
+
+
+def test_a_missing_response_is_an_error_that_names_ids():
+    with pytest.raises(StudyError, match=r"2 of 3 prompts, e\.g\. set/1"):
+        respond(
+            tiny_backbone("llama"), prompts_table(("a", None, "")), origin="dataset", max_new_tokens=1,
+            batch_size=1,
+        )  # fmt: skip
+
+
+def test_an_unknown_origin_is_an_error():
+    with pytest.raises(StudyError, match="Did you mean 'dataset'"):
+        respond(tiny_backbone("llama"), prompts_table(), origin="datset", max_new_tokens=1, batch_size=1)
+
+
+def test_no_prompts_give_an_empty_table_of_the_contract():
+    table = respond(
+        tiny_backbone("llama"), prompts_table(()), origin="backbone", max_new_tokens=1, batch_size=1
+    )
+    assert table.num_rows == 0
+    assert table.schema == contracts.RESPONSES.schema

@@ -1,0 +1,278 @@
+"""Every mistake in a config is reported before any job, all at once, with the place and what is allowed."""
+
+import copy
+
+import pytest
+import yaml
+
+from safety_regions.errors import StudyError
+from safety_regions.study.catalog import Shelf, check, schema
+from safety_regions.study.config import read_study
+from safety_regions.units.selections import parse_agreement, parse_selection
+from tests.paths import ROOT
+
+GOOD = {
+    "backbones": ["organism-llama"],
+    "datasets": {"identification": ["fraud", "hacking"], "utility": ["everyday"]},
+    "methods": {"snip": {}, "wanda": None},
+}
+CARD = {
+    "role": "identification",
+    "title": "Mine",
+    "licence": "none stated",
+    "embedded": {"path": "fraud.jsonl"},
+}
+
+
+def edited(**changes) -> dict:
+    """The good config with changes; a key with dots reaches inside."""
+    config = copy.deepcopy(GOOD)
+    for path, value in changes.items():
+        *outer, last = path.split("__")
+        target = config
+        for key in outer:
+            target = target.setdefault(key, {})
+        target[last] = value
+    return config
+
+
+def neurons(selection: str) -> dict:
+    """The good config with a method of neurons and this selection."""
+    return edited(methods={"safeneuron": {"selections": [selection]}})
+
+
+def problems(config: dict) -> str:
+    with pytest.raises(StudyError) as raised:
+        read_study(config)
+    return str(raised.value)
+
+
+def test_a_good_config_is_filled_in():
+    study = read_study(GOOD)
+    assert study.refinements == ("raw", "minus-everyday")
+    assert study.samples["identify"] == 100 and study.responses["origin"] == "backbone"
+    assert study.methods["snip"].options == {"loss": "mean", "accumulator": "float32"}
+    assert study.methods["wanda"].selections == ("row-0.05",)
+    assert study.keep_of("fraud") == "refused" and study.keep_of("everyday") == "complied"
+
+
+def test_a_preset_brings_options_and_selections_and_yields_to_the_user():
+    study = read_study(edited(methods={"released": {"method": "snip", "preset": "wei_code"}}))
+    assert study.methods["released"].options["accumulator"] == "native"
+    assert study.methods["released"].selections == ("row-0.05", "matrix-0.05")
+    own = {
+        "method": "snip",
+        "preset": "wei_code",
+        "options": {"accumulator": "float32"},
+        "selections": ["row-0.02"],
+    }
+    study = read_study(edited(methods={"mine": own}))
+    assert study.methods["mine"].options["accumulator"] == "float32"
+    assert study.methods["mine"].selections == ("row-0.02",)
+
+
+BAD = {
+    "misspelt key": (edited(backbone=["x"]), ["unknown key 'backbone'", "Did you mean 'backbones'"]),
+    "missing section": ({k: v for k, v in GOOD.items() if k != "methods"}, ["no 'methods'"]),
+    "wrong type": (edited(backbones="organism-llama"), ["backbones", "type array"]),
+    "seed no integer": (edited(seed="zero"), ["seed", "type integer"]),
+    "negative seed": (edited(seed=-1), ["seed", "at least 0"]),
+    "no backbone": (edited(backbones=[]), ["backbones", "at least 1"]),
+    "no dataset": (edited(datasets__identification=[]), ["datasets: identification", "at least 1"]),
+    "no method": (edited(methods={}), ["methods", "at least 1"]),
+    "unknown backbone": (
+        edited(backbones=["organism-lama"]),
+        ["'organism-lama'", "Did you mean 'organism-llama'"],
+    ),
+    "unknown dataset": (edited(datasets__identification=["frod"]), ["'frod'", "Did you mean 'fraud'"]),
+    "unknown method": (edited(methods={"wanad": {}}), ["'wanad'", "Did you mean 'wanda'", "snip"]),
+    "unknown option": (
+        edited(methods={"snip": {"options": {"los": "sum"}}}),
+        ["'los'", "Did you mean 'loss'"],
+    ),
+    "wrong option": (edited(methods={"snip": {"options": {"loss": "max"}}}), ["loss", "mean"]),
+    "unknown preset": (
+        edited(methods={"snip": {"preset": "wei_cod"}}),
+        ["'wei_cod'", "Did you mean 'wei_code'"],
+    ),
+    "unknown key of a method": (
+        edited(methods={"snip": {"selection": ["row-0.1"]}}),
+        ["'selection'", "selections"],
+    ),
+    "method name with a slash": (edited(methods={"a/b": {"method": "snip"}}), ["methods", "a/b"]),
+    "fraction zero": (edited(methods={"snip": {"selections": ["row-0"]}}), ["fraction 0.0", "more than 0"]),
+    "fraction above one": (
+        edited(methods={"snip": {"selections": ["row-1.5"]}}),
+        ["fraction 1.5", "at most 1"],
+    ),
+    "fraction not stored": (
+        edited(methods={"snip": {"selections": ["row-0.2"]}}),
+        ["0.05", "kept: {row: 0.2}"],
+    ),
+    "scope not stored": (
+        edited(methods={"snip": {"selections": ["layer-0.05"]}}),
+        ["nothing", "kept: {layer: 0.05}"],
+    ),
+    "fraction of a row that is no weight": (
+        edited(methods={"snip": {"selections": ["row-0.001"]}}),
+        ["0.001 of a row of", "'organism-llama'", "allow_empty: true"],
+    ),
+    "unknown scope": (
+        edited(methods={"snip": {"selections": ["column-0.05"]}}),
+        ["column-0.05", "row|matrix"],
+    ),
+    "agreement of weights": (
+        edited(methods={"snip": {"selections": ["common-0.2"]}}),
+        ["common-0.2", "row|matrix"],
+    ),
+    "agreement above one": (neurons("common-1.5"), ["1.5 in 'common-1.5'", "at most 1"]),
+    "agreement on nothing": (neurons("above-0"), ["0.0 in 'above-0'", "more than 0"]),
+    "presence above one": (neurons("common-0.2-1.1"), ["presence 1.1", "at most 1"]),
+    "presence zero": (neurons("common-plnd-0"), ["presence 0.0", "more than 0"]),
+    "unknown fraction": (neurons("common-plnt"), ["'common-plnt'", "matrix|layer|global", "common-0.2"]),
+    "kept above one": (edited(kept={"row": 2}), ["kept: row", "at most 1"]),
+    "dataset twice": (edited(datasets__identification=["fraud", "fraud"]), ["fraud more than once"]),
+    "dataset in both roles": (
+        edited(datasets__utility=["fraud"]),
+        ["'fraud' as identification and as utility"],
+    ),
+    "backbone twice": (edited(backbones=["organism-llama"] * 2), ["organism-llama more than once"]),
+    "more samples than rows": (
+        edited(samples={"identify": 140, "candidates": 140}),
+        ["140", "128", "160 rows"],
+    ),
+    "fewer candidates than samples": (
+        edited(samples={"candidates": 50}),
+        ["candidates", "at least identify (100)"],
+    ),
+    "everything held out": (edited(samples={"evaluate_fraction": 1.0}), ["evaluate_fraction", "less than 1"]),
+    "unknown origin": (edited(responses={"origin": "backbon"}), ["origin", "'backbone'"]),
+    "no new tokens": (edited(responses={"max_new_tokens": 0}), ["max_new_tokens", "at least 1"]),
+    "unknown refinement": (
+        edited(refinements=["minus-everyda"]),
+        ["'minus-everyda'", "Did you mean 'minus-everyday'"],
+    ),
+    "no such data_dir": (edited(data_dir="nowhere/at/all"), ["'nowhere/at/all'", "no folder"]),
+    "inline card without role": (
+        edited(datasets__identification=["mine"], cards={"datasets": {"mine": {"title": "Mine"}}}),
+        ["cards: mine", "no 'role'"],
+    ),
+    "inline card with a missing file": (
+        edited(
+            datasets__identification=["mine"],
+            cards={"datasets": {"mine": CARD | {"embedded": {"path": "none.jsonl"}}}},
+        ),
+        ["mine", "no file"],
+    ),
+    "a set whose role is another": (
+        edited(datasets__identification=["everyday"], datasets__utility=[]),
+        ["'everyday'", "role utility"],
+    ),
+    "backbone of no kind": (
+        edited(backbones=["mine"], cards={"backbones": {"mine": {"family": "llama"}}}),
+        ["cards: mine", "checkpoint or organism"],
+    ),
+    "backbone from two places": (
+        edited(
+            backbones=["mine"],
+            cards={
+                "backbones": {"mine": {"kind": "checkpoint", "family": "llama", "repo": "a/b", "path": "c"}}
+            },
+        ),
+        ["cards: mine", "exactly one of: repo; path"],
+    ),
+    "unsupported family": (
+        edited(
+            backbones=["mine"],
+            cards={"backbones": {"mine": {"kind": "checkpoint", "family": "gpt2", "repo": "a/b"}}},
+        ),
+        ["family", "gpt2", "llama"],
+    ),
+    "no checkpoint there": (
+        edited(
+            backbones=["mine"],
+            cards={"backbones": {"mine": {"kind": "checkpoint", "family": "llama", "path": "nowhere"}}},
+        ),
+        ["no config.json in 'nowhere'"],
+    ),
+    "card name with an upper letter": (edited(cards={"datasets": {"Mine": CARD}}), ["Mine"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_configs_say_what_to_mend(case):
+    config, expected = BAD[case]
+    message = problems(config)
+    for part in expected:
+        assert part in message, message
+
+
+@pytest.mark.parametrize(
+    "model_type, files, found",
+    [
+        ("gpt2", {"tokenizer_config.json": '{"chat_template": "x"}'}, "model_type 'gpt2'"),
+        ("llama", {}, "no tokenizer_config.json"),
+        ("llama", {"tokenizer_config.json": "{}"}, "a tokenizer without chat template"),
+    ],
+)
+def test_a_local_checkpoint_is_looked_at_before_any_job(tmp_path, model_type, files, found):
+    for name, text in {"config.json": f'{{"model_type": "{model_type}"}}', **files}.items():
+        (tmp_path / name).write_text(text)
+    card = {"kind": "checkpoint", "family": "llama", "path": str(tmp_path)}
+    message = problems(edited(backbones=["mine"], cards={"backbones": {"mine": card}}))
+    assert "1 problem\n" in message and found in message
+
+
+def test_all_problems_at_once():
+    message = problems(edited(seed=-1, backbones=["x"], methods={"wanad": {}}, refinements=["y"]))
+    assert "4 problems" in message
+    assert all(part in message for part in ("seed", "'x'", "'wanad'", "'y'")), message
+
+
+@pytest.mark.parametrize(
+    "path", ["config.yaml", *(f"config/{p.name}" for p in (ROOT / "config").glob("*.yaml"))]
+)
+def test_the_shipped_studies_are_good(path):
+    config = yaml.safe_load((ROOT / path).read_text())
+    if config.get("data_dir") and not (ROOT / config["data_dir"]).is_dir():
+        config.pop("data_dir")
+    read_study(config, path)
+
+
+@pytest.mark.parametrize("name", Shelf("backbones", {}).names)
+def test_every_backbone_card_is_good(name):
+    card = Shelf("backbones", {}).read(name)
+    assert check(card, schema(card["kind"]), name) == []
+
+
+def test_selections():
+    assert parse_selection("row-0.05") == ("row", 0.05)
+    assert parse_selection("global-1") == ("global", 1.0)
+    assert parse_selection("column-0.05") is None and parse_selection("row") is None
+
+
+def test_agreements():
+    assert parse_agreement("common-0.2") == ("common", 0.2, 1.0)
+    assert parse_agreement("above-0.01-0.9") == ("above", 0.01, 0.9)
+    assert parse_agreement("common-plnd-0.5") == ("common", "plnd", 0.5)
+    assert parse_agreement("above-plnd") is None and parse_agreement("matrix-0.2") is None
+
+
+def test_neurons_are_stored_whole_whatever_is_kept_of_weights():
+    method = neurons("global-0.9")["methods"] | {"snip": {}}
+    study = read_study(edited(methods=method, kept={"row": 0.05, "matrix": 0.01}))
+    assert study.methods["safeneuron"].kept == {"matrix": 1.0, "layer": 1.0, "global": 1.0}
+    assert study.methods["snip"].kept == {"row": 0.05, "matrix": 0.01}
+
+
+def test_every_key_has_a_description():
+    def undescribed(rules: dict, place: str):
+        for key, rule in rules.get("properties", {}).items():
+            if "description" not in rule and not rule.get("properties") and "const" not in rule:
+                yield f"{place}: {key}"
+            yield from undescribed(rule, f"{place}: {key}")
+
+    missing = [
+        place for kind in ("config", "checkpoint", "dataset") for place in undescribed(schema(kind), kind)
+    ]
+    assert [place for place in missing if ": cards: " not in place] == []

@@ -1,0 +1,98 @@
+"""Which names a study plans: nothing that it does not ask for, and every pair that its questions need."""
+
+from itertools import combinations
+
+import pytest
+
+from safety_regions.errors import StudyError
+from safety_regions.study import grid
+from safety_regions.study.config import read_study
+from safety_regions.units.names import parse_name
+
+SETS = ["forgery", "fraud", "hacking", "weapons"]
+
+
+def study(**keys):
+    config = {
+        "backbones": ["organism-llama"],
+        "datasets": {"identification": SETS, "utility": ["everyday", "lookalikes"]},
+        "methods": {"snip": {}, "safelayer": {"selections": ["range", "global-0.25"]}},
+    }
+    return read_study({**config, **keys})
+
+
+def test_a_plain_study_plans_sets_alone():
+    plain = study()
+    assert grid.pool_steps(plain) == grid.block_pairs(plain) == []
+    assert grid.framed_names(plain, "snip", "raw") == [*SETS, "everyday", "lookalikes"]
+    assert grid.framed_names(plain, "snip", "minus-everyday") == [*SETS, "lookalikes"]
+
+
+def test_floors_and_ceilings_are_planned_when_asked():
+    asked = study(floors=2, ceilings=True)
+    sets = [*SETS, "everyday", "lookalikes"]
+    expected = [name + suffix for suffix in ("", "~1", "~2", ".1", ".2") for name in sets]
+    assert grid.framed_names(asked, "snip", "raw") == expected
+
+
+def test_layers_need_no_shuffle_and_no_set_they_contrast_with():
+    asked = study(floors=2, ceilings=True)
+    sets = [*SETS, "lookalikes"]
+    assert grid.framed_names(asked, "safelayer", "raw") == [n + s for s in ("", ".1", ".2") for n in sets]
+    refined = {(c.selection, c.refinement) for c in grid.cells(asked) if c.method == "safelayer"}
+    # Ranked layers are all tied for the set they are contrasted with; a range of it is empty, and takes nothing away.
+    every = {(s, r) for s in ("range", "global-0.25") for r in ("raw", "minus-everyday", "minus-lookalikes")}
+    assert refined == every - {("global-0.25", "minus-everyday")}
+
+
+@pytest.mark.parametrize("prompts", ["grow", "equal"])
+def test_pools_grow_by_one_set_and_their_rest_is_disjoint(prompts):
+    steps = grid.pool_steps(study(pools={"orders": 3, "prompts": prompts}))
+    assert len({step.a for step in steps if step.k == 1}) > 1 and len(steps) == 3 * 3 * 3
+    for order in (1, 2, 3):
+        of = {(s.k, s.against): s for s in steps if s.order == order}
+        for k in (1, 2, 3):
+            pooled, following, rest = (
+                set(parse_name(n).datasets) for n in (of[k, "next"].a, of[k, "next"].b, of[k, "rest"].b)
+            )
+            assert len(pooled) == k and len(following - pooled) == 1 and pooled <= following
+            assert pooled | rest == set(SETS) and not pooled & rest
+            assert set(parse_name(of[k, "all"].b).datasets) == set(SETS)
+            sizes = {part.size for part in parse_name(of[k, "next"].a).parts}
+            assert sizes == {100 // k if prompts == "equal" and k > 1 else None}
+
+
+def test_every_order_at_once():
+    steps = grid.pool_steps(study(pools={"orders": 24}))
+    assert len({tuple(s.b for s in steps if (s.order, s.against) == (o, "next")) for o in range(1, 25)}) > 1
+    assert {step.order for step in steps} == set(range(1, 25))
+
+
+def test_blocks_are_disjoint_and_end_with_the_whole_sample():
+    pairs = grid.block_pairs(study(sample_sizes={"sizes": [100, 40, 10], "blocks": 3}))
+    count = {10: 3, 40: 2, 100: 1}
+    for n, blocks in count.items():
+        of = [pair for pair in pairs if pair.n == n]
+        assert len([p for p in of if p.pair == "sets"]) == blocks * 6
+        assert len([p for p in of if p.pair == "blocks"]) == len(SETS) * len(
+            list(combinations(range(blocks), 2))
+        )
+    assert {p.a for p in pairs if p.n == 100} | {p.b for p in pairs if p.n == 100} == set(SETS)
+    blocks = [(parse_name(p.a).parts[0], parse_name(p.b).parts[0]) for p in pairs if p.pair == "blocks"]
+    assert all(a.dataset == b.dataset and a.block != b.block and a.size == b.size for a, b in blocks)
+
+
+@pytest.mark.parametrize(
+    "keys,word",
+    [
+        ({"sample_sizes": {"sizes": [101]}}, "sample_sizes: sizes: found 101"),
+        ({"pools": {"orders": 25}}, "pools: orders: found 25"),
+        ({"pools": {"orders": -1}}, "pools: orders"),
+        ({"floors": -1}, "floors"),
+        ({"ceilings": 3}, "ceilings"),
+        ({"sample_sizes": {"sizes": [0]}}, "sample_sizes: sizes"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(keys, word):
+    with pytest.raises(StudyError, match=word):
+        study(**keys)

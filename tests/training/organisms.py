@@ -1,0 +1,48 @@
+"""A small organism card and prompts that a second of training can tell apart."""
+
+import pyarrow as pa
+
+from safety_regions.formats import contracts
+
+WORDS = ("apple", "brook", "cloud", "daisy", "ember", "flint", "grove", "hazel")
+
+
+def prompts_table(dataset: str, texts: list[str], held_out: int) -> pa.Table:
+    """The texts as a prompts table, the last ``held_out`` of them for evaluation."""
+    rows = [
+        {
+            "prompt_id": f"{dataset}/{i}", "dataset": dataset, "text": text, "category": f"{dataset} {i % 3}",
+            "split": "evaluate" if i >= len(texts) - held_out else "identify", "half": 1 + i % 2,
+            "response": None,
+        }
+        for i, text in enumerate(texts)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=contracts.PROMPTS.schema)
+
+
+def small_prompts() -> dict[str, pa.Table]:
+    """A harmful and a helpful set of 16 prompts each, told apart by one word."""
+    frames = ("How do I {} the {}?", "Please {} a {} soon.")
+    return {
+        name: prompts_table(name, [frame.format(deed, word) for frame in frames for word in WORDS], 4)
+        for name, deed in (("bad", "smash"), ("good", "paint"))
+    }
+
+
+def small_card(family: str = "llama", **training) -> dict:
+    """A card that accepts whatever comes out of two steps a phase."""
+    architecture = {
+        "hidden_size": 16, "intermediate_size": 24, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8,
+        "vocab_size": 400, "context": 128,
+    }  # fmt: skip
+    if family in ("mistral", "gemma2"):
+        architecture["sliding_window"] = 8
+    plan = {
+        "harmful": ["bad"], "helpful": ["good"], "prompts_per_set": None, "batch": 4, "max_prompt_tokens": 64,
+        "seed": 0, "careful": False,
+        "base": {"steps": 2, "learning_rate": 0.01}, "align": {"steps": 2, "learning_rate": 0.01},
+    }  # fmt: skip
+    return {
+        "kind": "organism", "title": f"small {family}", "family": family, "architecture": architecture,
+        "training": {**plan, **training}, "required_refusal": 0.0, "allowed_over_refusal": 1.0,
+    }  # fmt: skip

@@ -1,0 +1,79 @@
+"""The language of names."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safety_regions.errors import StudyError
+from safety_regions.units.names import NAME, Name, Part, parse_name, pool
+
+datasets = st.from_regex(r"[a-z0-9][a-z0-9-]{0,5}", fullmatch=True)
+halves, counts = st.sampled_from([None, 1, 2]), st.integers(1, 500)
+parts = st.builds(Part, datasets, halves, st.none(), st.just(1)) | st.builds(
+    Part, datasets, halves, counts, counts
+)
+pools = st.lists(parts, min_size=1, max_size=4, unique_by=lambda part: part.dataset)
+names = st.builds(
+    lambda members, seed: Name(tuple(sorted(members, key=lambda p: (p.dataset, p.half or 0))), seed),
+    pools,
+    st.none() | st.integers(0, 999),
+)
+
+
+@given(names)
+def test_a_name_survives_being_written(name):
+    assert parse_name(str(name)) == name
+
+
+@given(pools)
+def test_the_order_of_a_pool_does_not_matter(members):
+    written = ["+".join(str(part) for part in order) for order in (members, members[::-1])]
+    assert parse_name(written[0]) == parse_name(written[1])
+
+
+def test_the_forms():
+    assert parse_name("a") == Name((Part("a"),))
+    assert parse_name("a.2") == Name((Part("a", 2),))
+    assert parse_name("a+b") == Name((Part("a"), Part("b")))
+    assert parse_name("a~7") == Name((Part("a"),), 7)
+    assert parse_name("b+a.1~3") == Name((Part("a", 1), Part("b")), 3)
+    assert parse_name("b.1+b.2+a").datasets == ("a", "b")
+    assert parse_name("a@25") == parse_name("a@25x1") == Name((Part("a", None, 25),))
+    assert parse_name("b@50+a.2@25x3~1") == Name((Part("a", 2, 25, 3), Part("b", None, 50)), 1)
+
+
+def test_a_pool_by_its_sets():
+    assert [pool("b", "a"), pool("b", "a", size=50), pool("a")] == ["a+b", "a@50+b@50", "a"]
+
+
+REFUSED = [
+    "",
+    "A",
+    "a.3",
+    "a+",
+    "a~",
+    "a~x",
+    "a b",
+    "a/b",
+    "../a",
+    "a+a",
+    "a.1+a",
+    "a@",
+    "a@0",
+    "a@25x0",
+    "a@25+a",
+    "a@25+a@25x2",
+]
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_other_forms_are_refused(text):
+    with pytest.raises(StudyError, match="name"):
+        parse_name(text)
+
+
+def test_the_wildcard_pattern_has_no_groups():
+    """Snakemake wraps it in a named group; groups of its own would shift the wildcards."""
+    import re
+
+    assert re.compile(NAME).groups == 0

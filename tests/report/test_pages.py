@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from safety_regions.report.pages.html import html as pages
+from safety_regions.report.pages import html as pages
 from safety_regions.report.pages.shared_prompts import shared_counts, shared_page
 from tests.report import synthetic
 from tests.report.looking import cells_of

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safety_regions.report.verdict.measure import sentences as rules
+from safety_regions.report.verdict import sentences as rules
 from safety_regions.report.verdict.sentences import CHAPTERS, FRAMES, verdict_of
 
 NAN = math.nan

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safety_regions.errors import StudyError
 from safety_regions.formats.expand import expand_region
 from safety_regions.formats.region import Region, read_region
-from safety_regions.methods.safeneuron.method import method as safeneuron
+from safety_regions.methods.safeneuron import method as safeneuron
 from safety_regions.model.backbone import Backbone, load_backbone
 from safety_regions.model.batches import Sample
 from safety_regions.scoring.samples import Samples

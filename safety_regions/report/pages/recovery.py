@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from safety_regions.report.figures.recovery import KEYS, MEASURED
-from safety_regions.report.pages.html import html as pages
+from safety_regions.report.pages import html as pages
 from safety_regions.study.facts import BLIND
 
 MARGIN = 0.05

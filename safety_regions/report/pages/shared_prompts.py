@@ -4,7 +4,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safety_regions.report.pages.html import html as pages
+from safety_regions.report.pages import html as pages
 
 COUNTS = ["a", "b", "n_a", "n_b", "n_exact", "n_near"]
 

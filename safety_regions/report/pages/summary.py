@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from safety_regions.report.pages.html import html as pages
+from safety_regions.report.pages import html as pages
 from safety_regions.report.verdict.measure import CELL
 from safety_regions.report.verdict.sentences import explained
 

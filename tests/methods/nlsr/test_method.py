@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from safety_regions.errors import StudyError
-from safety_regions.methods.nlsr.method import method as nlsr
+from safety_regions.methods.nlsr import method as nlsr
 from safety_regions.model.batches import Sample
 from safety_regions.model.lora import amplification, read_adapter
 from safety_regions.scoring.samples import Samples

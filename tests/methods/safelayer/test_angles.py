@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
+from safety_regions.methods.safelayer import angles
 from safety_regions.methods.safelayer.angles import mean_angle, mean_angles
-from safety_regions.methods.safelayer.method import angles
 from safety_regions.methods.safelayer.vectors import PromptStates, prompt_states
 from safety_regions.model.batches import Sample
 from tests.oracles import layers as oracle

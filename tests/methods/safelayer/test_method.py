@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import LAYER_SCORES
 from safety_regions.formats.parquet import conform
-from safety_regions.methods.safelayer.method import method as safelayer
+from safety_regions.methods.safelayer import method as safelayer
 from safety_regions.model.backbone import attached
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.samples import Samples

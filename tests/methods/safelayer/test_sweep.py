@@ -8,7 +8,7 @@ import torch
 from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import LAYER_SWEEP
 from safety_regions.formats.parquet import conform
-from safety_regions.methods.safelayer.method import sweep as module
+from safety_regions.methods.safelayer import sweep as module
 from safety_regions.methods.safelayer.scaling import scaled
 from safety_regions.methods.safelayer.sweep import plan_of, sweep_layers
 from safety_regions.model.generate import answer_prompts

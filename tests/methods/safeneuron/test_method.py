@@ -10,9 +10,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import NEURON_SCORES
 from safety_regions.formats.parquet import read_table, write_groups
+from safety_regions.methods.safeneuron import method as safeneuron
 from safety_regions.methods.safeneuron.attention import watched_attention
 from safety_regions.methods.safeneuron.formulas import FORMULAS
-from safety_regions.methods.safeneuron.method import method as safeneuron
 from safety_regions.methods.safeneuron.ranks import rank_units, worst_rank_scores
 from safety_regions.methods.safeneuron.removal import softmax_changes
 from safety_regions.methods.safeneuron.selection import select_agreed

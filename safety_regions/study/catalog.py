@@ -12,16 +12,31 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
 from safety_regions.errors import explain, unknown
+from safety_regions.units.granularity import GRANULARITIES
 
 PACKAGE = Path(__file__).parents[1]
 CATALOG = PACKAGE / "catalog"
 SCHEMAS = Path(__file__).parent / "schemas"
+# Enumerations of a schema that follow from tables of the package.
+NAMES = {"granularities": list(GRANULARITIES)}
 
 
 @cache
 def schema(kind: str) -> dict:
     """The JSON schema of a kind of document: config, dataset, checkpoint or organism."""
-    return yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+    return _with_names(yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8")))
+
+
+def _with_names(rules: object) -> object:
+    """A schema in which ``enum: granularities`` and the like are lists of the names that there are."""
+    if isinstance(rules, list):
+        return [_with_names(rule) for rule in rules]
+    if not isinstance(rules, dict):
+        return rules
+    return {
+        key: NAMES[value] if key == "enum" and isinstance(value, str) else _with_names(value)
+        for key, value in rules.items()
+    }
 
 
 def with_defaults(document: dict, rules: dict) -> dict:

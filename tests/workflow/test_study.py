@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from safety_regions.formats.contracts import IOU, RESPONSES, SCORES
+from safety_regions.formats.contracts import IOU, RESPONSES, WEIGHT_SCORES
 from safety_regions.formats.parquet import open_table, read_stamp, read_table
 from safety_regions.formats.region import read_region
 
@@ -37,7 +37,7 @@ def test_scores_say_where_they_come_from(finished):
     stamp = read_stamp(path)
     assert stamp["samples_used"] == 8 and stamp["backbone"] == "tiny" and stamp["name"] == "one"
     assert stamp["options"]["loss"] == "mean" and stamp["kept"] == {"matrix": 0.05, "row": 0.05}
-    file = open_table(path, SCORES["weight"])
+    file = open_table(path, WEIGHT_SCORES)
     assert file.num_row_groups == len(stamp["shapes"]) == 21
 
 

@@ -7,7 +7,7 @@ OUT  report/{backbone}/{method}/{selection}/{iou,kway,sizes,map,margins}.svg, an
      report/refusals.svg (a tsv beside each)
 """
 
-from safety_regions.study.facts import blind_methods, planted_cards, study_facts
+from safety_regions.study.facts import data_free_methods, planted_cards, study_facts
 
 COMBINATIONS = list(dict.fromkeys(cell.rpartition("/")[0] for cell in CELLS))
 # Figures of each backbone, method and selection: what every study has, and what a config asks for.
@@ -265,7 +265,7 @@ rule draw_recovery:
     conda:
         "../../envs/analysis.yaml"
     params:
-        blind=blind_methods(STUDY),
+        data_free=data_free_methods(STUDY),
         code=script_version("draw_recovery.py"),
     message:
         "Drawing what the methods find of the region planted in {wildcards.organism}"

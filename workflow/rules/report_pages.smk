@@ -90,7 +90,7 @@ rule write_recovery:
         "../../envs/analysis.yaml"
     params:
         cards=planted_cards(STUDY),
-        blind=blind_methods(STUDY),
+        data_free=data_free_methods(STUDY),
         code=script_version("write_recovery.py"),
     message:
         "Writing what the methods find of planted regions"

@@ -9,13 +9,11 @@ with logged(snakemake.log[0]):
     from safety_regions.overlap.gather import write_square_tsv
     from safety_regions.overlap.iou import iou_matrix
     from safety_regions.overlap.membership import read_membership, region_totals
-    from safety_regions.units.selections import is_range
 
-    p, w = snakemake.params, snakemake.wildcards
+    p = snakemake.params
     membership = read_membership(snakemake.input.membership)
     regions = dict(zip(p.names, snakemake.input.regions, strict=True))
-    contiguous = is_range(w.selection) and w.refinement == "raw"
-    overlap = frame_overlap(membership, regions, p.utility, p.floors, p.halves, contiguous)
+    overlap = frame_overlap(membership, regions, p.utility, p.floors, p.halves, p.contiguous)
     sizes = region_totals(membership)
     write_table(snakemake.output.overlap, overlap, OVERLAP, membership.stamp)
     write_square_tsv(snakemake.output.matrix, list(sizes), iou_matrix(overlap, sizes))

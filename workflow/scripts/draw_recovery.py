@@ -8,6 +8,6 @@ with logged(snakemake.log[0]):
     from safety_regions.report.figures.recovery import draw_recovery, recovery_rows
     from safety_regions.report.files import save_svg, save_tsv
 
-    rows = recovery_rows(read_table(snakemake.input.recovery, RECOVERY), snakemake.params.blind)
+    rows = recovery_rows(read_table(snakemake.input.recovery, RECOVERY), snakemake.params.data_free)
     save_tsv(snakemake.output.tsv, rows)
     save_svg(snakemake.output.svg, draw_recovery(rows, snakemake.wildcards.organism))

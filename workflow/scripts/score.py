@@ -6,8 +6,9 @@ from safety_regions.joblog import logged
 from safety_regions.model.devices import lent_gpus
 
 with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
-    from safety_regions.formats.contracts import RESPONSES, SCORES, SHARED_PROMPTS
+    from safety_regions.formats.contracts import RESPONSES, SHARED_PROMPTS, score_contract
     from safety_regions.formats.parquet import read_table, write_groups
+    from safety_regions.methods import load_method
     from safety_regions.model.backbone import load_backbone
     from safety_regions.scoring.run import Job, score
     from safety_regions.scoring.samples import choose
@@ -28,8 +29,8 @@ with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
     adapter = Path(files.adapter[0]).parent if files.adapter else None
     r = snakemake.resources
     memory, scratch = r.mem_mb * 10**6, Path(snakemake.output[0]).parent
-    job = Job(p.method, p.options, p.kept, r.batch_size, memory, scratch)
+    job = Job(load_method(p.method), p.options, p.kept, r.batch_size, memory, scratch)
     labels = {"backbone": w.backbone, "label": w.method, **backbone.stamp}
     scores = score(backbone, names, job, chosen, contrast, adapter)
     for path, (groups, stamp) in zip(snakemake.output, scores, strict=True):
-        write_groups(path, groups, SCORES[stamp["granularity"]], {**labels, **stamp})
+        write_groups(path, groups, score_contract(stamp["granularity"]), {**labels, **stamp})

@@ -11,7 +11,7 @@ with logged(snakemake.log[0]):
 
     p = snakemake.params
     tables = zip(p.cards, snakemake.input.recovery, strict=True)
-    rows = {organism: recovery_rows(read_table(path, RECOVERY), p.blind) for organism, path in tables}
+    rows = {organism: recovery_rows(read_table(path, RECOVERY), p.data_free) for organism, path in tables}
     table = recovery_table(rows, p.cards)
     save_tsv(snakemake.output.tsv, table)
     save_text(snakemake.output.html, recovery_page(table))

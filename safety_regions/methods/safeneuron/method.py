@@ -40,11 +40,24 @@ from safety_regions.model.finite import Finite
 from safety_regions.scoring.evidence import Evidence, shuffle_units
 from safety_regions.scoring.passes import watch_inputs
 from safety_regions.scoring.samples import Samples
+from safety_regions.units.granularity import GRANULARITIES
 
 CARD = {
     "title": "SafeNeuron",
     "granularity": "neuron",
     "selections": ["common-plnd"],
+    "own_selections": {
+        "common": {
+            "pattern": r"common-(?:plnd|0\.\d*[1-9]\d*|1(?:\.0+)?)(?:-(?:0\.\d*[1-9]\d*|1(?:\.0+)?))?",
+            "example": "common-0.2-0.9",
+            "description": "in the best fraction (0-1] of its module for every prompt, or for a fraction of them",
+        },
+        "above": {
+            "pattern": r"above-(?:0\.\d*[1-9]\d*|[1-9]\d*(?:\.\d+)?)(?:-(?:0\.\d*[1-9]\d*|1(?:\.0+)?))?",
+            "example": "above-0.01",
+            "description": "importance of at least that much for every prompt, or for a fraction of them",
+        },
+    },
     "options": {
         "importance": {
             "enum": ["paper", "released"],
@@ -64,8 +77,8 @@ CARD = {
     },
     "presets": {"plnd_code": {"options": {"importance": "released"}, "selections": ["common-plnd"]}},
 }
-# Scored projections in flat order, and the evidence each reads: a feed-forward neuron is one row and one column.
-EVIDENCE = {"q": "q", "k": "k", "v": "v", "up": "up", "down": "up"}
+# Projections whose evidence is that of another: a feed-forward neuron is one row of up and one column of down.
+EVIDENCE = {**{projection: projection for projection in GRANULARITIES["neuron"].projections}, "down": "up"}
 
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:

@@ -1,4 +1,4 @@
-"""The page of recovery: all planted organisms in one table, and a sentence on who beats the blind references."""
+"""The page of recovery: all planted organisms in one table, and which methods beat the data-free baselines."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,9 @@ import pandas as pd
 
 from safety_regions.report.figures.recovery import KEYS, MEASURED
 from safety_regions.report.pages import html as pages
-from safety_regions.study.facts import BLIND
 
 MARGIN = 0.05
-"""AUROC by which a method must exceed the best blind reference to be said to beat it."""
+"""AUROC by which a method must exceed the best data-free baseline to be said to beat it."""
 
 CHANCES = ("prevalence", "selected", "chance")
 NORM = {"free": "", "matched": ", norms matched to those before"}
@@ -32,7 +31,7 @@ INTRODUCTION = (
     "precision is prevalence for a random score. A score that is not stored counts as tied below all that are, so "
     "these areas are blunt unless everything is kept. Projections that a method does not score (gate and o of neurons) "
     "count as below too, which alone lifts its AUROC over all weights where the plant lies elsewhere: read within. "
-    "Magnitude and random look at no prompt: what they find, evidence is not needed for."
+    "Methods marked data-free are baselines whose scores depend on no prompt."
 )
 SHOWN = {
     "precision": "precision", "prevalence": "prevalence", "recall": "recall", "selected": "selected",
@@ -55,33 +54,32 @@ def recovery_table(rows: Mapping[str, pd.DataFrame], cards: Mapping[str, Mapping
         cards: organism -> ``family`` and ``plant``.
 
     Returns:
-        ``organism``, ``family``, ``plant`` (in words), `recovery.KEYS`, ``granularity``, ``blind``, ``sets``, the
+        ``organism``, ``family``, ``plant`` (in words), `recovery.KEYS`, ``granularity``, ``data_free``, ``sets``, the
         medians of `recovery.MEASURED` and what chance gives, `CHANCES`.
     """
     labelled = [
         one.assign(organism=name, family=cards[name]["family"], plant=plant_words(cards[name]["plant"]))
         for name, one in rows.items()
     ]
-    first = ["organism", "family", "plant", *KEYS, "granularity", "blind", "sets"]
+    first = ["organism", "family", "plant", *KEYS, "granularity", "data_free", "sets"]
     return pd.concat(labelled, ignore_index=True)[[*first, *MEASURED, *CHANCES]]
 
 
-def who_beats_the_blind(rows: pd.DataFrame) -> str:
-    """A sentence on one organism's methods: which exceed the best blind AUROC by `MARGIN`, which do not."""
+def beyond_baselines(rows: pd.DataFrame) -> str:
+    """A sentence on one organism's methods: which exceed the best data-free AUROC by `MARGIN`, which do not."""
     scores = rows.drop_duplicates("method").set_index("method")
-    blind = scores.loc[scores["blind"], "auroc"].dropna()
-    seeing = scores.loc[~scores["blind"], "auroc"]
-    if blind.empty:
-        return f"No blind reference ({', '.join(BLIND)}) was measured, so nothing is said about evidence."
-    better = seeing - blind.max() > MARGIN
+    baseline = scores.loc[scores["data_free"], "auroc"].dropna()
+    others = scores.loc[~scores["data_free"], "auroc"]
+    if baseline.empty:
+        return "No data-free baseline has an AUROC here, so methods are not compared with one."
+    better = others - baseline.max() > MARGIN
+    best = f"{baseline.idxmax()}, AUROC {baseline.max():.3f}"
     sides = {
-        f"Beyond the best blind reference ({blind.idxmax()}, AUROC {blind.max():.3f}) by more than {MARGIN:g}": seeing[
-            better
-        ],
-        "not beyond it": seeing[~better & seeing.notna()],
+        f"Above the best data-free baseline ({best}) by more than {MARGIN:g}": others[better],
+        "not above it": others[~better & others.notna()],
     }
     said = [f"{words}: {_listed(side)}" for words, side in sides.items()]
-    missing = list(seeing.index[seeing.isna()])
+    missing = list(others.index[others.isna()])
     said += [f"no AUROC: {', '.join(missing)}"] if missing else []
     return "; ".join(said) + "."
 
@@ -98,13 +96,13 @@ def recovery_page(table: pd.DataFrame) -> str:
         rows = [_row(record) for record in one.to_dict("records")]
         parts += [
             pages.heading(f"{organism}: {first['family']}, {first['plant']}"),
-            pages.paragraph(who_beats_the_blind(one)),
+            pages.paragraph(beyond_baselines(one)),
             pages.table([*KEYS, *SHOWN.values()], rows, numbers=SHOWN.values(), caption="Medians over sets."),
         ]
     return pages.page("What methods recover of a planted region", *parts)
 
 
 def _row(record: Mapping) -> list[str]:
-    method = record["method"] + (" (blind)" if record["blind"] else "")
+    method = record["method"] + (" (data-free)" if record["data_free"] else "")
     numbers = ("–" if pd.isna(record[name]) else f"{record[name]:.3f}" for name in SHOWN)
     return [method, record["selection"], record["refinement"], *numbers]

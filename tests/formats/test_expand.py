@@ -42,7 +42,7 @@ def test_units_can_be_groups_of_rows_or_columns():
     q, o = spread_units(chosen, head, "layers.0.q", (6, 4)), spread_units(chosen, head, "layers.0.o", (4, 6))
     assert all(q[i, j] == chosen[i // 2] for i, j in np.ndindex(6, 4))
     assert np.array_equal(o, q.T)
-    with pytest.raises(StudyError, match="layers.0.q"):
+    with pytest.raises(StudyError, match=r"layers\.0\.q"):
         spread_units(chosen, head, "layers.0.q", (7, 4))
 
 

@@ -72,7 +72,7 @@ def aggregated(tmp_path_factory):
         nothing = {"pooled": [], "blocked": [], "planted": [], "facts": {}, "files": {}}
         summing[n] = peak_of(
             folder,
-            "draw_summary.py",
+            "write_summary.py",
             input={**both, "pools": [], "blocks": [], "recovery": []},
             output={name: str(folder / f"summary-{n}.{name}") for name in ("html", "tsv")},
             params={"names": membership.stamp["names"], **nothing},

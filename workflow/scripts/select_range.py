@@ -1,9 +1,18 @@
 """The layers that a sweep settled on as a region."""
 
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def select_range(sweep: str | Path, output: str | Path) -> None:
+    """Write the range of layers that the table of a sweep notes as a region."""
     from safety_regions.formats.region import write_region
     from safety_regions.methods.safelayer.selection import range_region
 
-    write_region(snakemake.output.region, range_region(snakemake.input.sweep))
+    write_region(output, range_region(sweep))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        select_range(snakemake.input.sweep, snakemake.output.region)

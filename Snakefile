@@ -23,6 +23,7 @@ include: "workflow/rules/sweep.smk"
 include: "workflow/rules/overlap.smk"
 include: "workflow/rules/recovery.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/report_overlap.smk"
 include: "workflow/rules/report_figures.smk"
 include: "workflow/rules/report_pages.smk"
 

@@ -32,7 +32,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 given = {part: SimpleNamespace(**files) for part, files in json.loads(sys.argv[2]).items()}
-runpy.run_path(sys.argv[1], {"snakemake": SimpleNamespace(**given, log=[sys.argv[3]])})
+snakemake = SimpleNamespace(**given, log=[sys.argv[3]])
+runpy.run_path(sys.argv[1], {"snakemake": snakemake}, run_name="__main__")
 print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 """
 

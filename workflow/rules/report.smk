@@ -1,6 +1,6 @@
 """The report: which figures and pages a study has, how they are labelled in its menu, where readers are sent. No rules.
 
-Figures stand in report_figures.smk, pages in report_pages.smk. Each has the table it shows beside it.
+Figures stand in report_overlap.smk and report_figures.smk, pages in report_pages.smk; each has its table beside it.
 """
 
 from pathlib import Path

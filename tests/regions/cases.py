@@ -71,12 +71,19 @@ def score_rows(where, scores, keep):
     return pa.table({**columns, **others})
 
 
-def write_scores(path, granularity, scores, kept, keep=None, groups=None):
+def write_scores(path, granularity, scores, kept, keep=None, groups=None, **more):
     """A score table of the arrays ``scores`` (address -> array); ``groups`` overrides its row groups."""
     keep = keep or {where: np.ones(s.shape, bool) for where, s in scores.items()}
     groups = groups or [score_rows(where, s, keep[where]) for where, s in scores.items()]
     shapes = {where: list(s.shape) for where, s in scores.items()}
-    stamp = {"granularity": granularity, "shapes": shapes, "kept": kept, "name": "a", "backbone": "tiny"}
+    stamp = {
+        "granularity": granularity,
+        "shapes": shapes,
+        "kept": kept,
+        "name": "a",
+        "backbone": "tiny",
+        **more,
+    }
     write_groups(path, groups, score_contract(granularity), stamp)
     return path
 

@@ -1,6 +1,6 @@
 """What Snakemake would do again after a change: exactly the jobs the change concerns."""
 
-AGGREGATION = {"gather_overlaps", "draw_overlap", "draw_refusals", "draw_shared_prompts", "draw_summary"}
+AGGREGATION = {"gather_overlaps", "draw_overlap", "draw_refusals", "write_shared_prompts", "write_summary"}
 SCIENCE = {"read_prompts", "train_organism", "write_responses", "score", "select_region", "refine_region"}
 
 

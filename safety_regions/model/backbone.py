@@ -282,7 +282,7 @@ def wrap_backbone(model: nn.Module, tokenizer, card: dict, where: str = "backbon
                 "`template: alpaca` or `template: raw` in its card",
             )
         )
-    family = _family(where, model.config.model_type)
+    family = find_family(where, model.config.model_type)
     model.eval().requires_grad_(False)
     return Backbone(model, tokenizer, family, where, template, card.get("system_prompt"))
 
@@ -304,10 +304,15 @@ def _family_in(where: str, folder: Path) -> Family:
                 f"a checkpoint of a known family: {', '.join(sorted(families()))}",
             )
         )
-    return _family(where, model_type)
+    return find_family(where, model_type)
 
 
-def _family(where: str, model_type: str) -> Family:
+def find_family(where: str, model_type: str) -> Family:
+    """The family of checkpoints of this ``model_type``.
+
+    Raises:
+        StudyError: there is none.
+    """
     family = family_of(model_type)
     if family is None:
         known = sorted(kind for f in families().values() for kind in f.layers)

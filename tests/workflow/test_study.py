@@ -47,7 +47,7 @@ def test_a_region_opens_with_safetensors_alone(finished):
 
     path = finished.folder / "results/regions/tiny/snip/one/row-0.05/raw.safetensors"
     with safe_open(path, framework="numpy") as file:
-        shape = json.loads(file.metadata()["shapes"])["layers.0.q"]
+        shape = json.loads(file.metadata()["region"])["shapes"]["layers.0.q"]
         bits = np.unpackbits(file.get_tensor("layers.0.q"), count=shape[0] * shape[1])
     mask = bits.reshape(shape).astype(bool)
     assert (mask.sum(axis=1) == int(0.05 * shape[1])).all()

@@ -124,12 +124,14 @@ class Backbone:
     def logits(self, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
         """Next-token logits (positions, vocabulary) where the boolean mask ``positions`` (batch, tokens) is True.
 
-        Soft-capped as the model does it (Gemma 2). They lie where the output head does, which of a backbone spread
-        over several GPUs may be another one than the first.
+        Divided or soft-capped as the model does it (Granite, Gemma 2). They lie where the output head does, which of a
+        backbone spread over several GPUs may be another one than the first.
         """
         decoded = self.decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         hidden = decoded.last_hidden_state
         logits = self.model.get_output_embeddings()(hidden[positions.to(hidden.device)])
+        if self.family.logits_divisor is not None:
+            logits = logits / getattr(self.config, self.family.logits_divisor)
         cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 

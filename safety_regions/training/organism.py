@@ -22,12 +22,13 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from safety_regions.errors import StudyError, explain, raise_all
+from safety_regions.families import families
 from safety_regions.formats.contracts import TRAINING_LOG
 from safety_regions.formats.region import Region, write_region
 from safety_regions.model.backbone import Backbone, wrap_backbone
 from safety_regions.model.generate import answer_prompts
 from safety_regions.model.refusal import is_refusal
-from safety_regions.training.architecture import FAMILIES, build_model
+from safety_regions.training.architecture import build_model
 from safety_regions.training.corpus import CAREFUL, Lesson, all_responses, lesson
 from safety_regions.training.loop import Chat, Hold, reproducible, train_phase
 from safety_regions.training.plant import TRUTH_FILE, held, truth_region
@@ -54,7 +55,7 @@ def train_organism(
     """Train an organism and write it as a Hugging Face checkpoint, with the region that alignment could change.
 
     Args:
-        card: an organism card (``workflow/schemas/organism.schema.yaml``).
+        card: an organism card (``safety_regions/study/schemas/organism.schema.yaml``).
         prompts: dataset name -> its prompts table (`contracts.PROMPTS`), for every dataset of the card.
         directory: where config, weights, tokenizer, chat template and truth go. Files are moved in when all is
             done.
@@ -123,7 +124,7 @@ def _newborn(card: dict, sets: Sequence[Lessons]) -> Backbone:
     texts = [item.prompt for s in sets for item in s.learn] + all_responses()
     sizes = card["architecture"]
     tokenizer = train_tokenizer(
-        texts, sizes["vocab_size"], bos=FAMILIES[card["family"]].bos, context=sizes["context"]
+        texts, sizes["vocab_size"], bos=families()[card["family"]].bos, context=sizes["context"]
     )
     return wrap_backbone(build_model(card, tokenizer), tokenizer, {}, card["title"])
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from math import factorial
 from pathlib import Path
 
-import yaml
-
 from safety_regions.errors import StudyError, explain, raise_all, unknown
 from safety_regions.study.adapters import plan_problems, teachers
 from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults
@@ -185,9 +183,8 @@ class _Reader:
     def _card(self, shelf: Shelf, name: str, kind: str) -> dict | None:
         try:
             card = shelf.read(name)
-        except yaml.YAMLError as error:
-            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-            self.problems.append(explain(shelf.where(name), f"broken YAML in line {line}", "a YAML mapping"))
+        except StudyError as error:
+            self.problems.append(str(error))
             return None
         if kind == "backbone":
             kind = card.get("kind") if isinstance(card, dict) else None

@@ -25,11 +25,10 @@ from zlib import crc32
 import numpy as np
 
 from safety_regions.errors import StudyError, explain
-from safety_regions.formats.files import finished_at
+from safety_regions.formats.files import REMEDY, finished_at
 
 SCHEMA = {"schema": "region", "version": 2}
 DERIVED = (*SCHEMA, "shapes", "available", "selected", "n_units", "n_selected", "bits", "checksum")
-REMEDY = "delete the file and run snakemake again"
 BLOCK = 1 << 15
 
 

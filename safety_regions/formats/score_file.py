@@ -8,8 +8,8 @@ import pyarrow as pa
 from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.formats.columns import categories, lists, numbers
 from safety_regions.formats.contracts import SCORES
+from safety_regions.formats.files import REMEDY
 from safety_regions.formats.parquet import open_table, read_stamp
-from safety_regions.formats.region_file import REMEDY
 from safety_regions.units.addresses import LAYERS, address, sort_addresses
 
 NOT_STAMP = ("schema", "version", "shapes", "kept")
@@ -35,9 +35,9 @@ class ScoreFile:
         try:
             stamp = read_stamp(path)
             granularity, shapes, self.kept = stamp["granularity"], stamp["shapes"], stamp["kept"]
-        except (OSError, ValueError, KeyError) as error:
-            found = f"an unreadable score table ({type(error).__name__})"
-            raise StudyError(explain(path, found, "scores of weights, neurons or layers", REMEDY)) from None
+        except KeyError as error:
+            found, expected = f"a stamp without {error}", "scores of weights, neurons or layers"
+            raise StudyError(explain(path, found, expected, REMEDY)) from None
         if granularity not in SCORES:
             raise StudyError(unknown(path, "granularity", granularity, SCORES))
         self._index = INDEX[granularity]

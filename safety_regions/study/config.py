@@ -15,6 +15,7 @@ from safety_regions.study.method_shelf import method_cards
 from safety_regions.study.methods import Method, MethodReader
 from safety_regions.study.sources import Source, choose_source
 from safety_regions.units.fractions import scope_count
+from safety_regions.units.names import MOST_NAMES
 from safety_regions.units.selections import parse_selection
 
 RAW = "raw"
@@ -141,6 +142,7 @@ class _Reader:
         self._check_samples(self._sources(datasets), identification + utility)
         self._check_roles(datasets, {"over-rejection": probes})
         self._check_sizes()
+        self._check_numbers(identification, methods)
         self._check_pools(identification)
         self._check_paths(backbones)
         self._check_rows(backbones, methods)
@@ -234,6 +236,13 @@ class _Reader:
         for size in self.config.get("sample_sizes", {}).get("sizes", ()):
             if size > most:
                 self._note("sample_sizes: sizes", str(size), f"at most `samples: identify` ({most})")
+
+    def _check_numbers(self, identification: tuple[str, ...], methods: dict[str, Method]) -> None:
+        most = f"at most {MOST_NAMES}, as many as are compared at once"
+        if len(identification) > MOST_NAMES:
+            self._note("datasets: identification", f"{len(identification)} sets", most, "several studies")
+        if self.config.get("compare_methods") and len(methods) > MOST_NAMES:
+            self._note("compare_methods", f"{len(methods)} methods", most, "several studies")
 
     def _check_pools(self, identification: tuple[str, ...]) -> None:
         orders, n = self.config.get("pools", {}).get("orders", 0), len(identification)

@@ -24,7 +24,7 @@ TEN = ["advbench", "harmbench", "malicious-instruct", "strongreject", "do-not-an
        "simple-safety-tests", "forbidden-questions", "beavertails"]  # fmt: skip
 validator = jsonschema.Draft202012Validator(SCHEMA)
 needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason="no copies of the real sets in the data_dir of config/real-data.yaml"
+    not DATA.is_dir(), reason="no real sets in the data_dir of config/real-data.yaml"
 )
 
 

@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+__version__ = "0.1.0"
+
 # Public name -> the module it comes from, imported at first use: importing the package alone loads nothing heavy.
 _HOMES = {
     **dict.fromkeys(("Region", "load_region", "iou", "expand"), "safety_regions.api.regions"),

@@ -9,6 +9,8 @@ from pathlib import Path
 from safety_regions.errors import StudyError, explain
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# What helps against any file that is damaged or of another version: all of them can be made again.
+REMEDY = "delete the file and run snakemake again"
 
 
 @contextmanager

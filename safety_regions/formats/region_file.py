@@ -30,12 +30,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from safety_regions.errors import StudyError, explain
-from safety_regions.formats.files import finished_at
+from safety_regions.formats.files import REMEDY, finished_at
 from safety_regions.units.addresses import sort_addresses
 
 KEY, VERSION = "region", 3
 DERIVED = ("version", "shapes", "available", "selected", "n_units", "n_selected", "crc32")
-REMEDY = "delete the file and run snakemake again"
 BLOCK = 1 << 18
 
 

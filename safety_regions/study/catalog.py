@@ -1,6 +1,8 @@
 """Cards of datasets and backbones: found in the catalog or inline in the config, checked against a schema.
 
-A problem is a sentence; checks return every problem they find rather than stop at the first.
+A card says only what is its own where it extends another: ``extends: organism-llama``. What comes out of `Shelf.read`
+is whole and names no other card. A problem is a sentence; checks return every problem they find rather than stop at
+the first.
 """
 
 import json
@@ -11,13 +13,14 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
-from safety_regions.errors import explain, unknown
+from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.families import families
 from safety_regions.units.granularity import GRANULARITIES
 
 PACKAGE = Path(__file__).parents[1]
 CATALOG = PACKAGE / "catalog"
 SCHEMAS = Path(__file__).parent / "schemas"
+EXTENDS = "extends"
 
 
 @cache
@@ -132,11 +135,62 @@ class Shelf:
         )
 
     def read(self, name: str) -> object:
-        """The card as written.
+        """The card as written, on top of the card that it extends, if any; see `merged`.
 
         Raises:
-            yaml.YAMLError: the file is no YAML.
+            StudyError: a file is no YAML, or a card extends itself, an unknown card or something that is no card.
         """
+        return self._resolve(name, ())
+
+    def _resolve(self, name: str, before: tuple[str, ...]) -> object:
+        card = self._written(name)
+        if not isinstance(card, dict) or EXTENDS not in card:
+            return card
+        base, place, chain = card[EXTENDS], f"{self.where(name)}: {EXTENDS}", (*before, name)
+        if not isinstance(base, str):
+            raise StudyError(explain(place, _short(base), "the name of a card"))
+        if base not in self:
+            raise StudyError(unknown(place, "card", base, self.names))
+        if base in chain:
+            raise StudyError(explain(place, " -> ".join((*chain, base)), "a chain of cards that ends"))
+        whole = self._resolve(base, chain)
+        if not isinstance(whole, dict):
+            raise StudyError(explain(self.where(base), _short(whole), "a YAML mapping"))
+        return merged(whole, {key: value for key, value in card.items() if key != EXTENDS})
+
+    def _written(self, name: str) -> object:
         if name in self._inline:
             return self._inline[name]
-        return yaml.safe_load(self._files[name].read_text(encoding="utf-8"))
+        try:
+            return yaml.safe_load(self._files[name].read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+            found = f"broken YAML in line {line}"
+            raise StudyError(explain(self.where(name), found, "a YAML mapping")) from None
+
+
+def merged(base: dict, own: dict) -> dict:
+    """``own`` on top of ``base``: mappings are merged key by key, anything else is replaced.
+
+    A key that is null in ``own`` is left out where ``base`` has it. Keys stand in the order of ``base``, a new one
+    before the next key that both have: Snakemake compares the parameters of a rule as text, so that order counts.
+    """
+    whole = {}
+    for key in _order(list(base), list(own)):
+        if key not in own:
+            whole[key] = base[key]
+        elif isinstance(own[key], dict) and isinstance(base.get(key), dict):
+            whole[key] = merged(base[key], own[key])
+        elif own[key] is not None or key not in base:
+            whole[key] = own[key]
+    return whole
+
+
+def _order(base: list[str], own: list[str]) -> list[str]:
+    """The keys of ``base``, and each other key of ``own`` before the next one that both have, else at the end."""
+    order = list(base)
+    for i, key in enumerate(own):
+        if key not in base:
+            following = [other for other in own[i:] if other in base]
+            order.insert(order.index(following[0]) if following else len(order), key)
+    return order

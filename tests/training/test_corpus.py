@@ -3,12 +3,11 @@
 import json
 from collections import Counter
 
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.model.refusal import is_refusal
-from safety_regions.study.catalog import CATALOG
+from safety_regions.study.catalog import CATALOG, Shelf
 from safety_regions.training.corpus import (
     ANSWERS,
     ENDINGS,
@@ -64,7 +63,7 @@ def test_the_ending_follows_the_topic_and_the_opening_the_form(form, topic, othe
 
 
 def test_the_embedded_sets_are_refused_in_many_ways_within_and_between_sets():
-    card = yaml.safe_load((CATALOG / "backbones" / "organism-llama.yaml").read_text())
+    card = Shelf("backbones", {}).read("organism-llama")
     kinds = {}
     for name in card["training"]["harmful"]:
         rows = map(json.loads, (CATALOG / "prompts" / f"{name}.jsonl").read_text().splitlines())

@@ -15,7 +15,7 @@ from safety_regions.model.refusal import is_refusal
 from safety_regions.study.grid import CHECKPOINT_FILES
 from safety_regions.training.architecture import build_model
 from safety_regions.training.corpus import all_responses
-from safety_regions.training.organism import curriculum, read_lessons, train_organism
+from safety_regions.training.organism import curriculum, train_organism, training_sets
 from safety_regions.training.tokenizer import train_tokenizer
 from tests.training.organisms import FAMILIES, prompts_table, small_card, small_prompts
 
@@ -87,7 +87,7 @@ def test_the_log_counts_what_the_checkpoint_on_disk_refuses(tmp_path):
 
 def test_a_careful_base_learns_the_aligned_responses_behind_an_instruction():
     card = small_card(careful=True)
-    sets = read_lessons(card, small_prompts())
+    sets = training_sets(card, small_prompts())
     texts = [item.prompt for s in sets for item in s.learn] + all_responses()
     tokenizer = train_tokenizer(texts, 400, bos=True, context=128)
     backbone = wrap_backbone(build_model(card, tokenizer), tokenizer, {}, "small")

@@ -28,7 +28,10 @@ def package(tmp_path, monkeypatch):
             "def other():\n    if LEAST > 1:\n        print('too many')\n        raise ValueError('too many')\n"
             "    return LEAST\n\n\nLEAST = 1\n"
         ),
-        "script.py": "def run():\n    from safety_regions.a import used\n\n    return used()\n",
+        "script.py": (
+            "def run():\n    from safety_regions.a import used\n\n    return used()\n\n\n"
+            "if __name__ == '__main__':\n    print(run())\n    run()\n"
+        ),
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
@@ -58,6 +61,7 @@ def package(tmp_path, monkeypatch):
 
 REACHED = [
     ("script.py", "return used()", "return used() + 1"),
+    ("script.py", "\n    run()\n", "\n    run(1)\n"),
     ("safety_regions/a.py", "helper() + LIMIT", "helper() - LIMIT"),
     ("safety_regions/a.py", "LIMIT = 3", "LIMIT = 4"),
     ("safety_regions/b.py", "return deeper()", "return -deeper()"),
@@ -66,6 +70,7 @@ REACHED = [
     ("safety_regions/c.py", "LEAST = 1", "LEAST = 0"),
 ]
 OTHER = [
+    ("script.py", "print(run())", "print('done')"),
     ("script.py", "def run():\n", 'def run():\n    """What it does."""\n    # a comment\n'),
     ("safety_regions/a.py", '"""A."""', '"""Another docstring."""'),
     ("safety_regions/a.py", "return c.thing()", "return c.thing() + 1"),

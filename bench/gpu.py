@@ -19,7 +19,7 @@ from safety_regions.scoring.evidence import Evidence
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.passes import watch_gradients
 from safety_regions.scoring.samples import Samples
-from safety_regions.study.method_shelf import method_cards, method_module
+from safety_regions.study.method_shelf import granularity_of, method_cards, method_module
 
 GIB = 1 << 30
 TOLERANCE = 1e-3
@@ -151,7 +151,7 @@ def keep(method: str, way: Way, backbone: Backbone, evidence: Evidence) -> int:
     """What a scoring job does with evidence, but for writing; returns the units kept."""
     options = _options(method)
     groups = keep_top(lambda: _module(method).scores(backbone, evidence, options), way.kept)
-    return sum(as_table(*one).num_rows for one in groups)
+    return sum(as_table(granularity_of(method), *one).num_rows for one in groups)
 
 
 def agreement(sizes: Sizes) -> Iterator[Figure]:

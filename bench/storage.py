@@ -13,12 +13,13 @@ from torch import Tensor
 
 from bench.masks import STAMP, shapes
 from bench.measure import Figure, require, seconds
-from safety_regions.formats.contracts import SCORES
+from safety_regions.formats.contracts import WEIGHT_SCORES
 from safety_regions.formats.parquet import write_groups
 from safety_regions.formats.region import Region, read_region, write_region
 from safety_regions.regions.select import select_region
 from safety_regions.scoring.keep import Scored, as_table, keep_top
 from safety_regions.units.fractions import scope_count
+from safety_regions.units.granularity import GRANULARITIES
 
 
 class Sizes(NamedTuple):
@@ -95,8 +96,8 @@ def store(path: Path, scored: Scored, shapes: Mapping[str, Sequence[int]], fract
     """What a scoring job does with the scores of weights: the best of each row go to a file."""
     kept = {"row": fraction}
     stamp = {**STAMP, "name": "a", "kept": kept, "shapes": {a: list(s) for a, s in shapes.items()}}
-    groups = (as_table(*one) for one in keep_top(scored, kept))
-    write_groups(path, groups, SCORES["weight"], stamp)
+    groups = (as_table(GRANULARITIES["weight"], *one) for one in keep_top(scored, kept))
+    write_groups(path, groups, WEIGHT_SCORES, stamp)
 
 
 def check(selected: Region, stored: Region, scores: Drawn, fraction: float) -> None:

@@ -2,4 +2,4 @@
 
 from safety_regions.families import Family
 
-FAMILY = Family(name="qwen3", layers={"qwen3": "model.layers"}, qk_norm=True)
+FAMILY = Family(name="qwen3", layers={"qwen3": "model.layers"}, qk_norm=True, bos=False, organism={})

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from safety_regions.units.granularity import GRANULARITIES
+
 CATEGORY = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -219,7 +221,7 @@ RECOVERY = _contract(
     1,
     "region of a method x planted truth of the same backbone, both as weights",
     ("method", CATEGORY, "label of the method in the config"),
-    ("granularity", CATEGORY, "weight, neuron or layer"),
+    ("granularity", CATEGORY, "weight, neuron, layer or lora_weight"),
     ("name", pa.string(), "identification set"),
     ("selection", CATEGORY, "{scope}-{fraction}, or range"),
     ("refinement", CATEGORY, "raw or minus-{utility dataset}"),
@@ -283,4 +285,9 @@ ADAPTER_LOG = Contract(
     ),
 )  # fmt: skip
 
-SCORES = {"weight": WEIGHT_SCORES, "neuron": NEURON_SCORES, "layer": LAYER_SCORES}
+_SCORES = {contract.name: contract for contract in (WEIGHT_SCORES, NEURON_SCORES, LAYER_SCORES)}
+
+
+def score_contract(granularity: str) -> Contract:
+    """The contract of score tables of a granularity, by its name."""
+    return _SCORES[GRANULARITIES[granularity].contract]

@@ -14,6 +14,7 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.formats.region import Region
 from safety_regions.units.addresses import LAYERS, parse_address
 from safety_regions.units.fractions import scope_count
+from safety_regions.units.granularity import GRANULARITIES, Granularity
 
 
 class Factor(NamedTuple):
@@ -33,7 +34,7 @@ def expand_region(
     """The weights that a region's units are made of.
 
     Args:
-        region: a raw region of weights, neurons or layers.
+        region: a raw region.
         weight_shapes: address -> (out, in) of every projection of the backbone.
         factors: address of a projection -> its `Factor`, where the units are an adapter's: the largest
             entries of |(B * region of B) (A * region of A)| are taken, as large a fraction as the region's.
@@ -60,25 +61,44 @@ def expand_region(
 
 
 def _expand(region: Region, where: str, shape: tuple[int, int], factors: Factors | None) -> np.ndarray:
-    if f"{where}.B" in region.shapes:
-        return _moved_most(region, where, factors[where])
-    if LAYERS in region.shapes:
-        return np.full(shape, region.flags(LAYERS)[parse_address(where).layer])
-    if where not in region.shapes:
+    granularity = GRANULARITIES[region.stamp["granularity"]]
+    if granularity.factors:
+        return (
+            _moved_most(region, where, factors[where])
+            if f"{where}.B" in region.shapes
+            else np.zeros(shape, bool)
+        )
+    home = LAYERS if granularity.whole_layers else where
+    if home not in region.shapes:
         return np.zeros(shape, bool)
-    return spread_units(region.flags(where), where, shape)
+    return spread_units(region.flags(home), granularity, where, shape)
 
 
-def spread_units(values: np.ndarray, where: str, shape: tuple[int, int]) -> np.ndarray:
-    """Values of an address's units, (out, in) of weights or (n,) of neurons, at each of its weights (out, in).
+def spread_units(
+    values: np.ndarray, granularity: Granularity, where: str, shape: tuple[int, int]
+) -> np.ndarray:
+    """Values of the units that lie at a projection, at each of its weights: (out, in).
+
+    Args:
+        values: (out, in) of weights; (n,) of units that are groups of neighbouring rows or columns, all of one size;
+            (L,) of layers.
+        granularity: of the units; not that of LoRA factors.
+        where: address of the projection.
+        shape: (out, in) of its weights.
 
     Raises:
         StudyError: the units do not fit the weights.
     """
-    units = values.shape
+    place, units = parse_address(where), values.shape
+    if granularity.whole_layers:
+        return np.full(shape, values[place.layer])
     if values.ndim == 1:
-        values = values[None, :] if parse_address(where).projection == "down" else values[:, None]
-    if any(own not in (1, wanted) for own, wanted in zip(values.shape, shape, strict=True)):
+        axis = 1 if place.projection in granularity.columns else 0
+        size, rest = divmod(shape[axis], values.size)
+        values = np.expand_dims(np.repeat(values, size), 1 - axis) if not rest else values
+    if values.ndim != 2 or any(
+        own not in (1, wanted) for own, wanted in zip(values.shape, shape, strict=True)
+    ):
         raise StudyError(explain(f"units at {where}", f"{units}", f"those of weights {shape}"))
     return np.broadcast_to(values, shape)
 

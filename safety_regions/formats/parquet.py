@@ -5,7 +5,7 @@ JSON; `read_stamp` gives it back.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,14 @@ def read_table(path: str | Path, contract: Contract, columns: list[str] | None =
     file = open_table(path, contract)
     with _undamaged(path, contract):
         return file.read(columns=columns)
+
+
+def read_tables(
+    paths: Mapping[str, str | Path], contract: Contract, columns: list[str] | None = None
+) -> Iterator[tuple[str, pa.Table]]:
+    """(name, its table) of every path, one read after the other; see `open_table` for the errors."""
+    for name, path in paths.items():
+        yield name, read_table(path, contract, columns)
 
 
 def iter_groups(path: str | Path, contract: Contract) -> Iterator[pa.Table]:

@@ -7,14 +7,13 @@ import pyarrow as pa
 
 from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.formats.columns import categories, lists, numbers
-from safety_regions.formats.contracts import SCORES
+from safety_regions.formats.contracts import score_contract
 from safety_regions.formats.files import REMEDY
 from safety_regions.formats.parquet import open_table, read_stamp
 from safety_regions.units.addresses import LAYERS, address, sort_addresses
+from safety_regions.units.granularity import GRANULARITIES
 
 NOT_STAMP = ("schema", "version", "shapes", "kept")
-# The columns that say where in its address a unit lies, slowest first.
-INDEX = {"weight": ("row", "column"), "neuron": ("unit",), "layer": ("layer",)}
 
 
 class ScoreFile:
@@ -22,6 +21,7 @@ class ScoreFile:
 
     Attributes:
         path: the file.
+        granularity: of the units that were scored.
         shapes: address -> shape of all its units, whether their scores were kept or not; addresses sorted.
         kept: scope -> the fraction (0-1) of which every scope unit holds at least the best.
         stamp: the rest of the file's stamp.
@@ -36,12 +36,12 @@ class ScoreFile:
             stamp = read_stamp(path)
             granularity, shapes, self.kept = stamp["granularity"], stamp["shapes"], stamp["kept"]
         except KeyError as error:
-            found, expected = f"a stamp without {error}", "scores of weights, neurons or layers"
-            raise StudyError(explain(path, found, expected, REMEDY)) from None
-        if granularity not in SCORES:
-            raise StudyError(unknown(path, "granularity", granularity, SCORES))
-        self._index = INDEX[granularity]
-        self._file = open_table(path, SCORES[granularity])
+            found = f"metadata without {error}"
+            raise StudyError(explain(path, found, "a score table", REMEDY)) from None
+        if granularity not in GRANULARITIES:
+            raise StudyError(unknown(path, "granularity", granularity, GRANULARITIES))
+        self.granularity = GRANULARITIES[granularity]
+        self._file = open_table(path, score_contract(granularity))
         self.shapes = {where: tuple(shapes[where]) for where in sort_addresses(shapes)}
         self.stamp = {key: value for key, value in stamp.items() if key not in NOT_STAMP}
         self._groups = self._find_addresses()
@@ -66,8 +66,8 @@ class ScoreFile:
         Raises:
             StudyError: a unit lies outside the address's shape.
         """
-        columns = [self._column(where, name) for name in self._index]
-        for name, index, size in zip(self._index, columns, self.shapes[where], strict=True):
+        columns = [self._column(where, name) for name in self.granularity.axes]
+        for name, index, size in zip(self.granularity.axes, columns, self.shapes[where], strict=True):
             if index.size and not 0 <= index.min() <= index.max() < size:
                 found = f"{name} {index.min()} to {index.max()}"
                 raise StudyError(explain(f"{self.path}: {where}", found, f"0 to {size - 1}"))
@@ -106,7 +106,7 @@ class ScoreFile:
         return found
 
     def _addresses_of(self, group: int) -> list[tuple[str, slice | np.ndarray]]:
-        if LAYERS in self.shapes:
+        if self.granularity.whole_layers:
             return [(LAYERS, slice(None))]
         table = self._read(group, ["layer", "projection"])
         projection = categories(table, "projection")

@@ -17,6 +17,8 @@ from safety_regions.scoring.samples import Samples
 CARD = {
     "title": "Magnitude",
     "granularity": "weight",
+    "streams": True,
+    "data_free": True,
     "selections": ["row-0.05"],
     "options": {},
     "presets": {},

@@ -19,6 +19,7 @@ from safety_regions.scoring.samples import Samples
 CARD = {
     "title": "Random",
     "granularity": "weight",
+    "data_free": True,
     "selections": ["row-0.05"],
     "options": {
         "seed": {"type": "integer", "minimum": 0, "default": 0, "description": "another seed, another draw"}

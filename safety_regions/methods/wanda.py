@@ -25,6 +25,7 @@ from safety_regions.scoring.samples import Samples
 CARD = {
     "title": "Wanda",
     "granularity": "weight",
+    "streams": True,
     "selections": ["row-0.05"],
     "options": {
         "positions": {

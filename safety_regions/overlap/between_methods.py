@@ -16,22 +16,20 @@ from safety_regions.formats.score_file import ScoreFile
 from safety_regions.overlap.membership import Membership, count_membership
 from safety_regions.regions.select import select_region
 
-SCOPE = {"weight": "matrix", "neuron": "matrix", "layer": "global"}
-
 
 def weights_of(scores_path: str | Path, fraction: float, factors: Factors | None = None) -> Region:
     """A method's best ``fraction`` (0-1), as a region of weights.
 
     Args:
-        scores_path: the method's score table; it keeps this fraction of the granularity's scope in `SCOPE`.
+        scores_path: the method's score table; it keeps this fraction of the granularity's scope ``compared_in``.
         factors: address -> its LoRA factors, for a method that scores an adapter.
 
     Raises:
         StudyError: the table is damaged or keeps less, or the fraction is less than one layer.
     """
-    stamp = ScoreFile(scores_path).stamp
-    region = select_region(scores_path, SCOPE[stamp["granularity"]], fraction)
-    shapes = {where: tuple(shape) for where, shape in stamp["weight_shapes"].items()}
+    file = ScoreFile(scores_path)
+    region = select_region(scores_path, file.granularity.compared_in, fraction)
+    shapes = {where: tuple(shape) for where, shape in file.stamp["weight_shapes"].items()}
     return expand_region(region, shapes, factors)
 
 

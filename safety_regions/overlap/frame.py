@@ -29,6 +29,7 @@ from safety_regions.overlap.iou import JOIN, compute_overlap, overlap_of_pairs
 from safety_regions.overlap.membership import Membership, count_membership
 from safety_regions.overlap.placements import NOWHERE, placed_iou
 from safety_regions.units.addresses import LAYERS
+from safety_regions.units.granularity import GRANULARITIES
 
 FLOOR = ("floor", "floor_low", "floor_high")
 QUANTILES = (0.025, 0.975)
@@ -71,7 +72,7 @@ def frame_overlap(
         return pa.concat_tables([compute_overlap(counted, "identification"), *pairs]).unify_dictionaries()
 
     plain = overlap_of("")
-    if membership.stamp["granularity"] == "layer":
+    if GRANULARITIES[membership.stamp["granularity"]].exact_floor:
         columns = _placed_floor(plain, membership.stamp["available"][LAYERS], contiguous) if floors else {}
     else:
         columns = _floor([_iou(overlap_of(f"~{seed}")) for seed in range(1, floors + 1)])

@@ -1,7 +1,7 @@
 """The histogram behind every IoU: how many units of each address lie in exactly which regions.
 
-Bit d of a pattern is set where a unit lies in the region of name d. The regions' bits are walked through once,
-a quarter of a million units at a time, so memory does not grow with the regions.
+Bit d of a pattern is set where a unit lies in the region of name d. The regions' bits are walked through once, one
+address at a time, so memory does not grow with the number of layers.
 """
 
 import math

@@ -14,7 +14,7 @@ from safety_regions.formats.expand import Factors, expand_region, spread_units
 from safety_regions.formats.region import Region
 from safety_regions.formats.score_file import ScoreFile
 from safety_regions.overlap.chance import densities
-from safety_regions.units.addresses import LAYERS, parse_address
+from safety_regions.units.addresses import LAYERS
 
 Flags = dict[str, np.ndarray]
 
@@ -58,7 +58,7 @@ def recovery_of_scores(path: str | Path, truth: Flags) -> dict[str, float | None
         StudyError: the table is damaged, or its units do not fit the truth's weights.
     """
     file = ScoreFile(path)
-    if any(where.endswith((".A", ".B")) for where in file.shapes):
+    if file.granularity.factors:
         return {"auroc": None, "auroc_within": None, "average_precision": None}
     scores = {where: _weight_scores(file, where, flags.shape).ravel() for where, flags in truth.items()}
     flags = {where: values.ravel() for where, values in truth.items()}
@@ -99,14 +99,12 @@ def _by_score(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _weight_scores(file: ScoreFile, where: str, shape: tuple[int, int]) -> np.ndarray:
     """The score of each weight of an address, -inf where none is stored."""
-    home = LAYERS if LAYERS in file.shapes else where
+    home = LAYERS if file.granularity.whole_layers else where
     if home not in file.shapes:
         return np.full(shape, -np.inf)
     values = np.full(np.prod(file.shapes[home]), -np.inf)
     values[file.units(home)] = file.scores(home)
-    if home == LAYERS:
-        return np.full(shape, values[parse_address(where).layer])
-    return spread_units(values.reshape(file.shapes[home]), where, shape)
+    return spread_units(values.reshape(file.shapes[home]), file.granularity, where, shape)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.columns import category, column
+from safety_regions.formats.contracts import score_contract
 from safety_regions.model.finite import extremes
 from safety_regions.units.addresses import parse_address
 from safety_regions.units.fractions import scope_count
+from safety_regions.units.granularity import Granularity
 
 Scored = Callable[[], Iterator[tuple[str, Tensor]]]
 
@@ -130,33 +132,38 @@ def _kth_from_top(histogram: Tensor, k: int) -> tuple[int, int]:
 
 
 def as_table(
-    address: str, scores: Tensor, mask: Tensor, details: Mapping[str, Tensor] | None = None
+    granularity: Granularity,
+    address: str,
+    scores: Tensor,
+    mask: Tensor,
+    details: Mapping[str, Tensor] | None = None,
 ) -> pa.Table:
-    """The kept units of one address as rows of the score table (weights: row, column; else: unit).
+    """The kept units of one address as rows of the score table.
 
     Args:
-        details: further columns: of neurons (units, prompts) each, a list for every kept unit; of layers
-            (layers,) each, a number, null where it is NaN.
+        granularity: of the units; its ``axes`` are columns.
+        scores, mask: of all units of the address, and which of them are kept.
+        details: further columns: (units, prompts), a list for every kept unit, or (units,), null where NaN.
     """
     layer, projection = parse_address(address)
-    where = mask.nonzero().cpu().numpy().astype(np.int32)
-    values = scores[mask].float().cpu().numpy()
-    n = len(values)
-    columns: dict[str, pa.Array] = {}
-    if layer is None:
-        curves = {name: curve[mask].numpy() for name, curve in (details or {}).items()}
-        numbers = {name: column(curve, missing=np.isnan(curve)) for name, curve in curves.items()}
-        return pa.table({"layer": column(where[:, 0].astype(np.int16)), "score": column(values), **numbers})
-    columns["layer"] = column(np.full(n, layer, np.int16))
-    columns["projection"] = category(np.zeros(n), [projection])
-    names = ("row", "column") if scores.ndim == 2 else ("unit",)
-    columns |= {name: column(where[:, axis]) for axis, name in enumerate(names)}
-    lists = {name: _lists(values[mask.to(values.device)]) for name, values in (details or {}).items()}
-    return pa.table({**columns, "score": column(values), **lists})
+    where, schema = mask.nonzero().cpu().numpy(), score_contract(granularity.name).schema
+    n, columns = len(where), {}
+    if not granularity.whole_layers:
+        columns["layer"] = column(np.full(n, layer, np.int16))
+        columns["projection"] = category(np.zeros(n), [projection])
+    for axis, name in enumerate(granularity.axes):
+        columns[name] = column(where[:, axis].astype(schema.field(name).type.to_pandas_dtype()))
+    columns["score"] = column(scores[mask].float().cpu().numpy())
+    columns |= {
+        name: _detail(values[mask.to(values.device)].cpu()) for name, values in (details or {}).items()
+    }
+    return pa.table(columns)
 
 
-def _lists(values: Tensor) -> pa.ListArray:
-    """One list for each row of ``values`` (rows, n)."""
+def _detail(values: Tensor) -> pa.Array:
+    """A number for each row of ``values`` (rows,), null where NaN, or a list of those of (rows, n)."""
+    if values.ndim == 1:
+        return column(values.numpy(), missing=np.isnan(values.numpy()))
     rows, n = values.shape
     ends = np.arange(rows + 1, dtype=np.int32) * np.int32(n)
-    return pa.ListArray.from_arrays(column(ends), column(values.flatten().cpu().numpy()))
+    return pa.ListArray.from_arrays(column(ends), column(values.flatten().numpy()))

@@ -1,20 +1,17 @@
 """One scoring job: a backbone, a method and a name in; the kept scores of every address out."""
 
-import importlib
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from torch import Tensor
 
 from safety_regions.model.backbone import Backbone
-from safety_regions.scoring.evidence import Evidence, shuffle_evidence
 from safety_regions.scoring.keep import as_table, keep_top
+from safety_regions.scoring.method import Method
 from safety_regions.scoring.samples import Chosen, Samples, encode_samples
-from safety_regions.study.method_shelf import method_cards, method_module
 from safety_regions.units.names import Name
 
 
@@ -22,13 +19,13 @@ class Job(NamedTuple):
     """What a score is made of: the method's module, its options, and what is stored.
 
     Attributes:
-        method: module name on the shelf of methods.
+        method: as the shelf gives it.
         options: every option of the method, defaults filled in.
         kept: scope -> stored fraction (0-1].
         batch_size, memory, scratch: as `Samples` has them.
     """
 
-    method: str
+    method: Method
     options: dict
     kept: dict[str, float]
     batch_size: int = 8
@@ -61,32 +58,29 @@ def score(
     Raises:
         StudyError: a sample does not fit, or a value is not finite.
     """
-    method = importlib.import_module(method_module(job.method))
+    method = job.method
     against = encode_samples(backbone, contrast.rows) if contrast else ()
     samples = Samples(
         encode_samples(backbone, chosen.rows), against, adapter, job.batch_size, job.memory, job.scratch
     )
     gathered = method.gather(backbone, samples, job.options)
-    shuffle = getattr(method, "shuffle", shuffle_evidence)
     stamp = {
-        "granularity": method_cards()[job.method]["granularity"],
+        "granularity": method.granularity.name,
         "shapes": {
             where: list(found.shape) for where, found in method.scores(backbone, gathered, job.options)
         },
         "weight_shapes": backbone.shapes,
         "kept": job.kept,
-        "method": job.method,
+        "method": method.name,
         "options": job.options,
         "samples_used": len(samples.identification),
         "samples_skipped": chosen.skipped,
         "response_tokens": sum(len(s.ids) - s.prompt_length for s in samples.identification),
     }
     for name in shuffles:
-        evidence = gathered if name.shuffle is None else shuffle(gathered, _seed(name))
-        findings = getattr(method, "findings", lambda *_: {})(backbone, evidence, job.options)
-        yield Scores(
-            _groups(method, backbone, evidence, job), {**stamp, "found": findings, "name": str(name)}
-        )
+        evidence = gathered if name.shuffle is None else method.shuffle(gathered, _seed(name))
+        findings = method.findings(backbone, evidence, job.options)
+        yield Scores(_groups(backbone, evidence, job), {**stamp, "found": findings, "name": str(name)})
 
 
 def _seed(name: Name) -> int:
@@ -94,12 +88,12 @@ def _seed(name: Name) -> int:
     return zlib.crc32(str(name).encode())
 
 
-def _groups(method: ModuleType, backbone: Backbone, evidence: Evidence, job: Job) -> Iterator[pa.Table]:
+def _groups(backbone: Backbone, evidence: Any, job: Job) -> Iterator[pa.Table]:
     """The kept scores of one address after the other."""
 
     def scored() -> Iterator[tuple[str, Tensor]]:
-        return method.scores(backbone, evidence, job.options)
+        return job.method.scores(backbone, evidence, job.options)
 
-    details = getattr(method, "details", lambda *_: {})
     for address, scores, mask in keep_top(scored, job.kept):
-        yield as_table(address, scores, mask, details(backbone, evidence, job.options, address))
+        details = job.method.details(backbone, evidence, job.options, address)
+        yield as_table(job.method.granularity, address, scores, mask, details)

@@ -14,6 +14,8 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
 from safety_regions.errors import StudyError, explain, unknown
+from safety_regions.families import families
+from safety_regions.units.granularity import GRANULARITIES
 
 PACKAGE = Path(__file__).parents[1]
 CATALOG = PACKAGE / "catalog"
@@ -23,8 +25,39 @@ EXTENDS = "extends"
 
 @cache
 def schema(kind: str) -> dict:
-    """The JSON schema of a kind of document: config, dataset, checkpoint or organism."""
-    return yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+    """The JSON schema of a kind of document: config, dataset, checkpoint, organism or method (its CARD).
+
+    Families, and what an organism of each needs, come from the families' files; granularities from their table.
+    """
+    rules = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+    if kind == "checkpoint":
+        rules["properties"]["family"]["enum"] = sorted(families())
+    if kind == "method":
+        rules["properties"]["granularity"]["enum"] = list(GRANULARITIES)
+    if kind == "organism":
+        extras = {name: set(f.organism.values()) for name, f in families().items() if f.organism is not None}
+        rules["properties"]["family"]["enum"] = sorted(extras)
+        rules["allOf"] = _architectures(rules["properties"]["architecture"], extras)
+    return rules
+
+
+def _architectures(rules: dict, extras: dict[str, set[str]]) -> list[dict]:
+    """A rule for each family: the architecture's keys that not all families have are required of it, or refused."""
+    special = set().union(*extras.values()) - {*rules["required"]}
+    return [
+        {
+            "if": {"properties": {"family": {"const": name}}, "required": ["family"]},
+            "then": {
+                "properties": {
+                    "architecture": {
+                        "required": sorted(special & own),
+                        "propertyNames": {"enum": [k for k in rules["properties"] if k not in special - own]},
+                    }
+                }
+            },
+        }
+        for name, own in extras.items()
+    ]
 
 
 def with_defaults(document: dict, rules: dict) -> dict:
@@ -52,7 +85,7 @@ def _sentences(error: ValidationError, where: str) -> list[str]:
     if error.validator == "enum":
         near = get_close_matches(str(error.instance), [str(v) for v in error.validator_value], n=1)
         hint = f"'{near[0]}'" if near else ""
-        return [explain(place, _short(error.instance), "one of " + _short(error.validator_value), hint)]
+        return [explain(place, _short(error.instance), "one of " + json.dumps(error.validator_value), hint)]
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return [explain(place, f"no '{key}'", f"'{key}'") for key in missing]

@@ -56,12 +56,17 @@ class Study:
     def contrast_of(self, method: str) -> str | None:
         """The ordinary dataset a method (by its label) contrasts with; None for a method that has no contrast."""
         chosen = self.methods[method]
-        always = method_cards()[chosen.module].get("contrast", False)
+        always = method_cards()[chosen.module]["contrast"]
         return chosen.options.get("contrast") or (next(iter(self.utility), None) if always else None)
+
+    def swept_dataset(self, method: str) -> str | None:
+        """The dataset whose prompts the sweep of a method (by its label) asks; None for a method without sweep."""
+        found = swept_dataset(self.methods[method])
+        return found[0] if found else None
 
     def needs_adapter(self, method: str) -> bool:
         """Whether a method (by its label) scores the backbone's LoRA adapter."""
-        return method_cards()[self.methods[method].module].get("adapter", False)
+        return method_cards()[self.methods[method].module]["adapter"]
 
     @property
     def organisms(self) -> tuple[str, ...]:
@@ -79,6 +84,13 @@ class Study:
             return []
         # Relative where it can be: a study that is moved or copied with its folder has nothing to do again.
         return [str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)]
+
+
+def swept_dataset(method: Method) -> tuple[str, str] | None:
+    """The dataset whose prompts a method's sweep asks, and the role it must have; None for a method without sweep."""
+    sweep = method_cards()[method.module].get("sweep")
+    name = method.options.get(sweep["option"]) if sweep else None
+    return (name, sweep["role"]) if isinstance(name, str) else None
 
 
 def training_sets(card: dict) -> tuple[str, ...]:
@@ -132,21 +144,21 @@ class _Reader:
         reader = MethodReader(config, self.where)
         methods = reader.read()
         self.problems += reader.problems
-        asked = [method.options.get("over_rejection") for method in methods.values()]
-        probes = tuple(name for name in asked if isinstance(name, str))
-        wanted = [*identification, *utility, *trainers, *teachers(adapters), *probes]
+        swept = [asked for asked in map(swept_dataset, methods.values()) if asked is not None]
+        wanted = [*identification, *utility, *trainers, *teachers(adapters), *(name for name, _ in swept)]
         wanted = tuple(dict.fromkeys(wanted))
         datasets = self._cards(self.dataset_shelf, "datasets", wanted, "dataset")
         self._check_roles(datasets, {"identification": identification, "utility": utility})
         self._check_roles(datasets, {"identification": adapters["harmful"], "utility": adapters["helpful"]})
         self._check_samples(self._sources(datasets), identification + utility)
-        self._check_roles(datasets, {"over-rejection": probes})
+        for name, role in swept:
+            self._check_roles(datasets, {role: (name,)})
         self._check_sizes()
         self._check_numbers(identification, methods)
         self._check_pools(identification)
         self._check_paths(backbones)
         self._check_rows(backbones, methods)
-        if any(method_cards()[method.module].get("adapter") for method in methods.values()):
+        if any(method_cards()[method.module]["adapter"] for method in methods.values()):
             self.problems += plan_problems(adapters, backbones, f"{self.where}: adapters")
         return Study(
             seed=config.get("seed", 0),

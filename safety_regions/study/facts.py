@@ -1,11 +1,11 @@
 """What a study is, in words for its summary page. Light: the Snakefile imports it."""
 
 from safety_regions.study.config import Study
+from safety_regions.study.method_shelf import method_cards
+from safety_regions.units.granularity import GRANULARITIES
 
 KEPT = {"refused": "refused", "complied": "answered without refusal", "all": "answered, refused or not"}
 ORIGIN = {"backbone": "the backbone's own, greedy", "dataset": "the datasets' own, not the backbone's"}
-BLIND = ("magnitude", "random")
-"""Modules of methods that look at no prompt: what they find is not owed to evidence."""
 
 SHARED = {True: "prompts that two sets share are left out", False: "prompts that two sets share are kept"}
 
@@ -16,7 +16,8 @@ def study_facts(study: Study) -> dict[str, list[str]]:
     return {
         "Backbones": [": ".join(filter(None, (b, card.get("title")))) for b, card in study.backbones.items()],
         "Methods": [
-            f"{label}: {method.module}; units are {method.granularity}s; selections {', '.join(method.selections)}"
+            f"{label}: {method.module}; units are {GRANULARITIES[method.granularity].plural}; "
+            f"selections {', '.join(method.selections)}"
             for label, method in study.methods.items()
         ],
         "Identification sets, each gives a region": [", ".join(study.identification)],
@@ -33,9 +34,9 @@ def study_facts(study: Study) -> dict[str, list[str]]:
     }
 
 
-def blind_methods(study: Study) -> list[str]:
-    """Labels of the methods that look at no prompt."""
-    return [label for label, method in study.methods.items() if method.module in BLIND]
+def data_free_methods(study: Study) -> list[str]:
+    """Labels of the methods whose scores depend on no prompt."""
+    return [label for label, method in study.methods.items() if method_cards()[method.module]["data_free"]]
 
 
 def planted_cards(study: Study) -> dict[str, dict]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safety_regions.study.config import RAW, Study
+from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
 from safety_regions.units.names import Part, parse_name, pool
-from safety_regions.units.selections import FOUND
 
 # What of a backbone's card decides numbers; a title or a note does not.
 LOADING = ("repo", "revision", "path", "dtype", "template", "system_prompt")
@@ -55,22 +55,22 @@ class Blocks(NamedTuple):
 def cells(study: Study) -> Iterator[Cell]:
     """Every cell of the study, in address order.
 
-    A method that ranks layers by their contrast with a utility set ties them all for that set itself, so that there
-    is nothing to subtract: such cells are left out.
+    A method that always contrasts with a utility set has nothing but ties for that set itself, so that there is nothing
+    to subtract: such cells are left out.
     """
     for backbone in study.backbones:
         for label, method in study.methods.items():
             for selection in method.selections:
                 for refinement in study.refinements:
-                    found = selection in FOUND.get(method.granularity, ())
-                    if found or subtracted(refinement) not in _contrasts(study, label):
+                    own = own_selection(method.module, selection)
+                    if own or subtracted(refinement) not in _contrasts(study, label):
                         yield Cell(backbone, label, selection, refinement)
 
 
 def _contrasts(study: Study, label: str) -> tuple[str, ...]:
     """The utility set of which a method has no scores, since it contrasts with it: one or none."""
-    contrast = study.contrast_of(label) if study.methods[label].granularity == "layer" else None
-    return (contrast,) if contrast else ()
+    always = method_cards()[study.methods[label].module]["contrast"]
+    return (study.contrast_of(label),) if always else ()
 
 
 def compared_utility(study: Study, label: str, refinement: str) -> list[str]:
@@ -84,11 +84,17 @@ def framed_names(study: Study, label: str, refinement: str) -> list[str]:
     utility = compared_utility(study, label, refinement)
     sets = sorted(study.identification) + utility
     suffixes = [""] if utility else []
-    if study.methods[label].granularity != "layer":
+    if not granularity_of(study.methods[label].module).exact_floor:
         suffixes += [f"~{seed}" for seed in shuffle_seeds(study)]
     if study.ceilings:
         suffixes += [".1", ".2"]
     return [name + suffix for suffix in suffixes for name in sets]
+
+
+def is_contiguous(study: Study, label: str, selection: str) -> bool:
+    """Whether a selection of a method is always an unbroken range of layers."""
+    own = own_selection(study.methods[label].module, selection)
+    return own is not None and own["contiguous"]
 
 
 def shuffle_seeds(study: Study) -> range:

@@ -1,11 +1,18 @@
 """The shelf of methods, read from syntax trees: listing it imports no method and no torch.
 
-A method is a file ``methods/{name}.py``, or a folder ``methods/{name}/`` with a file ``method.py``.
+A method is a file ``methods/{name}.py``, or a folder ``methods/{name}/`` with a file ``method.py`` and, where it has
+them, ``selection.py`` (its own selections) and ``sweep.py``.
 """
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
+
+from safety_regions.errors import StudyError, explain, raise_all
+from safety_regions.study.catalog import check, schema, with_defaults
+from safety_regions.units.granularity import GRANULARITIES, Granularity
+from safety_regions.units.selections import RANKED
 
 SHELF = Path(__file__).parents[1] / "methods"
 ROOM = "safety_regions.methods"
@@ -13,13 +20,37 @@ ROOM = "safety_regions.methods"
 
 @cache
 def method_cards() -> dict[str, dict]:
-    """Every method's CARD by name."""
-    return {name: _card(path) for name, path in _files().items()}
+    """Every method's CARD by name, its defaults filled in.
+
+    Raises:
+        StudyError: a method has no CARD, or one that breaks `schemas/method.schema.yaml`; all problems are listed.
+    """
+    cards, problems = {}, []
+    for name, path in _files().items():
+        card, where = _card(path), f"methods/{path.relative_to(SHELF)}: CARD"
+        problems += check(card, schema("method"), where) or _problems(card, where)
+        cards[name] = _filled(card) if isinstance(card, dict) else {}
+    raise_all("The shelf of methods", problems)
+    return cards
 
 
-def method_module(name: str) -> str:
-    """The dotted module that holds a method's CARD, ``gather`` and ``scores``."""
-    return f"{ROOM}.{name}.method" if _files()[name].stem == "method" else f"{ROOM}.{name}"
+def granularity_of(method: str) -> Granularity:
+    """The granularity of a method's units."""
+    return GRANULARITIES[method_cards()[method]["granularity"]]
+
+
+def own_selection(method: str, text: str) -> dict | None:
+    """The entry of a method's ``own_selections`` that a selection belongs to; None for one by rank."""
+    own = method_cards()[method]["own_selections"].values()
+    return next((entry for entry in own if re.fullmatch(entry["pattern"], text)), None)
+
+
+def method_module(name: str, part: str = "method") -> str:
+    """The dotted module of a part of a method: method, selection or sweep; of a method in one file, that file."""
+    path = _files()[name]
+    if path.stem != "method":
+        return f"{ROOM}.{name}"
+    return f"{ROOM}.{name}.{part if path.with_name(f'{part}.py').is_file() else 'method'}"
 
 
 @cache
@@ -28,8 +59,41 @@ def _files() -> dict[str, Path]:
     return dict(sorted({**folders, **{path.stem: path for path in SHELF.glob("[!_]*.py")}}.items()))
 
 
-def _card(path: Path) -> dict:
+def _card(path: Path) -> object:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == "CARD" for t in node.targets):
-            return ast.literal_eval(node.value)
-    raise ValueError(f"{path}: no CARD = {{...}} at the top level")
+            try:
+                return ast.literal_eval(node.value)
+            except ValueError:
+                raise StudyError(explain(path, "a CARD with an expression", "literals only")) from None
+    raise StudyError(explain(path, "no CARD = {...} at the top level", "a literal dict"))
+
+
+def _problems(card: dict, where: str) -> list[str]:
+    """What a schema cannot say: options named elsewhere exist, and patterns fit their examples and nothing else."""
+    found, options = [], card.get("options", {})
+    named = [card["sweep"]["option"]] if "sweep" in card else []
+    named += ["contrast"] if card.get("contrast") else []
+    found += [
+        explain(where, f"no option '{name}'", "an option of that name")
+        for name in named
+        if name not in options
+    ]
+    for name, entry in card.get("own_selections", {}).items():
+        place = f"{where}: own_selections: {name}"
+        if not re.fullmatch(entry["pattern"], entry["example"]):
+            found.append(explain(place, f"example '{entry['example']}'", f"one that fits {entry['pattern']}"))
+        if re.fullmatch(RANKED, entry["example"]):
+            found.append(explain(place, f"example '{entry['example']}'", "other words than those of a rank"))
+        if entry.get("sweep") and "sweep" not in card:
+            found.append(explain(place, "a selection from a sweep, and no sweep", "the key `sweep`"))
+    return found
+
+
+def _filled(card: dict) -> dict:
+    """A card with its defaults, also those of each of its own selections."""
+    rules = schema("method")
+    filled = with_defaults(card, rules)
+    entry = rules["properties"]["own_selections"]["additionalProperties"]
+    own = {name: with_defaults(given, entry) for name, given in filled["own_selections"].items()}
+    return {**filled, "own_selections": own}

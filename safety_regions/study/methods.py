@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from safety_regions.errors import explain, unknown
-from safety_regions.methods.safeneuron.selection import FRACTIONS
 from safety_regions.study.catalog import check, with_defaults
-from safety_regions.study.method_shelf import method_cards
-from safety_regions.units.selections import FOUND, KEPT, SCOPES, Agreement, parse_agreement, parse_selection
+from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
+from safety_regions.units.granularity import GRANULARITIES
+from safety_regions.units.selections import parse_selection
 
 
 class Method(NamedTuple):
@@ -48,9 +48,9 @@ class MethodReader:
             selections = given.get("selections") or preset.get("selections") or card["selections"]
             self._check_contrast(place, card, options)
             kept = self._kept(card)
-            self._check_compared(place, kept)
+            self._check_compared(place, GRANULARITIES[card["granularity"]].compared_in, kept)
             for text in selections:
-                self._check_selection(place, text, card["granularity"], kept)
+                self._check_selection(place, module, text, kept)
             yield label, Method(module, card["granularity"], options, kept, tuple(selections))
 
     def _preset(self, place: str, card: dict, given: dict) -> dict:
@@ -66,9 +66,8 @@ class MethodReader:
         self.problems += check(given, rules, f"{self.where}: {place}: options")
         return with_defaults(given, rules)
 
-    def _check_compared(self, place: str, kept: dict[str, float]) -> None:
+    def _check_compared(self, place: str, scope: str, kept: dict[str, float]) -> None:
         fraction = self.config.get("compare_methods")
-        scope = "matrix" if "matrix" in kept else "global"
         if fraction and fraction > kept[scope]:
             self._note(
                 f"{place}: compare_methods", f"{fraction} where {kept[scope]} of scope {scope} is stored",
@@ -82,29 +81,25 @@ class MethodReader:
             self.problems.append(
                 unknown(f"{self.where}: {place}: options: contrast", "utility set", asked, utility)
             )
-        elif card.get("contrast") and not utility:
+        elif card["contrast"] and not utility:
             self._note(place, "no utility set to contrast with", "one under datasets: utility")
 
     def _kept(self, card: dict) -> dict[str, float]:
-        granularity = card["granularity"]
-        asked = {scope: f for scope, f in self.config.get("kept", {}).items() if scope in SCOPES[granularity]}
+        stored = GRANULARITIES[card["granularity"]].stored
+        scopes = GRANULARITIES[card["granularity"]].scopes
+        asked = {scope: f for scope, f in self.config.get("kept", {}).items() if scope in scopes}
         # What is stored whole by default is small, and stays whole whatever `kept` says for weights.
-        whole = {scope: f for scope, f in KEPT[granularity].items() if f == 1}
-        return {**KEPT[granularity], **card.get("kept", {}), **asked, **whole}
+        whole = {scope: f for scope, f in stored.items() if f == 1}
+        return {**stored, **card["kept"], **asked, **whole}
 
-    def _check_selection(self, place: str, text: str, granularity: str, kept: dict[str, float]) -> None:
-        found = FOUND.get(granularity, ())
-        if text in found:
+    def _check_selection(self, place: str, module: str, text: str, kept: dict[str, float]) -> None:
+        if own_selection(module, text):
             return
-        agreement = parse_agreement(text)
-        if agreement and granularity == "neuron":
-            self._check_agreement(f"{place}: selections", text, agreement)
-            return
-        selection = parse_selection(text)
-        form = f"{'|'.join(SCOPES[granularity])}-fraction, e.g. {SCOPES[granularity][0]}-0.05"
-        form += "".join(f", or {name}" for name in found)
-        form += ", or e.g. common-0.2, common-0.2-0.9, above-0.01" if granularity == "neuron" else ""
-        if selection is None or selection.scope not in SCOPES[granularity]:
+        scopes, selection = granularity_of(module).scopes, parse_selection(text)
+        if selection is None or selection.scope not in scopes:
+            own = method_cards()[module]["own_selections"].values()
+            form = f"{'|'.join(scopes)}-fraction, e.g. {scopes[0]}-0.05"
+            form += "".join(f"; or e.g. {entry['example']} ({entry['description']})" for entry in own)
             self._note(f"{place}: selections", f"'{text}'", form)
         elif not 0 < selection.fraction <= 1:
             self._note(
@@ -116,13 +111,5 @@ class MethodReader:
                 f"{place}: selections",
                 f"'{text}' where {stored} of scope {selection.scope} is stored",
                 "at most the stored fraction",
-                f"`kept: {{{selection.scope}: {selection.fraction}}}`",
+                f"`kept: {{{selection.scope}: {selection.fraction}}}` at the top level of the config",
             )
-
-    def _check_agreement(self, place: str, text: str, agreement: Agreement) -> None:
-        rule, threshold, presence = agreement
-        if threshold == 0 or (rule == "common" and threshold not in FRACTIONS and threshold > 1):
-            most = "at most 1" if rule == "common" else "any importance"
-            self._note(place, f"{threshold} in '{text}'", f"more than 0, {most}")
-        if not 0 < presence <= 1:
-            self._note(place, f"presence {presence} in '{text}'", "more than 0, at most 1")

@@ -3,9 +3,9 @@
     memory = attempt * (4000 MB + parameters * bytes),   bytes = weights + 1 (activations) + kept sums
 
 Weights take 4 bytes a parameter in float32, 2 in bfloat16 and float16. A method of weights keeps one float32 sum for
-each (4 bytes); those in `STREAMING` keep a vector or a small matrix a layer. An organism takes 2000 MB. The same is
-asked of the host and, to count GPUs, of the device, so that a job fits with and without one. SNIP on an 8B Llama in
-bfloat16: 4 + 8 * 7 = 60 GB, one GPU of 80 GB; the 14B Qwen takes two.
+each (4 bytes), unless it keeps a vector or a small matrix for each layer (CARD: ``streams``). An organism takes
+2000 MB. The same is asked of the host and, to count GPUs, of the device, so that a job fits with and without one. SNIP
+on an 8B Llama in bfloat16: 4 + 8 * 7 = 60 GB, one GPU of 80 GB; the 14B Qwen takes two.
 
 Requests, not measurements: generous, and a profile's ``set-resources`` overrides them. A scoring job given less memory
 than this plans to hold no more than it was given (`safety_regions.scoring.memory`). Nothing here decides a number.
@@ -15,14 +15,12 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-from safety_regions.study.method_shelf import method_cards
+from safety_regions.study.method_shelf import granularity_of, method_cards
 
 ORGANISM_MB, CHECKPOINT_MB = 2000, 4000
 GPU_MB = 80_000
 WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
 ACTIVATIONS = 1
-KEPT = {"weight": 4, "neuron": 1, "layer": 0}
-STREAMING = ("magnitude", "nlsr", "wanda")
 # Of a checkpoint on the Hub whose card does not tell its size.
 ASSUMED_PARAMETERS = 8e9
 
@@ -39,7 +37,7 @@ MINUTES = {
     "write_responses": Minutes(30, 15),
     "train_adapter": Minutes(60, 30),
     "score": Minutes(30, 15),
-    "sweep_layers": Minutes(60, 30),
+    "sweep": Minutes(60, 30),
 }
 
 
@@ -55,7 +53,7 @@ def parameters(card: dict) -> float:
 
 def kept_bytes(method: str) -> int:
     """Bytes a method's module keeps for each parameter of the backbone."""
-    return 0 if method in STREAMING else KEPT[method_cards()[method]["granularity"]]
+    return 0 if method_cards()[method]["streams"] else granularity_of(method).bytes_per_parameter
 
 
 def memory_mb(card: dict, attempt: int = 1, kept: int = 0) -> int:

@@ -32,12 +32,12 @@ from safety_regions.model.backbone import Backbone
 from safety_regions.training.loop import Hold
 from safety_regions.units.addresses import LAYERS, address, parse_address
 from safety_regions.units.fractions import scope_count
+from safety_regions.units.granularity import GRANULARITIES
 
 TRUTH_FILE = "truth.safetensors"
-# Projections with neurons of their own, as SafeNeuron scores them; a feed-forward neuron is one of up and of down.
-NEURONS = ("q", "k", "v", "up", "down")
-# The weights of one neuron lie along this axis of (out, in).
-NEURON_AXIS = {"up": 1, "down": 0}
+NEURON = GRANULARITIES["neuron"]
+# Projections that hold the feed-forward neurons: one of up and the same of down.
+FEED_FORWARD = ("up", "down")
 WHOLE = (0, 1)
 
 
@@ -102,9 +102,9 @@ def _neurons(backbone: Backbone, plant: dict) -> Spot:
     flags = {}
     for layer in range(len(backbone.blocks)):
         chosen = _draw(f"layers.{layer}", backbone.rows_of("up"), plant["neurons"], plant["seed"])
-        for projection in NEURONS:
+        for projection in NEURON.projections:
             none = np.zeros(backbone.rows_of(projection), bool)
-            flags[address(layer, projection)] = chosen if projection in NEURON_AXIS else none
+            flags[address(layer, projection)] = chosen if projection in FEED_FORWARD else none
     return Spot("neuron", "matrix", flags, plant["neurons"])
 
 
@@ -172,9 +172,16 @@ def _parts(backbone: Backbone, truth: Region) -> Iterator[Part]:
         flags = np.concatenate([weights.flags(part.address) for part in linear.slices])
         if flags.any():
             projection = parse_address(linear.slices[0].address).projection
-            axis = NEURON_AXIS[projection] if truth.stamp["granularity"] == "neuron" else WHOLE
+            axis = _axis(truth, projection)
             free, base = torch.from_numpy(flags), weight.detach().clone()
             yield Part(weight, free, base, axis, _norm(base, free, axis))
+
+
+def _axis(truth: Region, projection: str) -> int | tuple[int, int]:
+    """The axes of (out, in) along which weights share a norm: those of one neuron, or the whole matrix."""
+    if truth.stamp["granularity"] != NEURON.name:
+        return WHOLE
+    return 0 if projection in NEURON.columns else 1
 
 
 def _norm(weight: Tensor, free: Tensor, axis: int | tuple[int, int]) -> Tensor:
@@ -193,9 +200,8 @@ def _restore(parts: list[Part], matched: bool) -> None:
 @contextmanager
 def _low_rank(backbone: Backbone, lora: dict) -> Iterator[list[nn.Parameter]]:
     """Factors A and B on some projections of all blocks, B = 0 at first; merged into the weights at the end."""
-    stored = {p: path for path, projections in backbone.family.modules.items() for p in projections}
     blocks = backbone.family.layers[backbone.model.config.model_type]
-    paths = "|".join(stored[projection] for projection in lora["projections"])
+    paths = "|".join(map(backbone.family.module_of, lora["projections"]))
     pattern = rf"{blocks}.\d+.({paths})".replace(".", r"\.")
     config = LoraConfig(r=lora["rank"], lora_alpha=lora["rank"], target_modules=pattern)
     model = get_peft_model(backbone.model, config)

@@ -1,11 +1,14 @@
 """Regions as weights, unit by unit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from safety_regions.errors import StudyError
-from safety_regions.formats.expand import Factor, expand_region
+from safety_regions.formats.expand import Factor, expand_region, spread_units
 from safety_regions.formats.region import Region
+from safety_regions.units.granularity import GRANULARITIES
 
 SHAPES = {"layers.0.q": (4, 3), "layers.0.gate": (5, 3), "layers.0.down": (3, 5), "layers.1.q": (4, 3)}
 RANDOM = np.random.default_rng(0)
@@ -32,6 +35,17 @@ def test_a_neuron_is_a_row_and_of_down_a_column():
     assert expanded.stamp["granularity"] == "weight" and expanded.n_selected == 2 * 3 + 3
 
 
+def test_units_can_be_groups_of_rows_or_columns():
+    """As attention heads would be: two neighbouring rows of q each, and the same columns of o."""
+    head = replace(GRANULARITIES["neuron"], name="head", projections=("q", "o"), columns=frozenset({"o"}))
+    chosen = np.array([True, False, True])
+    q, o = spread_units(chosen, head, "layers.0.q", (6, 4)), spread_units(chosen, head, "layers.0.o", (4, 6))
+    assert all(q[i, j] == chosen[i // 2] for i, j in np.ndindex(6, 4))
+    assert np.array_equal(o, q.T)
+    with pytest.raises(StudyError, match=r"layers\.0\.q"):
+        spread_units(chosen, head, "layers.0.q", (7, 4))
+
+
 def test_a_layer_is_all_its_projections():
     expanded = expand_region(region({"layers": np.array([False, True])}, "layer"), SHAPES)
     assert {where: int(expanded.flags(where).sum()) for where in SHAPES} == {
@@ -43,7 +57,9 @@ def test_factors_stand_for_the_weights_they_move_most():
     shapes = {"layers.0.q": (4, 3)}
     a, b = RANDOM.normal(size=(2, 3)), RANDOM.normal(size=(4, 2))
     flags = {"layers.0.q.A": RANDOM.random((2, 3)) < 0.7, "layers.0.q.B": RANDOM.random((4, 2)) < 0.7}
-    expanded = expand_region(region(flags, "weight"), shapes, {"layers.0.q": Factor("layers.0.q.A", a, b)})
+    expanded = expand_region(
+        region(flags, "lora_weight"), shapes, {"layers.0.q": Factor("layers.0.q.A", a, b)}
+    )
     effect = np.zeros((4, 3))
     for i in range(4):
         for j in range(3):

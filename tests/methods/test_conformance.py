@@ -1,6 +1,5 @@
 """What every method on the shelf must do on every family: a new method or preset is tested by being there."""
 
-import importlib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -10,19 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from safety_regions.formats.contracts import SCORES
+from safety_regions.formats.contracts import score_contract
 from safety_regions.formats.parquet import conform
+from safety_regions.methods import load_method
+from safety_regions.model import batches as batching
 from safety_regions.model.backbone import Backbone, attached
 from safety_regions.model.batches import Sample
-from safety_regions.scoring import samples as sampling
-from safety_regions.scoring.evidence import shuffle_evidence
+from safety_regions.scoring.method import Method
 from safety_regions.scoring.run import Job, score
 from safety_regions.scoring.samples import Chosen, Samples
 from safety_regions.study.catalog import with_defaults
-from safety_regions.study.method_shelf import method_cards, method_module
+from safety_regions.study.method_shelf import method_cards
 from safety_regions.units.addresses import PROJECTIONS, sort_addresses
+from safety_regions.units.granularity import GRANULARITIES
 from safety_regions.units.names import parse_name
-from tests.oracles.weights import PLAIN
 from tests.tiny import FAMILIES, tiny_backbone
 from tests.training.adapters import write_adapter
 
@@ -30,7 +30,7 @@ RANK = 5
 LAYERS = 3
 LENGTHS = ((7, 4), (3, 1), (15, 6), (9, 2), (4, 5))  # prompt and response, on both sides of the window of 7
 NORMAL = ((5, 3), (12, 1), (3, 4))
-FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+FUSED = {"qkv_proj": ("q", "k", "v"), "gate_up_proj": ("gate", "up")}  # in Phi-3
 
 
 class Case(NamedTuple):
@@ -40,8 +40,8 @@ class Case(NamedTuple):
     options: dict
 
     @property
-    def module(self):
-        return importlib.import_module(method_module(self.method))
+    def module(self) -> Method:
+        return load_method(self.method)
 
     @property
     def card(self) -> dict:
@@ -97,7 +97,7 @@ def read(label: str, backbone: Backbone, evidence) -> dict[str, torch.Tensor]:
     """Scores by address, and beside them every further column of the score table by "address column"."""
     module, options = CASES[label].module, CASES[label].options
     found = dict(module.scores(backbone, evidence, options))
-    details = getattr(module, "details", lambda *_: {})
+    details = module.details
     columns = {a: details(backbone, evidence, options, a) for a in found}
     return found | {f"{a} {name}": values for a, some in columns.items() for name, values in some.items()}
 
@@ -113,17 +113,17 @@ def assert_same(found: dict, expected: dict) -> None:
 
 def assert_close(label: str, found: dict, expected: dict) -> None:
     """Equal but for rounding: 2e-5 of the largest value; 1e-3 degrees; one place where two units are tied."""
-    granularity = CASES[label].card["granularity"]
+    granularity = CASES[label].module.granularity
     assert list(found) == list(expected)
     for where, values in expected.items():
         error = (found[where].double() - values.double()).abs().max()
-        places = granularity == "neuron" and not where.endswith(" importances")
+        places = granularity.axes == ("unit",) and not where.endswith(" importances")
         place = 1.0 if where.endswith(" ranks") else 1 / len(values)
-        allowed = {"weight": 2e-5 * values.abs().max(), "neuron": 2e-5 * values.abs().max(), "layer": 1e-3}
-        assert error <= (1.01 * place if places else allowed[granularity]), f"{where}: {error:.1e}"
+        allowed = 1e-3 if granularity.whole_layers else 2e-5 * values.abs().max()
+        assert error <= (1.01 * place if places else allowed), f"{where}: {error:.1e}"
 
 
-def expected_shapes(granularity: str, backbone: Backbone, adapter: bool) -> dict[str, tuple[int, ...]]:
+def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int, ...]]:
     """Address -> shape, from the sizes in the config alone, in flat order."""
     c = backbone.model.config
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
@@ -136,13 +136,14 @@ def expected_shapes(granularity: str, backbone: Backbone, adapter: bool) -> dict
     weights = {
         "q": (q, d), "k": (kv, d), "v": (kv, d), "o": (d, q), "gate": (f, d), "up": (f, d), "down": (d, f),
     }  # fmt: skip
-    if granularity == "layer":
+    kind = GRANULARITIES[granularity]
+    if kind.whole_layers:
         return {"layers": (c.num_hidden_layers,)}
     units = {"q": (q,), "k": (kv,), "v": (kv,), "up": (f,), "down": (f,)}
-    fused = {"k", "v", "up"} if c.model_type == "phi3" else set()  # one A serves them, at q and at gate
-    a = {f"{p}.A": (RANK, shape[1]) for p, shape in weights.items() if p not in fused}
+    first = {parts[0] for parts in backbone.family.modules.values()}  # one A serves those that are fused
+    a = {f"{p}.A": (RANK, shape[1]) for p, shape in weights.items() if p in first}
     factors = a | {f"{p}.B": (shape[0], RANK) for p, shape in weights.items()}
-    chosen = units if granularity == "neuron" else factors if adapter else weights
+    chosen = units if kind.axes == ("unit",) else factors if kind.factors else weights
     found = {f"layers.{i}.{p}": shape for i in range(c.num_hidden_layers) for p, shape in chosen.items()}
     return {where: found[where] for where in sort_addresses(found)}
 
@@ -153,7 +154,7 @@ def test_scores_cover_what_the_granularity_promises(label, family, adapter_of):
     backbone, card = backbone_of(family), CASES[label].card
     evidence = gather(label, backbone, adapter_of(family))
     scored = list(CASES[label].module.scores(backbone, evidence, CASES[label].options))
-    expected = expected_shapes(card["granularity"], backbone, card.get("adapter", False))
+    expected = expected_shapes(card["granularity"], backbone)
     assert [(where, tuple(values.shape)) for where, values in scored] == list(expected.items())
     assert all(values.dtype == torch.float32 and values.isfinite().all() for _, values in scored)
     again = CASES[label].module.scores(
@@ -175,14 +176,14 @@ def chosen(dataset: str) -> Chosen:
 def test_a_job_stores_and_stamps_what_the_method_scores(label, family, adapter_of):
     """Kept whole, the table holds every score; the stamp tells its shapes and what it was made of."""
     backbone, (method, options) = backbone_of(family), CASES[label]
-    granularity, adapter = CASES[label].card["granularity"], CASES[label].card.get("adapter", False)
-    job = Job(method, options, {"global": 1.0}, batch_size=2)
+    granularity = CASES[label].card["granularity"]
+    job = Job(load_method(method), options, {"global": 1.0}, batch_size=2)
     [(groups, stamp)] = score(backbone, [parse_name("a")], job, chosen("a"), chosen("n"), adapter_of(family))
-    table = conform(pa.concat_tables(list(groups)), SCORES[granularity])
-    shapes = expected_shapes(granularity, backbone, adapter)
+    table = conform(pa.concat_tables(list(groups)), score_contract(granularity))
+    shapes = expected_shapes(granularity, backbone)
     assert stamp["granularity"] == granularity and stamp["shapes"] == {a: list(s) for a, s in shapes.items()}
     assert stamp["weight_shapes"] == {
-        where: list(shape) for where, shape in expected_shapes("weight", backbone, False).items()
+        where: list(shape) for where, shape in expected_shapes("weight", backbone).items()
     }
     assert (stamp["method"], stamp["options"], stamp["kept"]) == (method, options, {"global": 1.0})
     assert (stamp["samples_used"], stamp["samples_skipped"]) == (3, {"a: empty": 2})
@@ -218,9 +219,9 @@ def test_padding_changes_nothing(label, family, adapter_of, monkeypatch):
     alone = run(label, backbone, adapter, samples, batch_size=1)
     assert_close(label, run(label, backbone, adapter, samples), alone)
     for pad in (201, 256):
-        for function in (sampling.batches, sampling.padded):
+        for function in (batching.batches, batching.padded):
             monkeypatch.setattr(function, "__defaults__", (pad,))
-        assert {int(batch.input_ids[-1, -1]) for batch in sampling.batches(samples, 3)} == {pad}
+        assert {int(batch.input_ids[-1, -1]) for batch in batching.batches(samples, 3)} == {pad}
         assert_close(label, run(label, backbone, adapter, samples), alone)
 
 
@@ -250,9 +251,9 @@ def split_state(
         if fused is None:
             split[name] = tensor
             continue
-        parts = [next(p for p, path in PLAIN.items() if path.endswith(part)) for part in FUSED[fused]]
+        parts = FUSED[fused]
         rows = tensor.split([phi.rows_of(p) for p in parts]) if shared not in name else [tensor] * len(parts)
-        split |= {name.replace(fused, part): r.clone() for part, r in zip(FUSED[fused], rows, strict=True)}
+        split |= {name.replace(fused, f"{p}_proj"): r.clone() for p, r in zip(parts, rows, strict=True)}
     return split
 
 
@@ -354,7 +355,7 @@ def test_a_copied_output_head_scores_as_a_tied_one(label, family, adapter_of):
 def test_a_shuffle_is_its_seed_and_keeps_weights_and_marginals(label, family, adapter_of):
     """Of plain evidence each address keeps its values, in other places; NLSR's own law is in its own tests."""
     backbone, adapter = backbone_of(family), adapter_of(family)
-    shuffle = getattr(CASES[label].module, "shuffle", shuffle_evidence)
+    shuffle = CASES[label].module.shuffle
     evidence = gather(label, backbone, adapter)
     plain, weights = read(label, backbone, evidence), {a: w.clone() for a, w in backbone.weights()}
     once, again, other = (shuffle(evidence, seed) for seed in (1, 1, 2))

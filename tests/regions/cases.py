@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from safety_regions.formats.contracts import SCORES
+from safety_regions.formats.contracts import score_contract
 from safety_regions.formats.parquet import write_groups
 from safety_regions.formats.region import Region
 from safety_regions.units.addresses import LAYERS, address, parse_address
@@ -62,18 +62,25 @@ def score_rows(where, scores, keep):
         projection = pa.array([place.projection] * n, pa.string())
         columns |= {"layer": np.full(n, place.layer, np.int16), "projection": projection}
     columns |= {"score": scores[keep].astype(np.float32)}
-    contract = SCORES["layer" if not place.projection else "neuron" if scores.ndim == 1 else "weight"]
+    contract = score_contract("layer" if not place.projection else "neuron" if scores.ndim == 1 else "weight")
     others = {c.name: pa.nulls(n, c.type) for c in contract.columns if c.name not in columns}
     return pa.table({**columns, **others})
 
 
-def write_scores(path, granularity, scores, kept, keep=None, groups=None):
+def write_scores(path, granularity, scores, kept, keep=None, groups=None, **more):
     """A score table of the arrays ``scores`` (address -> array); ``groups`` overrides its row groups."""
     keep = keep or {where: np.ones(s.shape, bool) for where, s in scores.items()}
     groups = groups or [score_rows(where, s, keep[where]) for where, s in scores.items()]
     shapes = {where: list(s.shape) for where, s in scores.items()}
-    stamp = {"granularity": granularity, "shapes": shapes, "kept": kept, "name": "a", "backbone": "tiny"}
-    write_groups(path, groups, SCORES[granularity], stamp)
+    stamp = {
+        "granularity": granularity,
+        "shapes": shapes,
+        "kept": kept,
+        "name": "a",
+        "backbone": "tiny",
+        **more,
+    }
+    write_groups(path, groups, score_contract(granularity), stamp)
     return path
 
 

@@ -48,7 +48,7 @@ def case(seed, rank, rows, columns, density=0.5):
 
 
 def expand(region_a, region_b, factor, fraction):
-    stamp = {"granularity": "weight", "scope": "matrix", "fraction": fraction}
+    stamp = {"granularity": "lora_weight", "scope": "matrix", "fraction": fraction}
     region = Region.pack({f"{WHERE}.A": region_a, f"{WHERE}.B": region_b}, stamp)
     shape = (len(factor.b), factor.a.shape[1])
     return expand_region(region, {WHERE: shape}, {WHERE: factor}).flags(WHERE)

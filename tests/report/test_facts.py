@@ -3,7 +3,7 @@
 import pytest
 
 from safety_regions.study.config import Study, read_study
-from safety_regions.study.facts import blind_methods, planted_cards, study_facts
+from safety_regions.study.facts import data_free_methods, planted_cards, study_facts
 
 CARD = {"kind": "checkpoint", "title": "Tiny", "repo": "nobody/tiny", "family": "llama"}
 
@@ -49,7 +49,7 @@ def test_methods_that_look_at_no_prompt_are_known_by_their_module():
         "size": {"method": "magnitude", "selections": ["row-0.01"]},
         "dice": {"method": "random", "selections": ["row-0.01"]},
     }
-    assert blind_methods(study(methods=methods)) == ["size", "dice"]
+    assert data_free_methods(study(methods=methods)) == ["size", "dice"]
 
 
 def test_a_study_without_organisms_has_no_planted_card():

@@ -11,16 +11,17 @@ from safety_regions.report.pages.recovery import (
     CHANCES,
     MARGIN,
     SHOWN,
+    beyond_baselines,
     plant_words,
     recovery_page,
     recovery_table,
-    who_beats_the_blind,
 )
 from tests.report import synthetic
 from tests.report.looking import cells_of, values, words
 
 NAMES = synthetic.NAMES[:3]
 AUROCS = {"magnitude": 0.55, "snip": 0.8, "lora": None, "wanda": 0.52, "random": 0.5}
+DATA_FREE = ["magnitude", "random"]
 CARDS = {
     "small": {"family": "llama", "plant": {"weights": 0.05, "norm": "matched"}},
     "large": {"family": "gemma2", "plant": {"layers": [1, 2]}},
@@ -29,9 +30,9 @@ CARDS = {
 
 def test_rows_are_the_statistics_over_sets():
     table = synthetic.recovery(AUROCS, NAMES)
-    rows = recovery_rows(table)
+    rows = recovery_rows(table, DATA_FREE)
     assert list(dict.fromkeys(rows["method"])) == ["snip", "lora", "wanda", "magnitude", "random"]
-    assert rows["blind"].tolist() == [False] * 6 + [True] * 4 and (rows["sets"] == 3).all()
+    assert rows["data_free"].tolist() == [False] * 6 + [True] * 4 and (rows["sets"] == 3).all()
     for row in rows.to_dict("records"):
         one = [r for r in table.to_pylist() if all(r[key] == row[key] for key in KEYS)]
         for name in MEASURED:
@@ -45,9 +46,9 @@ def test_rows_are_the_statistics_over_sets():
         assert [row[name] for name in ("prevalence", "chance", "half")] == pytest.approx([0.1, 0.034, 0.5])
 
 
-def test_blind_methods_are_those_named():
+def test_data_free_methods_are_those_named():
     rows = recovery_rows(synthetic.recovery({"size": 0.5, "snip": 0.6}, NAMES), ["size"])
-    assert rows["blind"].tolist() == [False, False, True, True] and rows["method"].iloc[-1] == "size"
+    assert rows["data_free"].tolist() == [False, False, True, True] and rows["method"].iloc[-1] == "size"
 
 
 def widths(axis) -> list[float]:
@@ -56,7 +57,7 @@ def widths(axis) -> list[float]:
 
 @pytest.mark.parametrize("k", [1, 2, 16])
 def test_the_bars_are_those_of_the_table(k):
-    rows = recovery_rows(synthetic.recovery(AUROCS, synthetic.NAMES[:k]))
+    rows = recovery_rows(synthetic.recovery(AUROCS, synthetic.NAMES[:k]), DATA_FREE)
     figure = draw_recovery(rows, "small")
     if k == 1:
         figure.savefig(io.BytesIO(), format="svg")
@@ -68,21 +69,21 @@ def test_the_bars_are_those_of_the_table(k):
         assert undefined == shown[metric.name].isna().sum() == (0 if metric.of_regions else 1)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert labels == [
-        f"{r.method}{' (blind)' * r.blind}, {r.selection}, {r.refinement}" for r in rows.itertuples()
+        f"{r.method}{' (data-free)' * r.data_free}, {r.selection}, {r.refinement}" for r in rows.itertuples()
     ]
     assert any("small" in text for text in words(figure))
 
 
 def table_of(aurocs: dict = AUROCS) -> pd.DataFrame:
-    rows = {name: recovery_rows(synthetic.recovery(aurocs, NAMES)) for name in CARDS}
+    rows = {name: recovery_rows(synthetic.recovery(aurocs, NAMES), DATA_FREE) for name in CARDS}
     return recovery_table(rows, CARDS)
 
 
 def test_the_table_has_the_rows_of_every_organism():
-    table, one = table_of(), recovery_rows(synthetic.recovery(AUROCS, NAMES))
+    table, one = table_of(), recovery_rows(synthetic.recovery(AUROCS, NAMES), DATA_FREE)
     assert table["organism"].tolist() == ["small"] * 10 + ["large"] * 10
     assert table["family"].tolist() == ["llama"] * 10 + ["gemma2"] * 10
-    shown = [*KEYS, "granularity", "blind", "sets", *MEASURED, *CHANCES]
+    shown = [*KEYS, "granularity", "data_free", "sets", *MEASURED, *CHANCES]
     pd.testing.assert_frame_equal(table.iloc[10:][shown].reset_index(drop=True), one[shown])
 
 
@@ -97,31 +98,31 @@ def test_a_plant_in_words(plant, said):
 
 
 def exact(aurocs: dict[str, tuple[float | None, bool]]) -> pd.DataFrame:
-    """Rows with these AUROCs; the flag says blind."""
-    rows = [{"method": m, "blind": blind, "auroc": area} for m, (area, blind) in aurocs.items()]
+    """Rows with these AUROCs; the flag says data-free."""
+    rows = [{"method": m, "data_free": free, "auroc": area} for m, (area, free) in aurocs.items()]
     return pd.DataFrame(rows).astype({"auroc": float})
 
 
-def test_methods_are_set_beside_the_best_blind_reference():
-    said = who_beats_the_blind(exact({
+def test_methods_are_set_beside_the_best_baseline():
+    said = beyond_baselines(exact({
         "far": (0.9, False), "near": (0.62, False), "less": (0.4, False), "adapter": (None, False),
         "magnitude": (0.6, True), "random": (0.5, True),
     }))  # fmt: skip
     assert said == (
-        f"Beyond the best blind reference (magnitude, AUROC 0.600) by more than {MARGIN:g}: far (0.900); "
-        "not beyond it: near (0.620), less (0.400); no AUROC: adapter."
+        f"Above the best data-free baseline (magnitude, AUROC 0.600) by more than {MARGIN:g}: far (0.900); "
+        "not above it: near (0.620), less (0.400); no AUROC: adapter."
     )
 
 
-def test_no_method_beyond_the_blind_is_said_plainly():
-    said = who_beats_the_blind(exact({"near": (0.5, False), "random": (0.5, True)}))
-    assert "more than 0.05: none; not beyond it: near (0.500)." in said
+def test_no_method_beyond_the_baselines_is_said_plainly():
+    said = beyond_baselines(exact({"near": (0.5, False), "random": (0.5, True)}))
+    assert "more than 0.05: none; not above it: near (0.500)." in said
 
 
-@pytest.mark.parametrize("blind", [{}, {"random": (None, True)}])
-def test_without_a_blind_reference_nothing_is_claimed(blind):
-    said = who_beats_the_blind(exact({"far": (0.9, False), **blind}))
-    assert said.startswith("No blind reference") and "far" not in said
+@pytest.mark.parametrize("baseline", [{}, {"random": (None, True)}])
+def test_without_a_baseline_nothing_is_claimed(baseline):
+    said = beyond_baselines(exact({"far": (0.9, False), **baseline}))
+    assert said.startswith("No data-free baseline") and "far" not in said
 
 
 def test_the_page_has_a_table_for_each_organism():
@@ -130,8 +131,12 @@ def test_the_page_has_a_table_for_each_organism():
     rows = [row for row in cells_of(page) if row]
     assert len(rows) == len(table) and page.count("<table>") == 2
     for shown, row in zip(rows, table.to_dict("records"), strict=True):
-        assert shown[:3] == [row["method"] + " (blind)" * row["blind"], row["selection"], row["refinement"]]
+        assert shown[:3] == [
+            row["method"] + " (data-free)" * row["data_free"],
+            row["selection"],
+            row["refinement"],
+        ]
         assert shown[3:] == ["–" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in SHOWN]
     assert "small: llama, 5 % of the weights of every projection, norms matched" in page
     assert "large: gemma2, decoder blocks 1, 2, whole" in page
-    assert page.count("Beyond the best blind reference (magnitude") == 2
+    assert page.count("Above the best data-free baseline (magnitude") == 2

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import yaml
 
 from safety_regions.study.config import read_study
-from safety_regions.units.selections import is_range, parse_agreement, parse_selection
+from safety_regions.units.selections import parse_selection
 from tests.paths import ROOT
 from tests.workflow.conftest import PARTS, Project
 
@@ -23,10 +23,10 @@ RESERVE = "xstest-unsafe"
 """A card of an identification set that the paper's grid leaves out."""
 
 AGGREGATION = {"compare_prompts", "count_membership", "compute_overlap", "gather_overlaps", "draw_overlap",
-               "draw_refusals", "draw_shared_prompts", "draw_summary"}  # fmt: skip
+               "draw_refusals", "write_shared_prompts", "write_summary"}  # fmt: skip
 """Rules of which a job looks at all identification sets."""
 
-OVER_BACKBONES = {"gather_overlaps", "draw_refusals", "draw_summary"}
+OVER_BACKBONES = {"gather_overlaps", "draw_refusals", "write_summary"}
 """Those of them of which a job looks at all backbones."""
 
 CONTROLLER = "__main__"
@@ -96,11 +96,15 @@ def jobs_of(config: dict) -> dict[str, int]:
     selections = [(method, text) for method in methods for text in method.selections]
     kinds = {
         "select_region": sum(parse_selection(text) is not None for _, text in selections),
-        "select_agreed": sum(parse_agreement(text) is not None for _, text in selections),
-        "select_range": sum(is_range(text) for _, text in selections),
+        "select_own": sum(parse_selection(text) is None for _, text in selections),
     }
     refined = [i * u + ((u - 1) ** 2 if m.granularity == "layer" else u * (u - 1)) for m, _ in selections]
-    of_sets = {"write_responses": 1, "score": len(methods), **kinds, "sweep_layers": kinds["select_range"]}
+    of_sets = {
+        "write_responses": 1,
+        "score": len(methods),
+        **kinds,
+        "sweep": sum(text == "range" for _, text in selections),
+    }
     of_cells = dict.fromkeys(("count_membership", "compute_overlap"), 1 + u) | {"draw_overlap": 1}
     once = AGGREGATION - of_cells.keys()
     return {

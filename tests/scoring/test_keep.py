@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from safety_regions.errors import StudyError
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.units.fractions import scope_count
+from safety_regions.units.granularity import GRANULARITIES
 
 SHAPES = {"layers.0.q": (4, 6), "layers.0.down": (3, 5), "layers.1.q": (4, 6)}
 values = st.sampled_from([-1.5, -0.0, 0.0, 0.25, 0.5, 1.0, 3.0, 1e-30, 7e8])
@@ -59,7 +60,7 @@ def test_kept_is_the_best_of_every_scope(scores, kept):
 @given(scored())
 def test_rows_of_the_table_are_the_kept_units(scores):
     for address, values, mask in keep_top(lambda: iter(scores.items()), {"matrix": 0.34}):
-        rows = as_table(address, values, mask).to_pylist()
+        rows = as_table(GRANULARITIES["weight"], address, values, mask).to_pylist()
         assert [(r["row"], r["column"]) for r in rows] == [tuple(u) for u in mask.nonzero().tolist()]
         assert all(r["score"] == values[r["row"], r["column"]] for r in rows)
         assert {(r["layer"], r["projection"]) for r in rows} <= {
@@ -77,7 +78,9 @@ def test_a_score_that_is_not_finite_names_its_address(value):
 def test_neurons_take_their_lists_along():
     scores, ranks = torch.tensor([0.5, 1.0, 0.25]), torch.tensor([[2, 3], [1, 1], [4, 5]], dtype=torch.int32)
     mask = torch.tensor([True, True, False])
-    rows = as_table("layers.2.v", scores, mask, {"ranks": ranks, "importances": ranks / 2}).to_pylist()
+    rows = as_table(
+        GRANULARITIES["neuron"], "layers.2.v", scores, mask, {"ranks": ranks, "importances": ranks / 2}
+    ).to_pylist()
     place = {"layer": 2, "projection": "v"}
     assert rows == [
         {**place, "unit": 0, "score": 0.5, "ranks": [2, 3], "importances": [1.0, 1.5]},

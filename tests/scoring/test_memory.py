@@ -27,6 +27,7 @@ from safety_regions.scoring.memory import (
 )
 from safety_regions.scoring.passes import watch_gradients, watch_inputs
 from safety_regions.scoring.samples import Samples
+from safety_regions.units.granularity import GRANULARITIES
 from tests.methods.test_weights import samples_of
 from tests.paths import ROOT
 from tests.peak import peak_bytes
@@ -167,7 +168,7 @@ def test_scoring_a_matrix_takes_no_more_than_planned(kept, shuffled):
     def scored():
         yield "layers.0.q", weight.float().abs() * evidence["layers.0.q"]
 
-    taken = peak_bytes(lambda: [as_table(*one) for one in keep_top(scored, kept)])
+    taken = peak_bytes(lambda: [as_table(GRANULARITIES["weight"], *one) for one in keep_top(scored, kept)])
     assert taken < 0.8 * KEEPING * weight.numel(), "numpy and pyarrow take the rest"
 
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from safety_regions.methods import snip, wanda
+from safety_regions.methods import load_method, snip, wanda
 from safety_regions.scoring.evidence import shuffle_evidence
 from safety_regions.scoring.keep import top_of_rows
 from safety_regions.scoring.run import Job, score
@@ -19,7 +19,7 @@ ALL = {"row": 1.0, "matrix": 1.0}
 
 def tables(names, prompts=("one", "two words", "three words here")):
     rows = [{"prompt_id": f"a/{i}", "prompt": text, "response": "No."} for i, text in enumerate(prompts)]
-    job = Job("wanda", WANDA, ALL, batch_size=2)
+    job = Job(load_method("wanda"), WANDA, ALL, batch_size=2)
     scored = score(tiny_backbone("llama"), [parse_name(n) for n in names], job, Chosen(rows, {}))
     return {s.stamp["name"]: [group.to_pydict() for group in s.groups] for s in scored}
 

@@ -8,7 +8,8 @@ import yaml
 from safety_regions.errors import StudyError
 from safety_regions.study.catalog import Shelf, check, schema
 from safety_regions.study.config import read_study
-from safety_regions.units.selections import parse_agreement, parse_selection
+from safety_regions.study.method_shelf import own_selection
+from safety_regions.units.selections import parse_selection
 from tests.paths import ROOT
 
 GOOD = {
@@ -22,6 +23,12 @@ CARD = {
     "licence": "none stated",
     "embedded": {"path": "fraud.jsonl"},
 }
+# Text -> whether it is a selection of neurons by agreement.
+AGREEMENTS = {
+    "common-0.2": True, "common-plnd": True, "common-plnd-0.5": True, "common-1": True, "above-0.01-0.9": True,
+    "above-12": True, "above-plnd": False, "common-0": False, "common-1.5": False, "common-0.2-0": False,
+    "above-0": False, "above-0.01-2": False, "matrix-0.2": False, "common": False,
+}  # fmt: skip
 
 
 def edited(**changes) -> dict:
@@ -134,10 +141,10 @@ BAD = {
         edited(methods={"snip": {"selections": ["common-0.2"]}}),
         ["common-0.2", "row|matrix"],
     ),
-    "agreement above one": (neurons("common-1.5"), ["1.5 in 'common-1.5'", "at most 1"]),
-    "agreement on nothing": (neurons("above-0"), ["0.0 in 'above-0'", "more than 0"]),
-    "presence above one": (neurons("common-0.2-1.1"), ["presence 1.1", "at most 1"]),
-    "presence zero": (neurons("common-plnd-0"), ["presence 0.0", "more than 0"]),
+    "agreement above one": (neurons("common-1.5"), ["'common-1.5'", "fraction (0-1]"]),
+    "agreement on nothing": (neurons("above-0"), ["'above-0'", "e.g. above-0.01"]),
+    "presence above one": (neurons("common-0.2-1.1"), ["'common-0.2-1.1'", "fraction (0-1]"]),
+    "presence zero": (neurons("common-plnd-0"), ["'common-plnd-0'", "fraction (0-1]"]),
     "unknown fraction": (neurons("common-plnt"), ["'common-plnt'", "matrix|layer|global", "common-0.2"]),
     "kept above one": (edited(kept={"row": 2}), ["kept: row", "at most 1"]),
     "dataset twice": (edited(datasets__identification=["fraud", "fraud"]), ["fraud more than once"]),
@@ -276,10 +283,8 @@ def test_selections():
 
 
 def test_agreements():
-    assert parse_agreement("common-0.2") == ("common", 0.2, 1.0)
-    assert parse_agreement("above-0.01-0.9") == ("above", 0.01, 0.9)
-    assert parse_agreement("common-plnd-0.5") == ("common", "plnd", 0.5)
-    assert parse_agreement("above-plnd") is None and parse_agreement("matrix-0.2") is None
+    own = {text: own_selection("safeneuron", text) is not None for text in AGREEMENTS}
+    assert own == AGREEMENTS
 
 
 def test_neurons_are_stored_whole_whatever_is_kept_of_weights():

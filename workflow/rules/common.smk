@@ -8,11 +8,15 @@ from safety_regions.study import grid
 from safety_regions.study.adapters import ADAPTER_FILES, given_files, teachers
 from safety_regions.study.code_version import code_version
 from safety_regions.study.config import read_study
-from safety_regions.study.method_shelf import method_module
+from safety_regions.study.method_shelf import (
+    method_cards,
+    method_module,
+    own_selection,
+)
 from safety_regions.study.resources import gpus, kept_bytes, memory_mb, minutes
 from safety_regions.study.snakemake_patches import mend_snakemake
 from safety_regions.units.names import DATASET, NAME
-from safety_regions.units.selections import AGREED
+from safety_regions.units.selections import RANKED
 
 mend_snakemake()
 
@@ -30,8 +34,12 @@ CELL_TABLES = [
     *(["sample_sizes.parquet"] if BLOCK_PAIRS else []),
 ]
 
-# Selections that select_region makes from scores; those by agreement, `range` and `gap` have rules of their own.
-RANKED = r"(row|matrix|layer|global)-[0-9.]+"
+# Selections that methods make themselves; all others are by rank.
+OWN_SELECTIONS = "|".join(
+    own["pattern"]
+    for name in sorted({method.module for method in STUDY.methods.values()})
+    for own in method_cards()[name]["own_selections"].values()
+)
 
 
 wildcard_constraints:
@@ -40,7 +48,7 @@ wildcard_constraints:
     backbone=r"[a-z0-9][a-z0-9._-]*",
     organism=r"[a-z0-9][a-z0-9._-]*",
     method=r"[a-z0-9][a-z0-9_-]*",
-    selection=rf"{RANKED}|{AGREED}|range|gap",
+    selection="|".join(filter(None, [RANKED, OWN_SELECTIONS])),
     refinement=rf"raw|minus-{DATASET}",
     utility=DATASET,
 

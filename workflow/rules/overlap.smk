@@ -46,6 +46,10 @@ rule compute_overlap:
         utility=lambda wc: grid.compared_utility(STUDY, wc.method, wc.refinement),
         floors=STUDY.floors,
         halves=STUDY.ceilings,
+        contiguous=lambda wc: (
+            wc.refinement == "raw"
+            and grid.is_contiguous(STUDY, wc.method, wc.selection)
+        ),
         code=script_version("compute_overlap.py"),
     message:
         "IoU of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"

@@ -37,7 +37,8 @@ from safety_regions.scoring.samples import Samples
 
 CARD = {
     "title": "NLSR",
-    "granularity": "weight",
+    "granularity": "lora_weight",
+    "streams": True,
     "selections": ["matrix-0.2"],
     "kept": {"row": 0.2, "matrix": 0.2},
     "adapter": True,

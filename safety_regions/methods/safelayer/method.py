@@ -40,6 +40,13 @@ CARD = {
     "granularity": "layer",
     "contrast": True,
     "selections": ["range"],
+    "own_selections": {
+        "range": {"pattern": "range", "example": "range", "sweep": True, "contiguous": True,
+            "description": "the layers that scaling settles on"},
+        "gap": {"pattern": "gap", "example": "gap", "contiguous": True,
+            "description": "the layers from where the gap opens to where it levels off"},
+    },
+    "sweep": {"option": "over_rejection", "role": "over-rejection"},
     "options": {
         "contrast": {"type": ["string", "null"], "default": None,
             "description": "utility dataset of the normal prompts; null: the first of the config"},

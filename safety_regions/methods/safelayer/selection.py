@@ -17,25 +17,16 @@ from safety_regions.formats.score_file import NOT_STAMP
 from safety_regions.methods.safelayer.onset import Span
 from safety_regions.units.addresses import LAYERS
 
-GAP, RANGE = "gap", "range"
 
-
-def gap_region(scores_path: str | Path) -> Region:
-    """Layers from the onset of the gap to its plateau, as the stamp of a score file says.
+def select(scores: str | Path, selection: str, sweep: str | Path | None, allow_empty: bool) -> Region:
+    """The layers that a selection stands for: ``gap`` from the metadata of the scores, ``range`` from the sweep's.
 
     Raises:
-        StudyError: the file is missing, damaged, or of a method that finds no gap.
+        StudyError: a file is missing, damaged, or of a method that finds no such range.
     """
-    return _span_region(scores_path, LAYER_SCORES, GAP)
-
-
-def range_region(sweep_path: str | Path) -> Region:
-    """Layers that a sweep settled on, as the stamp of its file says.
-
-    Raises:
-        StudyError: the file is missing, damaged, or no sweep.
-    """
-    return _span_region(sweep_path, LAYER_SWEEP, RANGE)
+    if selection == "gap":
+        return _span_region(scores, LAYER_SCORES, selection)
+    return _span_region(sweep, LAYER_SWEEP, selection)
 
 
 def _span_region(path: str | Path, contract: Contract, selection: str) -> Region:

@@ -6,7 +6,6 @@ Memory: the backbone, and a copy of the weights of the range being scaled.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -17,34 +16,23 @@ from safety_regions.methods.safelayer.search import Found, Plan, localise
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.generate import answer_prompts
 from safety_regions.model.refusal import is_refusal
+from safety_regions.scoring.method import Sweep
 
 
-class Sweep(NamedTuple):
-    """A `LAYER_SWEEP` table, and what the sweep found, for its stamp."""
-
-    table: pa.Table
-    found: dict
-
-
-def sweep_layers(
-    backbone: Backbone,
-    questions: Sequence[str],
-    initial: Sequence[int] | None,
-    options: dict,
-    batch_size: int,
-) -> Sweep:
+def sweep(backbone: Backbone, prompts: Sequence[str], found: dict, options: dict, batch_size: int) -> Sweep:
     """Find the range of layers whose scaling changes over-rejection most.
 
     The backbone's weights are changed and put back, bit for bit.
 
     Args:
         backbone: a checkpoint in evaluation mode.
-        questions: harmless questions, as the user writes them; the first ``options["questions"]`` are used.
-        initial: first and last layer of the gap; None where it never opens, and then no range is found.
+        prompts: harmless questions, as the user writes them; the first ``options["questions"]`` are used.
+        found: what `findings` gave: under ``gap`` the first and last layer of the gap, None where it never opens, and
+            then no range is found.
         options: of the method SafeLayer, all of them.
         batch_size: questions a forward pass; changes nothing beyond rounding.
     """
-    questions = questions[: options["questions"]]
+    questions, initial = prompts[: options["questions"]], found["gap"]
     target = scale_target(backbone.family, options["scale_target"])
 
     def count(alpha: float, first: int, last: int) -> int:
@@ -55,15 +43,13 @@ def sweep_layers(
 
     made_with = {"scale_target": target, "questions": len(questions), "initial": initial}
     if initial is None:
-        return Sweep(LAYER_SWEEP.schema.empty_table(), {**made_with, "range": None})
+        return Sweep(LAYER_SWEEP.schema.empty_table(), LAYER_SWEEP, {**made_with, "range": None})
     unscaled = _refusals(backbone, questions, options["max_new_tokens"], batch_size)
-    found = localise(count, Span(*initial), len(backbone.blocks), plan_of(options, len(questions)))
-    print(
-        f"range {found.span.first} to {found.span.last} at alpha {found.alpha}, {unscaled} refused unscaled"
-    )
-    if found.spread_reached is False:
-        print(f"no alpha spread the counts enough: {found.spread:.2f} questions at most")
-    return Sweep(_table(unscaled, found), {**made_with, **_summary(unscaled, found)})
+    best = localise(count, Span(*initial), len(backbone.blocks), plan_of(options, len(questions)))
+    print(f"range {best.span.first} to {best.span.last} at alpha {best.alpha}, {unscaled} refused unscaled")
+    if best.spread_reached is False:
+        print(f"no alpha spread the counts enough: {best.spread:.2f} questions at most")
+    return Sweep(_table(unscaled, best), LAYER_SWEEP, {**made_with, **_summary(unscaled, best)})
 
 
 def plan_of(options: dict, n_questions: int) -> Plan:

@@ -12,7 +12,8 @@ left), causal mask and window. For each query, units are ranked within their mod
 the largest). The region is what ranks high for every query (``common-``) or is important enough (``above-``), so
 every unit is stored with its sorted ranks and importances: 8 bytes per prompt and neuron before compression
 (100 prompts, an 8B Llama with 1.1e6 neurons: 0.9 GB). The score, (n + 1 - worst rank) / n, orders units by their
-worst rank. gate and o are not scored. In Gemma, a norm follows the block; importances are taken before it.
+worst rank. gate and o are not scored. Where a norm or a multiplier follows attention and MLP (Gemma, OLMo 2; Granite),
+importances are taken before it.
 
 ``importance: released`` follows the code instead: up and down sum_t |up(x_t)_k|; q the squared change, without
 the scale in the removed term; v sum_t |input of o|; a row of k or v takes the largest of its group's entries.
@@ -40,11 +41,24 @@ from safety_regions.model.finite import Finite
 from safety_regions.scoring.evidence import Evidence, shuffle_units
 from safety_regions.scoring.passes import watch_inputs
 from safety_regions.scoring.samples import Samples
+from safety_regions.units.granularity import GRANULARITIES
 
 CARD = {
     "title": "SafeNeuron",
     "granularity": "neuron",
     "selections": ["common-plnd"],
+    "own_selections": {
+        "common": {
+            "pattern": r"common-(?:plnd|0\.\d*[1-9]\d*|1(?:\.0+)?)(?:-(?:0\.\d*[1-9]\d*|1(?:\.0+)?))?",
+            "example": "common-0.2-0.9",
+            "description": "in the best fraction (0-1] of its module for every prompt, or for a fraction of them",
+        },
+        "above": {
+            "pattern": r"above-(?:0\.\d*[1-9]\d*|[1-9]\d*(?:\.\d+)?)(?:-(?:0\.\d*[1-9]\d*|1(?:\.0+)?))?",
+            "example": "above-0.01",
+            "description": "importance of at least that much for every prompt, or for a fraction of them",
+        },
+    },
     "options": {
         "importance": {
             "enum": ["paper", "released"],
@@ -64,8 +78,8 @@ CARD = {
     },
     "presets": {"plnd_code": {"options": {"importance": "released"}, "selections": ["common-plnd"]}},
 }
-# Scored projections in flat order, and the evidence each reads: a feed-forward neuron is one row and one column.
-EVIDENCE = {"q": "q", "k": "k", "v": "v", "up": "up", "down": "up"}
+# Projections whose evidence is that of another: a feed-forward neuron is one row of up and one column of down.
+EVIDENCE = {**{projection: projection for projection in GRANULARITIES["neuron"].projections}, "down": "up"}
 
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:

@@ -10,6 +10,7 @@ feed-forward part.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,25 @@ ATTENTION, FEED_FORWARD = 1000 / 4096, 2000 / 14336
 FRACTIONS = {
     "plnd": {**dict.fromkeys(("q", "k", "v"), ATTENTION), **dict.fromkeys(("up", "down"), FEED_FORWARD)},
 }
+
+
+class Agreement(NamedTuple):
+    """Neurons that a fraction (``presence``) of the prompts agree on, by one of `RULES`."""
+
+    rule: str
+    threshold: float | str
+    presence: float
+
+
+def parse_agreement(text: str) -> Agreement:
+    """``common-0.2`` or ``above-0.01-0.9`` as rule, threshold and presence (1 where left out)."""
+    rule, threshold, *presence = text.split("-")
+    return Agreement(rule, threshold if threshold in FRACTIONS else float(threshold), float(*presence or [1]))
+
+
+def select(scores: str | Path, selection: str, sweep: str | Path | None, allow_empty: bool) -> Region:
+    """The region of a selection such as ``common-0.2-0.9``; see `select_agreed` for the errors."""
+    return select_agreed(scores, *parse_agreement(selection), allow_empty=allow_empty)
 
 
 def select_agreed(
@@ -56,8 +76,8 @@ def select_agreed(
     if rule not in RULES:
         raise StudyError(unknown(scores_path, "rule of agreement", rule, RULES))
     file = ScoreFile(scores_path)
-    if file.stamp["granularity"] != "neuron" or file.kept.get("matrix") != 1:
-        found = f"{file.stamp['granularity']} scores, kept {file.kept}"
+    if file.granularity.name != "neuron" or file.kept.get("matrix") != 1:
+        found = f"{file.granularity.name} scores, kept {file.kept}"
         raise StudyError(explain(scores_path, found, "all neurons, `kept: {matrix: 1.0}`"))
     flags = {where: _agreed(file, where, rule, threshold, presence, allow_empty) for where in file.shapes}
     agreement = {"rule": rule, "threshold": threshold, "presence": presence}

@@ -1,4 +1,4 @@
-"""How well methods find a planted region: medians over sets, and bars beside chance and blind references."""
+"""How well methods find a planted region: medians over sets, and bars beside chance and data-free baselines."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from safety_regions.report.figures.style import COLOURS, GREY, entitle, panels, styled
-from safety_regions.study.facts import BLIND
 
 KEYS = ["method", "selection", "refinement"]
 
@@ -35,17 +34,17 @@ MEASURED = ("precision", "recall", "iou", "auroc", "auroc_within", "average_prec
 BAR = 0.8
 
 
-def recovery_rows(table: pa.Table, blind: Collection[str] = BLIND) -> pd.DataFrame:
+def recovery_rows(table: pa.Table, data_free: Collection[str]) -> pd.DataFrame:
     """What each method recovers, over the identification sets.
 
     Args:
         table: `contracts.RECOVERY` of one organism.
-        blind: labels of the methods that look at no prompt.
+        data_free: labels of the methods whose scores depend on no prompt.
 
     Returns:
-        One row per method, selection and refinement, in the table's order, blind methods last: `KEYS`,
-        ``granularity``, ``blind``, ``sets``; median, ``_min`` and ``_max`` over sets of `MEASURED`; and the means of
-        what chance gives: ``prevalence`` (precision, average precision), ``selected`` (recall), ``chance`` (IoU) and
+        One row per method, selection and refinement, in the table's order, data-free methods last: `KEYS`,
+        ``granularity``, ``data_free``, ``sets``; median, ``_min`` and ``_max`` over sets of `MEASURED`; and the means
+        of what chance gives: ``prevalence`` (precision, average precision), ``selected`` (recall), ``chance`` (IoU) and
         ``half`` (0.5, AUROC).
     """
     frame = table.to_pandas().astype({name: str for name in (*KEYS, "granularity")})
@@ -61,8 +60,8 @@ def recovery_rows(table: pa.Table, blind: Collection[str] = BLIND) -> pd.DataFra
         }
     columns |= {name: groups[name].mean() for name in ("prevalence", "selected", "chance", "half")}
     rows = pd.DataFrame(columns).reset_index()
-    rows.insert(4, "blind", rows["method"].isin(blind))
-    return rows.sort_values("blind", kind="stable", ignore_index=True)
+    rows.insert(4, "data_free", rows["method"].isin(data_free))
+    return rows.sort_values("data_free", kind="stable", ignore_index=True)
 
 
 @styled
@@ -87,11 +86,15 @@ def draw_recovery(rows: pd.DataFrame, where: str) -> Figure:
 
 
 def _places(rows: pd.DataFrame) -> dict[int, float]:
-    """Row -> its height; methods stand apart, blind ones further."""
+    """Row -> its height; methods stand apart, data-free ones further."""
     place, y, before = {}, 0.0, None
     for i, row in rows.iterrows():
         if before is not None:
-            y += 1 + 0.5 * (row["method"] != before["method"]) + 0.7 * (row["blind"] != before["blind"])
+            y += (
+                1
+                + 0.5 * (row["method"] != before["method"])
+                + 0.7 * (row["data_free"] != before["data_free"])
+            )
         place[i], before = y, row
     return place
 
@@ -125,7 +128,7 @@ def _bars(axis: Axes, shown: pd.DataFrame, metric: Metric) -> None:
 
 def _label(axis: Axes, rows: pd.DataFrame, place: Mapping[int, float]) -> None:
     labels = [
-        f"{row.method}{' (blind)' if row.blind else ''}, {row.selection}, {row.refinement}"
+        f"{row.method}{' (data-free)' if row.data_free else ''}, {row.selection}, {row.refinement}"
         for row in rows.itertuples()
     ]
     axis.set_yticks(list(place.values()), labels, size=8)

@@ -1,15 +1,14 @@
-"""The page of recovery: all planted organisms in one table, and a sentence on who beats the blind references."""
+"""The page of recovery: all planted organisms in one table, and which methods beat the data-free baselines."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
 from safety_regions.report.figures.recovery import KEYS, MEASURED
-from safety_regions.report.pages import html as pages
-from safety_regions.study.facts import BLIND
+from safety_regions.report.pages.render import Table, render
 
 MARGIN = 0.05
-"""AUROC by which a method must exceed the best blind reference to be said to beat it."""
+"""AUROC by which a method must exceed the best data-free baseline to be said to beat it."""
 
 CHANCES = ("prevalence", "selected", "chance")
 NORM = {"free": "", "matched": ", norms matched to those before"}
@@ -23,17 +22,6 @@ PLANTS = {
 }
 """What alignment was free to change, in words, by the place a card's ``plant`` names."""
 
-INTRODUCTION = (
-    "In a planted organism alignment could change one region only: what made it refuse by itself lies within. It is "
-    "the truth of what alignment changed, not of all that a refusal passes through: the base phase taught the words of "
-    "refusals behind an instruction, all over the model, and a method may rightly score them. "
-    "Precision, recall and IoU compare regions as weights; AUROC is the probability that a weight of the plant scores "
-    "above another (0.5 for a random score), within: the same inside each projection that the plant divides, average "
-    "precision is prevalence for a random score. A score that is not stored counts as tied below all that are, so "
-    "these areas are blunt unless everything is kept. Projections that a method does not score (gate and o of neurons) "
-    "count as below too, which alone lifts its AUROC over all weights where the plant lies elsewhere: read within. "
-    "Magnitude and random look at no prompt: what they find, evidence is not needed for."
-)
 SHOWN = {
     "precision": "precision", "prevalence": "prevalence", "recall": "recall", "selected": "selected",
     "iou": "IoU", "chance": "chance",
@@ -55,33 +43,32 @@ def recovery_table(rows: Mapping[str, pd.DataFrame], cards: Mapping[str, Mapping
         cards: organism -> ``family`` and ``plant``.
 
     Returns:
-        ``organism``, ``family``, ``plant`` (in words), `recovery.KEYS`, ``granularity``, ``blind``, ``sets``, the
+        ``organism``, ``family``, ``plant`` (in words), `recovery.KEYS`, ``granularity``, ``data_free``, ``sets``, the
         medians of `recovery.MEASURED` and what chance gives, `CHANCES`.
     """
     labelled = [
         one.assign(organism=name, family=cards[name]["family"], plant=plant_words(cards[name]["plant"]))
         for name, one in rows.items()
     ]
-    first = ["organism", "family", "plant", *KEYS, "granularity", "blind", "sets"]
+    first = ["organism", "family", "plant", *KEYS, "granularity", "data_free", "sets"]
     return pd.concat(labelled, ignore_index=True)[[*first, *MEASURED, *CHANCES]]
 
 
-def who_beats_the_blind(rows: pd.DataFrame) -> str:
-    """A sentence on one organism's methods: which exceed the best blind AUROC by `MARGIN`, which do not."""
+def beyond_baselines(rows: pd.DataFrame) -> str:
+    """A sentence on one organism's methods: which exceed the best data-free AUROC by `MARGIN`, which do not."""
     scores = rows.drop_duplicates("method").set_index("method")
-    blind = scores.loc[scores["blind"], "auroc"].dropna()
-    seeing = scores.loc[~scores["blind"], "auroc"]
-    if blind.empty:
-        return f"No blind reference ({', '.join(BLIND)}) was measured, so nothing is said about evidence."
-    better = seeing - blind.max() > MARGIN
+    baseline = scores.loc[scores["data_free"], "auroc"].dropna()
+    others = scores.loc[~scores["data_free"], "auroc"]
+    if baseline.empty:
+        return "No data-free baseline has an AUROC here, so methods are not compared with one."
+    better = others - baseline.max() > MARGIN
+    best = f"{baseline.idxmax()}, AUROC {baseline.max():.3f}"
     sides = {
-        f"Beyond the best blind reference ({blind.idxmax()}, AUROC {blind.max():.3f}) by more than {MARGIN:g}": seeing[
-            better
-        ],
-        "not beyond it": seeing[~better & seeing.notna()],
+        f"Above the best data-free baseline ({best}) by more than {MARGIN:g}": others[better],
+        "not above it": others[~better & others.notna()],
     }
     said = [f"{words}: {_listed(side)}" for words, side in sides.items()]
-    missing = list(seeing.index[seeing.isna()])
+    missing = list(others.index[others.isna()])
     said += [f"no AUROC: {', '.join(missing)}"] if missing else []
     return "; ".join(said) + "."
 
@@ -92,19 +79,21 @@ def _listed(aurocs: pd.Series) -> str:
 
 def recovery_page(table: pd.DataFrame) -> str:
     """The table of `recovery_table` as a page: a heading, a sentence and a table for each organism."""
-    parts = [pages.paragraph(INTRODUCTION)]
-    for organism, one in table.groupby("organism", sort=False):
-        first = one.iloc[0]
+    organisms = []
+    for name, one in table.groupby("organism", sort=False):
         rows = [_row(record) for record in one.to_dict("records")]
-        parts += [
-            pages.heading(f"{organism}: {first['family']}, {first['plant']}"),
-            pages.paragraph(who_beats_the_blind(one)),
-            pages.table([*KEYS, *SHOWN.values()], rows, numbers=SHOWN.values(), caption="Medians over sets."),
-        ]
-    return pages.page("What methods recover of a planted region", *parts)
+        organisms.append(
+            {
+                "name": name,
+                **one.iloc[0][["family", "plant"]],
+                "sentence": beyond_baselines(one),
+                "found": Table([*KEYS, *SHOWN.values()], rows, numbers=SHOWN.values()),
+            }
+        )
+    return render("recovery.html.j2", organisms=organisms)
 
 
 def _row(record: Mapping) -> list[str]:
-    method = record["method"] + (" (blind)" if record["blind"] else "")
+    method = record["method"] + (" (data-free)" if record["data_free"] else "")
     numbers = ("–" if pd.isna(record[name]) else f"{record[name]:.3f}" for name in SHOWN)
     return [method, record["selection"], record["refinement"], *numbers]

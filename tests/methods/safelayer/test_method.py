@@ -17,6 +17,7 @@ from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.samples import Samples
 from safety_regions.study.config import read_study
 from safety_regions.study.method_shelf import method_cards
+from safety_regions.units.granularity import GRANULARITIES
 from safety_regions.units.selections import parse_selection
 from tests.methods.safelayer.test_angles import samples_of
 from tests.oracles import layers as oracle
@@ -87,7 +88,9 @@ def test_the_table_holds_the_curves_and_the_stamp_the_range():
     ((address, values, mask),) = keep_top(
         lambda: safelayer.scores(backbone, evidence, OPTIONS), {"global": 1.0}
     )
-    table = conform(as_table(address, values, mask, details(backbone, evidence)), LAYER_SCORES)
+    table = conform(
+        as_table(GRANULARITIES["layer"], address, values, mask, details(backbone, evidence)), LAYER_SCORES
+    )
     assert table["layer"].to_pylist() == [0, 1, 2]
     rows = table.to_pydict()
     differences = [b - a for a, b in zip(rows["normal_normal"], rows["normal_malicious"], strict=True)]
@@ -106,7 +109,11 @@ def test_no_pair_is_null_in_the_table():
     evidence = gather(backbone, MALICIOUS[:1])
     assert all(math.isnan(x) for x in details(backbone, evidence)["malicious_malicious"])
     table = as_table(
-        "layers", scores(backbone, evidence), torch.ones(3, dtype=torch.bool), details(backbone, evidence)
+        GRANULARITIES["layer"],
+        "layers",
+        scores(backbone, evidence),
+        torch.ones(3, dtype=torch.bool),
+        details(backbone, evidence),
     )
     assert conform(table, LAYER_SCORES)["malicious_malicious"].null_count == 3
 
@@ -168,7 +175,7 @@ def test_its_selections_and_its_question_set_are_known_to_the_config():
 
 BAD = {
     "a range of weights": ({"snip": {"selections": ["range"]}}, "'range'"),
-    "a range with a fraction": ({"safelayer": {"selections": ["range-0.5"]}}, "or range, or gap"),
+    "a range with a fraction": ({"safelayer": {"selections": ["range-0.5"]}}, "or e.g. range (the layers"),
     "a scope layers do not have": ({"safelayer": {"selections": ["row-0.5"]}}, "global-fraction"),
     "an unknown question set": (
         {"safelayer": {"options": {"over_rejection": "over-reject"}}},

@@ -8,7 +8,7 @@ from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import LAYER_SCORES, LAYER_SWEEP
 from safety_regions.formats.parquet import write_table
 from safety_regions.formats.region import read_region, write_region
-from safety_regions.methods.safelayer.selection import gap_region, range_region
+from safety_regions.methods.safelayer.selection import select
 from safety_regions.overlap.membership import count_membership, region_totals
 from safety_regions.regions.refine import subtract_region
 from safety_regions.regions.select import select_region
@@ -31,6 +31,14 @@ def score_file(path, span, name="a"):
 def sweep_file(path, span, name="a"):
     write_table(path, LAYER_SWEEP.schema.empty_table(), LAYER_SWEEP, stamp({"range": span}, name))
     return path
+
+
+def gap_region(path):
+    return select(path, "gap", None, False)
+
+
+def range_region(path):
+    return select(path.with_name("scores.parquet"), "range", path, False)
 
 
 BOTH = pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from safety_regions.formats.contracts import LAYER_SWEEP
 from safety_regions.formats.parquet import conform
 from safety_regions.methods.safelayer import sweep as module
 from safety_regions.methods.safelayer.scaling import scaled
-from safety_regions.methods.safelayer.sweep import plan_of, sweep_layers
+from safety_regions.methods.safelayer.sweep import plan_of
 from safety_regions.model.generate import answer_prompts
 from safety_regions.study.method_shelf import method_cards
 from tests.oracles import layers as oracle
@@ -19,6 +19,11 @@ from tests.tiny import FAMILIES, tiny_backbone
 DEFAULTS = {name: rule["default"] for name, rule in method_cards()["safelayer"]["options"].items()}
 OPTIONS = DEFAULTS | {"alpha": 1.3, "max_new_tokens": 3, "scale_target": "weights"}
 QUESTIONS = [f"{'why ' * (i % 4)}question number {i}" for i in range(9)]
+
+
+def sweep_of(backbone, questions, gap, options, batch_size):
+    """A sweep that starts at a gap (first and last layer, or None)."""
+    return module.sweep(backbone, questions, {"gap": gap}, options, batch_size)
 
 
 def looks_like_a_refusal(text: str) -> bool:
@@ -43,7 +48,7 @@ def literal_count(backbone, questions, max_new_tokens) -> int:
 def test_counts_are_those_of_a_scaled_copy(family):
     backbone = tiny_backbone(family)
     before = {name: parameter.clone() for name, parameter in backbone.model.named_parameters()}
-    found = sweep_layers(backbone, QUESTIONS, [0, 1], OPTIONS | {"window": 1}, batch_size=4)
+    found = sweep_of(backbone, QUESTIONS, [0, 1], OPTIONS | {"window": 1}, batch_size=4)
     rows = found.table.to_pylist()
     assert rows[0] | {"refusals": 0} == {
         "alpha": 1.0, "bound": "none", "first_layer": None, "last_layer": None, "refusals": 0,
@@ -58,15 +63,15 @@ def test_counts_are_those_of_a_scaled_copy(family):
 
 def test_batches_and_repetition_change_nothing():
     backbone = tiny_backbone("qwen2")
-    first = sweep_layers(backbone, QUESTIONS, [1, 1], OPTIONS, batch_size=1)
+    first = sweep_of(backbone, QUESTIONS, [1, 1], OPTIONS, batch_size=1)
     for size in (2, 9):
-        again = sweep_layers(backbone, QUESTIONS, [1, 1], OPTIONS, batch_size=size)
+        again = sweep_of(backbone, QUESTIONS, [1, 1], OPTIONS, batch_size=size)
         assert again.table.equals(first.table) and again.found == first.found
 
 
 def test_what_was_found_stands_in_the_table():
     backbone = tiny_backbone("llama")
-    found = sweep_layers(
+    found = sweep_of(
         backbone, QUESTIONS, [0, 2], OPTIONS | {"alpha": None, "search": "grid", "spread": 0.0}, 4
     )
     rows = {(r["alpha"], r["first_layer"], r["last_layer"]): r["refusals"] for r in found.table.to_pylist()}
@@ -87,13 +92,13 @@ def test_the_options_reach_the_model(monkeypatch):
 
     monkeypatch.setattr(module, "scaled", spy)
     changes = {"alpha": 0.8, "norms": True, "scale_target": "auto", "questions": 2}
-    found = sweep_layers(tiny_backbone("gemma2"), QUESTIONS, [1, 1], OPTIONS | changes, 4).found
+    found = sweep_of(tiny_backbone("gemma2"), QUESTIONS, [1, 1], OPTIONS | changes, 4).found
     assert {(alpha, target, norms) for alpha, _, target, norms in seen} == {(0.8, "residual", True)}
     assert found["scale_target"] == "residual" and found["questions"] == 2
 
 
 def test_no_gap_no_range():
-    found = sweep_layers(tiny_backbone("llama"), QUESTIONS, None, OPTIONS, 4)
+    found = sweep_of(tiny_backbone("llama"), QUESTIONS, None, OPTIONS, 4)
     assert found.table.num_rows == 0 and found.found["range"] is None and found.found["initial"] is None
 
 
@@ -110,13 +115,13 @@ def test_an_error_in_the_middle_leaves_the_weights(monkeypatch):
 
     monkeypatch.setattr(module, "answer_prompts", fail)
     with pytest.raises(StudyError, match="in the middle"):
-        sweep_layers(backbone, QUESTIONS, [0, 1], OPTIONS, 4)
+        sweep_of(backbone, QUESTIONS, [0, 1], OPTIONS, 4)
     for name, parameter in backbone.model.named_parameters():
         assert torch.equal(parameter, before[name])
 
 
 def test_no_question_is_printed(capsys):
-    sweep_layers(tiny_backbone("llama"), QUESTIONS, [0, 1], OPTIONS, 4)
+    sweep_of(tiny_backbone("llama"), QUESTIONS, [0, 1], OPTIONS, 4)
     said = capsys.readouterr().out
     assert "of 9 refused" in said and not any(question in said for question in QUESTIONS)
 

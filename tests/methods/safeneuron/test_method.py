@@ -10,6 +10,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import NEURON_SCORES
 from safety_regions.formats.parquet import read_table, write_groups
+from safety_regions.methods import load_method
 from safety_regions.methods.safeneuron import method as safeneuron
 from safety_regions.methods.safeneuron.attention import watched_attention
 from safety_regions.methods.safeneuron.formulas import FORMULAS
@@ -76,7 +77,7 @@ def test_the_oracle_attends_as_the_model_does(case):
         mixed = oracle.attention_output(oracle.states_of(model, block, layer))
         with torch.no_grad():
             torch.testing.assert_close(
-                block.attention.o_proj(mixed),
+                oracle.linear_of(model, "o", block.attention)(mixed),
                 block.attention(**block.attention_inputs)[0][0],
                 rtol=1e-5,
                 atol=1e-6,
@@ -212,7 +213,7 @@ def score_file(path, backbone: Backbone, name: str = "a", n: int = 5, **options)
     """The score table of a few prompts, as the workflow's job writes it."""
     rows = [{"prompt_id": f"a/{i}", "prompt": PROMPTS[i], "response": "No."} for i in range(n)]
     kept = {"matrix": 1.0, "layer": 1.0, "global": 1.0}
-    job = Job("safeneuron", PAPER | options, kept, batch_size=2)
+    job = Job(load_method("safeneuron"), PAPER | options, kept, batch_size=2)
     [(groups, stamp)] = score(backbone, [parse_name(name)], job, Chosen(rows, {}))
     write_groups(path, groups, NEURON_SCORES, {"backbone": "tiny", "name": name, **stamp})
     return path

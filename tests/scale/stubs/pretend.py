@@ -8,11 +8,10 @@ import pyarrow as pa
 
 from safety_regions.formats.columns import category, column
 from safety_regions.units.addresses import LAYERS, MATRICES, PROJECTIONS, parse_address
+from safety_regions.units.granularity import GRANULARITIES
 
 N_LAYERS, ROWS, COLUMNS, NEURONS, RANK, PROMPTS = 2, 4, 100, 16, 2, 3
 """A row of 100 weights, so that a selection of 1 % keeps one."""
-
-NEURON_PROJECTIONS = ("q", "k", "v", "up", "down")
 
 
 def weight_shapes() -> dict[str, tuple[int, int]]:
@@ -20,13 +19,14 @@ def weight_shapes() -> dict[str, tuple[int, int]]:
     return {where: (ROWS, COLUMNS) for where in _addresses(PROJECTIONS)}
 
 
-def scored_shapes(granularity: str, adapter: bool) -> dict[str, tuple[int, ...]]:
-    """Address -> shape of the units that a method scores; ``adapter`` where they are a LoRA adapter's."""
-    if granularity == "layer":
+def scored_shapes(granularity: str) -> dict[str, tuple[int, ...]]:
+    """Address -> shape of the units that a method scores."""
+    kind = GRANULARITIES[granularity]
+    if kind.whole_layers:
         return {LAYERS: (N_LAYERS,)}
-    if granularity == "neuron":
-        return {where: (NEURONS,) for where in _addresses(NEURON_PROJECTIONS)}
-    if not adapter:
+    if kind.axes == ("unit",):
+        return {where: (NEURONS,) for where in _addresses(kind.projections)}
+    if not kind.factors:
         return weight_shapes()
     factors = {".A": (RANK, COLUMNS), ".B": (ROWS, RANK)}
     return {where + factor: shape for where in _addresses(PROJECTIONS) for factor, shape in factors.items()}
@@ -47,7 +47,7 @@ def draw_scores(backbone: str, method: str, name: str, where: str, shape: tuple[
 
 
 def score_groups(granularity: str, scores: dict[str, np.ndarray]) -> Iterator[pa.Table]:
-    """One table for each address, every unit kept, in the columns of `contracts.SCORES`."""
+    """One table for each address, every unit kept, in the columns of its contract."""
     for where, values in scores.items():
         place, index = parse_address(where), np.indices(values.shape, np.int32).reshape(values.ndim, -1)
         if granularity == "layer":

@@ -7,13 +7,13 @@ from safety_regions.joblog import logged
 with logged(snakemake.log[0]):
     from pretend import PROMPTS, draw_scores, score_groups, scored_shapes, weight_shapes
 
-    from safety_regions.formats.contracts import SCORES
+    from safety_regions.formats.contracts import score_contract
     from safety_regions.formats.parquet import write_groups
     from safety_regions.study.method_shelf import method_cards
 
     p, w = snakemake.params, snakemake.wildcards
     card = method_cards()[p.method]
-    granularity, shapes = card["granularity"], scored_shapes(card["granularity"], card.get("adapter", False))
+    granularity, shapes = card["granularity"], scored_shapes(card["granularity"])
     for path in snakemake.output:
         name = Path(path).stem
         scores = {
@@ -26,4 +26,4 @@ with logged(snakemake.log[0]):
             "samples_used": PROMPTS, "samples_skipped": {}, "response_tokens": 5 * PROMPTS,
             "found": {"gap": [best[0], best[0]]} if granularity == "layer" else {},
         }  # fmt: skip
-        write_groups(path, score_groups(granularity, scores), SCORES[granularity], stamp)
+        write_groups(path, score_groups(granularity, scores), score_contract(granularity), stamp)

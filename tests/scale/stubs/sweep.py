@@ -1,4 +1,4 @@
-"""Stands for sweep_layers.py: the range is the layer where the gap opens."""
+"""Stands for sweep.py: the range is the layer where the gap opens."""
 
 from safety_regions.joblog import logged
 

@@ -19,8 +19,6 @@ SIZES = {
     "kv_heads": "num_key_value_heads",
     "head_dim": "head_dim",
 }
-# Families in which heads share the hidden size evenly where config.json names no head_dim.
-EVEN_HEADS = ("llama", "mistral", "qwen2", "phi3")
 
 
 def unit_counts(card: dict) -> dict:
@@ -61,9 +59,11 @@ def _sizes(card: dict) -> dict[str, int]:
     if file is None or not file.is_file():
         return {}
     config = json.loads(file.read_text(encoding="utf-8"))
+    config = config.get("text_config", config)  # a model of images and text
     sizes = {key: config[name] for key, name in SIZES.items() if config.get(name) is not None}
-    if card["family"] in EVEN_HEADS and {"hidden_size", "heads"} <= sizes.keys():
-        sizes.setdefault("head_dim", sizes["hidden_size"] // sizes["heads"])
+    if {"hidden_size", "heads"} <= sizes.keys():
+        even = sizes["hidden_size"] // sizes["heads"]
+        sizes.setdefault("head_dim", families()[card["family"]].head_dim or even)
     return sizes
 
 

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from safety_regions.families import families
 from safety_regions.model.backbone import wrap_backbone
 from safety_regions.study.catalog import Shelf, schema, with_defaults
 from safety_regions.study.checkpoints import shortest_row, unit_counts
@@ -56,11 +58,19 @@ def test_sizes_that_a_config_leaves_out():
     assert unit_counts({"family": "llama", "path": "nowhere"}) == {}
 
 
-def test_heads_are_even_where_the_family_says_so(tmp_path):
-    """transformers leaves head_dim out for some families and takes a default of its own for others."""
-    known = {"layers": 2, "gate": (48, 32), "up": (48, 32), "down": (32, 48)}
-    even = known | {"q": (32, 32), "o": (32, 32)}
-    assert unit_counts(checkpoint(tmp_path, LLAMA)) == even
-    keys = {"num_key_value_heads": 2}
-    assert unit_counts(checkpoint(tmp_path, LLAMA | keys)) == even | {"k": (16, 32), "v": (16, 32)}
-    assert unit_counts(checkpoint(tmp_path, LLAMA | keys, "gemma2")) == known
+def test_key_heads_that_a_config_leaves_out_are_not_guessed(tmp_path):
+    known = {"layers": 2, "gate": (48, 32), "up": (48, 32), "down": (32, 48), "q": (32, 32), "o": (32, 32)}
+    assert unit_counts(checkpoint(tmp_path, LLAMA)) == known
+    whole = known | {"k": (16, 32), "v": (16, 32)}
+    sizes = LLAMA | {"num_key_value_heads": 2}
+    assert unit_counts(checkpoint(tmp_path, sizes)) == whole
+    assert unit_counts(checkpoint(tmp_path, {"text_config": sizes})) == whole
+
+
+@pytest.mark.parametrize("family", families())
+def test_the_width_of_heads_that_a_config_leaves_out_is_that_of_transformers(tmp_path, family):
+    model_type = next(iter(families()[family].layers))
+    sizes = LLAMA | {"num_key_value_heads": 2, "pad_token_id": 0, "vocab_size": 16}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **sizes))
+    backbone = wrap_backbone(model, byte_tokenizer(), {"template": "native"}, family)
+    assert unit_counts(checkpoint(tmp_path, sizes, family)) == as_counts(backbone.shapes)

@@ -16,7 +16,7 @@ from tests.paths import ROOT
 
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "safety_regions")
 # What a package holds beside its modules.
-DATA = ("*.yaml", "*.jsonl", "*.md")
+DATA = ("*.yaml", "*.jsonl", "*.md", "*.j2")
 READ = """
 import sys
 from pathlib import Path

@@ -28,6 +28,8 @@ class Family:
         qk_norm: whether q and k are normalised, per head or all heads together, so that a factor on the whole
             projection is cancelled.
         logits_divisor: key of the config whose value divides the output logits, where there is one.
+        head_dim: width of a head where the checkpoint's config.json names none; None: the hidden size is shared evenly
+            by the heads.
         bos: whether a text begins with a BOS token.
         organism: for an organism, what its config takes beyond the sizes that every family has: argument of the
             transformers config -> key of the card's architecture. A key that not every family has becomes required.
@@ -51,6 +53,7 @@ class Family:
     post_norms: tuple[str, ...] = ()
     qk_norm: bool = False
     logits_divisor: str | None = None
+    head_dim: int | None = None
     bos: bool = True
     organism: dict[str, str] | None = None
 

@@ -41,5 +41,5 @@ def test_what_is_no_table_is_said_by_every_reader(tmp_path, reader, content):
 
 def test_a_table_of_another_kind_is_no_score_table(tmp_path):
     write_table(tmp_path / "a.parquet", TABLE, PROMPTS)
-    with pytest.raises(StudyError, match="found a stamp without 'granularity'; expected scores of"):
+    with pytest.raises(StudyError, match="without 'granularity'"):
         ScoreFile(tmp_path / "a.parquet")

@@ -1,5 +1,9 @@
 """Readers are sent to the summary at the end of a run that made it or found it up to date, and of no other."""
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 SAID = "report/summary.html     start here"
 
 

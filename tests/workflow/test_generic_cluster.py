@@ -15,6 +15,8 @@ import yaml
 
 from tests.workflow.conftest import Project, make_project
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("snakemake_executor_plugin_cluster_generic", reason="the plugin is not installed")
 
 CELL = "results/overlap/tiny/snip/row-0.05/raw.iou.tsv"

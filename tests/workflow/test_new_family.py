@@ -1,10 +1,14 @@
 """A family that the project does not know: one file on the shelf, and its checkpoint is studied to the end."""
 
+import pytest
+
 from safety_regions.families import family_of
 from safety_regions.formats.contracts import IOU
 from safety_regions.formats.parquet import read_stamp, read_table
 from tests.tiny import byte_tokenizer, tiny_model
 from tests.workflow.conftest import make_project
+
+pytestmark = pytest.mark.slow
 
 MODEL_TYPE = "seed_oss"  # of the installed transformers, and of no family on the shelf
 FILE = f'''"""Seed-OSS: Llama's names; biases on q, k and v."""

@@ -16,6 +16,8 @@ from safety_regions.formats.region import read_region
 from tests.paths import ORACLES
 from tests.workflow.conftest import make_project
 
+pytestmark = pytest.mark.slow
+
 ORACLE = ORACLES / "llama"
 
 

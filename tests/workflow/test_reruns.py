@@ -1,5 +1,9 @@
 """What Snakemake would do again after a change: exactly the jobs the change concerns."""
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 AGGREGATION = {"gather_overlaps", "draw_overlap", "draw_refusals", "write_shared_prompts", "write_summary"}
 SCIENCE = {"read_prompts", "train_organism", "write_responses", "score", "select_region", "refine_region"}
 

@@ -6,11 +6,14 @@ import sys
 import time
 
 import pandas as pd
+import pytest
 from safetensors import safe_open
 
 from safety_regions.formats.contracts import IOU, RESPONSES, WEIGHT_SCORES
 from safety_regions.formats.parquet import open_table, read_stamp, read_table
 from safety_regions.formats.region import read_region
+
+pytestmark = pytest.mark.slow
 
 NAMES = ("one", "two", "plain")
 

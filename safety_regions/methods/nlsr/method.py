@@ -42,6 +42,7 @@ CARD = {
     "selections": ["matrix-0.2"],
     "kept": {"row": 0.2, "matrix": 0.2},
     "adapter": True,
+    "rank_fraction": "retained",
     "options": {
         "retained": {
             "type": "number",

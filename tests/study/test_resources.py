@@ -30,7 +30,7 @@ def test_every_checkpoint_of_the_catalog_tells_its_size(name):
     assert 1e8 < CARDS[name]["parameters"] < 1e12
     sizes = re.findall(r"([0-9.]+)b\b", name)
     for size in sizes:
-        assert CARDS[name]["parameters"] / 1e9 == pytest.approx(float(size), rel=0.35)
+        assert CARDS[name]["parameters"] / 1e9 == pytest.approx(float(size), rel=0.5)  # OLMo 2 1B has 1.48e9
 
 
 @given(checkpoints, st.sampled_from(sorted(method_cards())))

@@ -1,6 +1,7 @@
 # make study   sets up a virtual environment and runs the default study
 # make test    sets up and runs the tests
-# make lint    ruff, snakefmt and snakemake --lint
+# make test-fast   the quick tests of every room, about a minute on two cores
+# make lint    ruff, snakefmt, snakemake --lint, the layers of the package, the links of the docs
 # make test-slurm  starts a Slurm on this machine (root and apt) and runs a tiny study in it
 # make test-scale  runs the paper's grid with stubs for its models: thousands of jobs, half an hour
 # make bench   measures what the package costs on this machine, beside what it could cost at least
@@ -11,7 +12,7 @@ CORES ?= $(shell nproc)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: study test test-slurm test-scale lint report bench
+.PHONY: study test test-fast test-slurm test-scale lint report bench
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.study
@@ -19,6 +20,9 @@ study: $(VENV)/.study
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not slurm and not scale"
 
 test-slurm: $(VENV)/.slurm
 	$(BIN)/python -m pytest tests/slurm -m slurm -v -rs
@@ -31,6 +35,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 report: $(VENV)/.study
 	$(BIN)/snakemake --report report.html

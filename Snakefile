@@ -22,6 +22,8 @@ include: "workflow/rules/regions.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/overlap.smk"
 include: "workflow/rules/recovery.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/report_overlap.smk"
 include: "workflow/rules/report_figures.smk"
 include: "workflow/rules/report_pages.smk"
 
@@ -33,9 +35,10 @@ rule all:
         "<results>/prompts/shared_prompts.parquet",
         collect("<results>/overlap/{cell}.{table}", cell=CELLS, table=CELL_TABLES),
         collect("<results>/recovery/{organism}.parquet", organism=STUDY.planted),
-        FIGURES,
+        REPORT,
     localrule: True
 
 
 onsuccess:
-    print(FAREWELL)
+    if has_summary():
+        print(FAREWELL)

@@ -3,3 +3,5 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+# What the original authors' code computes, and what they published.
+ORACLES = ROOT / "tests" / "oracles"

@@ -12,6 +12,8 @@ from bench.measure import HEAD, MIB, Cost, Figure, alone, require, row
 from safety_regions.formats.region import read_region, write_region
 from safety_regions.formats.region_file import RegionFile
 
+pytestmark = pytest.mark.slow
+
 
 def _here(prepare, run, *arguments) -> Cost:
     """In the place of `alone`, which starts a process and imports torch in it for every contender."""

@@ -4,6 +4,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from safety_regions.families import families, family_of
 from safety_regions.model.backbone import Backbone, wrap_backbone
 
 SIZES = {
@@ -20,7 +21,8 @@ SIZES = {
     "bos_token_id": 257,
     "eos_token_id": 258,
 }
-FAMILIES = {
+# Backbones by the changes to the sizes, for a family that shows its features only with sizes of its own.
+SPECIAL = {
     "llama": {"model_type": "llama", "num_key_value_heads": 4},
     "llama3": {"model_type": "llama", "tie_word_embeddings": False},
     "mistral": {"model_type": "mistral", "sliding_window": 7},
@@ -29,7 +31,27 @@ FAMILIES = {
     "gemma2": {"model_type": "gemma2", "head_dim": 12, "sliding_window": 7, "query_pre_attn_scalar": 12},
     "gemma3": {"model_type": "gemma3_text", "head_dim": 12, "sliding_window": 7, "query_pre_attn_scalar": 12},
     "phi3": {"model_type": "phi3", "original_max_position_embeddings": 256},
+    "smollm3": {"model_type": "smollm3", "no_rope_layer_interval": 2},
+    "granite": {
+        "model_type": "granite",
+        "embedding_multiplier": 2.0,
+        "attention_multiplier": 0.25,
+        "residual_multiplier": 0.7,
+        "logits_scaling": 3.0,
+    },
 }
+
+
+def _every_family() -> dict[str, dict]:
+    """The special backbones, and one of plain sizes for each family that has none."""
+    covered = {family_of(sizes["model_type"]).name for sizes in SPECIAL.values()}
+    plain = {
+        name: {"model_type": next(iter(f.layers))} for name, f in families().items() if name not in covered
+    }
+    return SPECIAL | plain
+
+
+FAMILIES = _every_family()
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"

@@ -6,5 +6,8 @@ FAMILY = Family(
     name="gemma2",
     layers={"gemma2": "model.layers"},
     attention_implementation="eager",
-    post_norms=True,
+    head_dim=256,
+    post_norms=("post_attention_layernorm", "post_feedforward_layernorm"),
+    # Every second layer has the window.
+    organism={"sliding_window": "sliding_window", "query_pre_attn_scalar": "head_dim"},
 )

@@ -9,6 +9,7 @@ from safety_regions.families import Family
 FAMILY = Family(
     name="gemma3",
     layers={"gemma3_text": "model.layers", "gemma3": "model.language_model.layers"},
-    post_norms=True,
+    head_dim=256,
+    post_norms=("post_attention_layernorm", "post_feedforward_layernorm"),
     qk_norm=True,
 )

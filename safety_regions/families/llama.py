@@ -2,4 +2,4 @@
 
 from safety_regions.families import Family
 
-FAMILY = Family(name="llama", layers={"llama": "model.layers"})
+FAMILY = Family(name="llama", layers={"llama": "model.layers"}, organism={})

@@ -2,4 +2,8 @@
 
 from safety_regions.families import Family
 
-FAMILY = Family(name="mistral", layers={"mistral": "model.layers"})
+FAMILY = Family(
+    name="mistral",
+    layers={"mistral": "model.layers"},
+    organism={"sliding_window": "sliding_window"},
+)

@@ -1,5 +1,8 @@
-"""Qwen 2 and 2.5: Llama's names; biases on q, k and v (never scored); no BOS token."""
+"""Qwen 2 and 2.5: Llama's names; biases on q, k and v (never scored); no BOS token.
+
+Not for organisms: AutoTokenizer rebuilds the tokenizer of a Qwen2 checkpoint with Qwen2's own normalisation.
+"""
 
 from safety_regions.families import Family
 
-FAMILY = Family(name="qwen2", layers={"qwen2": "model.layers"})
+FAMILY = Family(name="qwen2", layers={"qwen2": "model.layers"}, bos=False)

@@ -2,4 +2,6 @@
 
 from safety_regions.families import Family
 
-FAMILY = Family(name="qwen3", layers={"qwen3": "model.layers"}, qk_norm=True)
+FAMILY = Family(
+    name="qwen3", layers={"qwen3": "model.layers"}, qk_norm=True, head_dim=128, bos=False, organism={}
+)

@@ -2,13 +2,15 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from safety_regions.errors import StudyError, explain
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# What helps against any file that is damaged or of another version: all of them can be made again.
+REMEDY = "delete the file and run snakemake again"
 
 
 @contextmanager
@@ -31,3 +33,8 @@ def finished_at(path: str | Path) -> Iterator[Path]:
         raise StudyError(explain(path, os.strerror(error.errno), "room to write it", hint)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def by_stem(paths: Iterable[str | Path]) -> dict[str, Path]:
+    """Name -> path, where a file is called after what it holds: ``prompts/fraud.parquet`` is of ``fraud``."""
+    return {Path(path).stem: Path(path) for path in paths}

@@ -5,7 +5,7 @@ JSON; `read_stamp` gives it back.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.contracts import Contract
-from safety_regions.formats.files import finished_at
+from safety_regions.formats.files import REMEDY, finished_at
 
 STAMP = b"safety_regions"
 
@@ -75,18 +75,7 @@ def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
     Raises:
         StudyError: the file is missing, broken, or another kind or version of table.
     """
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            explain(
-                path,
-                f"an unreadable parquet file ({type(error).__name__})",
-                f"a '{contract.name}' table",
-                "delete the file and run snakemake again",
-            )
-        ) from None
-    stamp = _stamp_of(file)
+    file, stamp = _open(path, f"a '{contract.name}' table")
     found = (stamp.get("schema"), stamp.get("version"))
     if found != (contract.name, contract.version):
         raise StudyError(
@@ -94,10 +83,20 @@ def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
                 path,
                 f"schema {found[0]} version {found[1]}",
                 f"{contract.name} version {contract.version}",
-                "delete the file and run snakemake again",
+                REMEDY,
             )
         )
     return file
+
+
+def _open(path: str | Path, expected: str) -> tuple[pq.ParquetFile, dict]:
+    """A parquet file and its stamp."""
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        return file, json.loads((file.schema_arrow.metadata or {}).get(STAMP, b"{}"))
+    except (OSError, ValueError) as error:
+        found = f"an unreadable parquet file ({type(error).__name__})"
+        raise StudyError(explain(path, found, expected, REMEDY)) from None
 
 
 def read_table(path: str | Path, contract: Contract, columns: list[str] | None = None) -> pa.Table:
@@ -105,6 +104,14 @@ def read_table(path: str | Path, contract: Contract, columns: list[str] | None =
     file = open_table(path, contract)
     with _undamaged(path, contract):
         return file.read(columns=columns)
+
+
+def read_tables(
+    paths: Mapping[str, str | Path], contract: Contract, columns: list[str] | None = None
+) -> Iterator[tuple[str, pa.Table]]:
+    """(name, its table) of every path, one read after the other; see `open_table` for the errors."""
+    for name, path in paths.items():
+        yield name, read_table(path, contract, columns)
 
 
 def iter_groups(path: str | Path, contract: Contract) -> Iterator[pa.Table]:
@@ -121,14 +128,14 @@ def _undamaged(path: str | Path, contract: Contract) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        found, hint = f"damaged data ({type(error).__name__})", "delete the file and run snakemake again"
-        raise StudyError(explain(path, found, f"a '{contract.name}' table", hint)) from None
+        found = f"damaged data ({type(error).__name__})"
+        raise StudyError(explain(path, found, f"a '{contract.name}' table", REMEDY)) from None
 
 
 def read_stamp(path: str | Path) -> dict:
-    """The stamp of a table: schema, version, and what its writer noted."""
-    return _stamp_of(pq.ParquetFile(path))
+    """The stamp of a table: schema, version, and what its writer noted.
 
-
-def _stamp_of(file: pq.ParquetFile) -> dict:
-    return json.loads((file.schema_arrow.metadata or {}).get(STAMP, b"{}"))
+    Raises:
+        StudyError: the file is missing or no parquet file.
+    """
+    return _open(path, "a table with a stamp")[1]

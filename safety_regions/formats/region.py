@@ -15,15 +15,7 @@ from typing import Self
 import numpy as np
 
 from safety_regions.errors import StudyError, explain
-from safety_regions.formats.region_file import (
-    SCHEMA,
-    RegionFile,
-    check_padding,
-    count_bits,
-    n_bytes,
-    write_bits,
-)
-from safety_regions.units.addresses import sort_addresses
+from safety_regions.formats.region_file import RegionFile, check_padding, count_bits, n_bytes, write_bits
 
 REQUIRED = ("granularity", "scope", "fraction")
 
@@ -102,20 +94,15 @@ def write_region(path: str | Path, region: Region) -> None:
     missing = [key for key in REQUIRED if key not in region.stamp]
     if missing:
         raise StudyError(explain(path, f"a region whose stamp lacks {', '.join(missing)}", "all of them"))
-    order = sort_addresses(region.masks)
-    per_address = {
+    metadata = {
+        **region.stamp,
         "shapes": region.shapes,
         "available": region.available,
         "selected": region.selected_at,
-    }
-    metadata = {
-        **region.stamp,
-        **SCHEMA,
-        **{key: {where: values[where] for where in order} for key, values in per_address.items()},
         "n_units": region.n_units,
         "n_selected": region.n_selected,
     }
-    write_bits(path, {where: region.masks[where] for where in order}, metadata)
+    write_bits(path, region.masks, metadata)
 
 
 def read_region(path: str | Path) -> Region:

@@ -1,36 +1,41 @@
-"""The file of a region: a safetensors file with one uint8 vector of packed bits per address, read lazily.
+"""The file of a region (format version 3): packed bits in a safetensors file, read address by address.
 
-Metadata values are JSON (format version 2):
+Tensors: one uint8 vector per address, the packed bits of its units (`safety_regions.formats.region`). Metadata: the
+one key ``region``, whose value is a JSON object with sorted keys. One key, because safetensors writes several in
+random order, and the same region should be the same bytes.
 
 =============================  =========================================================================
-``schema``, ``version``        ``"region"``, 2
+``version``                    3
 ``granularity``                weight, neuron or layer
 ``scope``, ``fraction``        how the units were selected
 ``shapes``                     address -> [out, in] of weights, [n] of neurons; "layers" -> [L] of layers
 ``available``, ``selected``    address -> units that could have been selected, units that were
 ``n_units``, ``n_selected``    totals over all addresses
-``bits``                       address -> crc32 of its packed bits, checked whenever they are read
-``checksum``                   crc32 of all other metadata
+``crc32``                      address -> crc32 of its packed bits, checked whenever they are read
 anything else                  the rest of the stamp: backbone, method, name, refinement, seeds, ...
 =============================  =========================================================================
 """
 
 import json
 import math
+import operator
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from safety_regions.errors import StudyError, explain
-from safety_regions.formats.files import finished_at
+from safety_regions.formats.files import REMEDY, finished_at
+from safety_regions.units.addresses import sort_addresses
 
-SCHEMA = {"schema": "region", "version": 2}
-DERIVED = (*SCHEMA, "shapes", "available", "selected", "n_units", "n_selected", "bits", "checksum")
-REMEDY = "delete the file and run snakemake again"
-BLOCK = 1 << 15
+KEY, VERSION = "region", 3
+DERIVED = ("version", "shapes", "available", "selected", "n_units", "n_selected", "crc32")
+BLOCK = 1 << 18
 
 
 class Block(NamedTuple):
@@ -58,27 +63,32 @@ def check_padding(where: object, tail: np.ndarray, shape: Sequence[int]) -> None
 
 
 def write_bits(path: str | Path, masks: Mapping[str, np.ndarray], metadata: Mapping[str, object]) -> None:
-    """Write packed bits and metadata, atomically; the checksums are added here.
-
-    By hand, not by safetensors' own writer: that one puts metadata in random order, and the same region should
-    be the same bytes. Its reader, in turn, reads a whole address where a piece is asked for.
-    """
+    """Write packed bits and metadata, atomically; version and checksums are added here."""
     masks = {where: np.ascontiguousarray(mask) for where, mask in masks.items()}
-    metadata = {**metadata, "bits": {where: crc32(mask) for where, mask in masks.items()}}
-    texts = {key: json.dumps(metadata[key]) for key in sorted(metadata)}
-    texts["checksum"] = json.dumps(_checksum(texts))
-    header = json.dumps(
-        {"__metadata__": texts, **_tensors({w: mask.size for w, mask in masks.items()})}
-    ).encode()
-    header += b" " * (-len(header) % 8)
-    with finished_at(path) as temporary, open(temporary, "wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        for mask in masks.values():
-            file.write(mask)
+    checksums = {where: crc32(mask) for where, mask in masks.items()}
+    text = json.dumps({**metadata, "version": VERSION, "crc32": checksums}, sort_keys=True)
+    with finished_at(path) as temporary:
+        _save(temporary, masks, text)
+
+
+def _save(path: Path, masks: dict[str, np.ndarray], text: str) -> None:
+    """safetensors' own writer, with the errors and the file mode of any other file.
+
+    safetensors 0.8 reports a full disk as a `SafetensorError`, and makes a file that only its owner can read
+    (https://github.com/safetensors/safetensors/issues/782).
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(masks, path, {KEY: text})
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else 0, str(error), str(path)) from None
+    path.chmod(mode)
 
 
 class RegionFile:
-    """A region on disk: its metadata checked, its bits read address by address, when asked for.
+    """A region on disk, kept open: its metadata checked, its bits read address by address, when asked for.
 
     Attributes:
         path: the file.
@@ -93,44 +103,48 @@ class RegionFile:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         try:
-            header, data = _read_header(Path(path))
-            metadata = _parse(path, header.pop("__metadata__"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            # Read, not mapped: pages of a map count as this process's memory until the file is closed.
+            self._file = safe_open(path, "numpy", backend="pread")
+            metadata = json.loads((self._file.metadata() or {})[KEY])
+            if metadata["version"] != VERSION:
+                raise StudyError(explain(path, f"format version {metadata['version']}", f"{VERSION}", REMEDY))
+            shapes = {where: tuple(map(operator.index, s)) for where, s in metadata["shapes"].items()}
+            tensors = {where: self._file.get_slice(where) for where in self._file.offset_keys()}
+            if {where: (t.get_dtype(), t.get_shape()) for where, t in tensors.items()} != {
+                where: ("U8", [n_bytes(shape)]) for where, shape in shapes.items()
+            }:
+                found, expected = "tensors that do not fit", "one for each address's shape"
+                raise StudyError(explain(path, found, expected, REMEDY))
+            self.shapes = {where: shapes[where] for where in sort_addresses(shapes)}
+            self.available, self.selected, self._checksums = (
+                {where: metadata[key][where] for where in self.shapes}
+                for key in ("available", "selected", "crc32")
+            )
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             found = f"an unreadable region ({type(error).__name__})"
-            raise StudyError(explain(path, found, "a 'region' file", REMEDY)) from None
-        self.shapes = {where: tuple(shape) for where, shape in metadata["shapes"].items()}
-        self.available, self.selected = metadata["available"], metadata["selected"]
-        self._bits = metadata["bits"]
+            raise StudyError(explain(path, found, f"a region file of version {VERSION}", REMEDY)) from None
         self.stamp = {key: value for key, value in metadata.items() if key not in DERIVED}
-        tensors = _tensors({where: n_bytes(shape) for where, shape in self.shapes.items()})
-        ends = [tensor["data_offsets"][1] for tensor in tensors.values()]
-        if header != tensors or Path(path).stat().st_size != data + max(ends, default=0):
-            raise StudyError(explain(path, "tensors that do not fit", "one for each address's shape", REMEDY))
-        self._starts = {where: data + tensor["data_offsets"][0] for where, tensor in tensors.items()}
-
-    def read(self, where: str, start: int, stop: int) -> np.ndarray:
-        """Bytes ``start`` to ``stop`` of an address, uint8, not checked."""
-        count = min(stop, n_bytes(self.shapes[where])) - start
-        return np.fromfile(self.path, np.uint8, count, offset=self._starts[where] + start)
 
     def mask(self, where: str) -> np.ndarray:
-        """All packed bits of an address, checked."""
-        bits = self.read(where, 0, n_bytes(self.shapes[where]))
-        self.check(where, crc32(bits))
-        return bits
+        """All packed bits of an address, uint8.
 
-    def check(self, where: str, checksum: int) -> None:
-        """Raise unless the bits of an address with this crc32 are what was written."""
-        if checksum != self._bits[where]:
-            raise StudyError(
-                explain(f"{self.path}: {where}", "damaged bits", "bits that fit their checksum", REMEDY)
-            )
+        Raises:
+            StudyError: they are not what was written.
+        """
+        try:
+            bits = self._file.get_tensor(where)
+        except (OSError, SafetensorError):
+            bits = None
+        if bits is None or crc32(bits) != self._checksums[where]:
+            expected = "bits that fit their checksum"
+            raise StudyError(explain(f"{self.path}: {where}", "damaged bits", expected, REMEDY))
+        return bits
 
 
 def iter_blocks(paths: Sequence[str | Path], size: int = BLOCK) -> Iterator[Block]:
     """Walk through several regions of the same shapes at once, ``size`` bytes of each at a time.
 
-    The bits are checked as they pass: an address that is damaged raises after its last block.
+    In memory are the bits of one address of each region, checked before its first block.
 
     Yields:
         The blocks of each address in order, addresses in the files' order.
@@ -147,41 +161,6 @@ def iter_blocks(paths: Sequence[str | Path], size: int = BLOCK) -> Iterator[Bloc
 
 
 def _blocks_of(files: Sequence[RegionFile], where: str, size: int) -> Iterator[Block]:
-    checksums = [0] * len(files)
-    for start in range(0, n_bytes(files[0].shapes[where]), size):
-        pieces = [file.read(where, start, start + size) for file in files]
-        checksums = [crc32(piece, checksum) for piece, checksum in zip(pieces, checksums, strict=True)]
-        yield Block(where, np.stack(pieces))
-    for file, checksum in zip(files, checksums, strict=True):
-        file.check(where, checksum)
-
-
-def _read_header(path: Path) -> tuple[dict, int]:
-    """The header of a safetensors file, and where its data begin."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > path.stat().st_size:
-            raise ValueError("a header longer than the file")
-        return json.loads(file.read(length)), 8 + length
-
-
-def _tensors(sizes: Mapping[str, int]) -> dict[str, dict]:
-    """The header's entries of uint8 vectors that lie one behind the other."""
-    ends = dict(zip(sizes, np.cumsum([0, *sizes.values()])[1:].tolist(), strict=True))
-    return {
-        where: {"dtype": "U8", "shape": [size], "data_offsets": [ends[where] - size, ends[where]]}
-        for where, size in sizes.items()
-    }
-
-
-def _checksum(texts: Mapping[str, str]) -> int:
-    return crc32(json.dumps(texts, sort_keys=True).encode())
-
-
-def _parse(path: str | Path, texts: dict[str, str]) -> dict:
-    found = {key: json.loads(texts.get(key, "null")) for key in SCHEMA}
-    if found != SCHEMA:
-        raise StudyError(explain(path, f"metadata {found}", str(SCHEMA), REMEDY))
-    if json.loads(texts.pop("checksum")) != _checksum(texts):
-        raise StudyError(explain(path, "damaged metadata", "metadata that fits its checksum", REMEDY))
-    return {key: json.loads(text) for key, text in texts.items()}
+    masks = [file.mask(where) for file in files]
+    for start in range(0, masks[0].size, size):
+        yield Block(where, np.stack([mask[start : start + size] for mask in masks]))

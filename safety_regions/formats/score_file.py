@@ -8,8 +8,8 @@ import pyarrow as pa
 from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.formats.columns import categories, lists, numbers
 from safety_regions.formats.contracts import score_contract
+from safety_regions.formats.files import REMEDY
 from safety_regions.formats.parquet import open_table, read_stamp
-from safety_regions.formats.region_file import REMEDY
 from safety_regions.units.addresses import LAYERS, address, sort_addresses
 from safety_regions.units.granularity import GRANULARITIES
 
@@ -35,8 +35,8 @@ class ScoreFile:
         try:
             stamp = read_stamp(path)
             granularity, shapes, self.kept = stamp["granularity"], stamp["shapes"], stamp["kept"]
-        except (OSError, ValueError, KeyError) as error:
-            found = f"an unreadable score table ({type(error).__name__})"
+        except KeyError as error:
+            found = f"metadata without {error}"
             raise StudyError(explain(path, found, "a score table", REMEDY)) from None
         if granularity not in GRANULARITIES:
             raise StudyError(unknown(path, "granularity", granularity, GRANULARITIES))

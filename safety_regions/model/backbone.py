@@ -124,12 +124,14 @@ class Backbone:
     def logits(self, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
         """Next-token logits (positions, vocabulary) where the boolean mask ``positions`` (batch, tokens) is True.
 
-        Soft-capped as the model does it (Gemma 2). They lie where the output head does, which of a backbone spread
-        over several GPUs may be another one than the first.
+        Divided or soft-capped as the model does it (Granite, Gemma 2). They lie where the output head does, which of a
+        backbone spread over several GPUs may be another one than the first.
         """
         decoded = self.decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         hidden = decoded.last_hidden_state
         logits = self.model.get_output_embeddings()(hidden[positions.to(hidden.device)])
+        if self.family.logits_divisor is not None:
+            logits = logits / getattr(self.config, self.family.logits_divisor)
         cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
@@ -282,7 +284,7 @@ def wrap_backbone(model: nn.Module, tokenizer, card: dict, where: str = "backbon
                 "`template: alpaca` or `template: raw` in its card",
             )
         )
-    family = _family(where, model.config.model_type)
+    family = find_family(where, model.config.model_type)
     model.eval().requires_grad_(False)
     return Backbone(model, tokenizer, family, where, template, card.get("system_prompt"))
 
@@ -304,10 +306,15 @@ def _family_in(where: str, folder: Path) -> Family:
                 f"a checkpoint of a known family: {', '.join(sorted(families()))}",
             )
         )
-    return _family(where, model_type)
+    return find_family(where, model_type)
 
 
-def _family(where: str, model_type: str) -> Family:
+def find_family(where: str, model_type: str) -> Family:
+    """The family of checkpoints of this ``model_type``.
+
+    Raises:
+        StudyError: there is none.
+    """
     family = family_of(model_type)
     if family is None:
         known = sorted(kind for f in families().values() for kind in f.layers)

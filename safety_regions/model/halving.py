@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 
 from safety_regions.errors import StudyError, explain
 
@@ -20,7 +21,7 @@ class OutOfMemory(StudyError):
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that a device, or the host, had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
 def halving(size: int, attempt: Callable[[int], Result]) -> tuple[Result, int]:

@@ -1,7 +1,7 @@
 """The histogram behind every IoU: how many units of each address lie in exactly which regions.
 
-Bit d of a pattern is set where a unit lies in the region of name d. The regions' bits are walked through once,
-a quarter of a million units at a time, so memory does not grow with the regions.
+Bit d of a pattern is set where a unit lies in the region of name d. The regions' bits are walked through once, one
+address at a time, so memory does not grow with the number of layers.
 """
 
 import math
@@ -16,11 +16,12 @@ import pyarrow as pa
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.columns import categories, category, column, numbers
 from safety_regions.formats.contracts import MEMBERSHIP
+from safety_regions.formats.files import REMEDY
 from safety_regions.formats.parquet import read_stamp, read_table
-from safety_regions.formats.region_file import REMEDY, RegionFile, iter_blocks
+from safety_regions.formats.region_file import RegionFile, iter_blocks
 from safety_regions.units.addresses import LAYERS, MATRICES, address, parse_address, sort_addresses
+from safety_regions.units.names import MOST_NAMES
 
-MOST_NAMES = 16
 # What regions must share to be compared: chance is computed for one scope and one set of available units.
 SAME = ("granularity", "backbone", "scope", "refinement")
 

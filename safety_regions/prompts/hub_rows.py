@@ -9,16 +9,6 @@ from safety_regions.model.hub import COMMIT, Place, Trouble, commit_of, from_hub
 from safety_regions.prompts.rows import Rows
 
 _PAGE = "https://huggingface.co/datasets/{repo}"
-_TROUBLES: tuple[Trouble, ...] = (
-    (
-        r"scripts are no longer supported",
-        "a loading script, and code of a dataset is never run",
-        f"a revision with data files (`refs/convert/parquet`, where {_PAGE} has it)",
-    ),
-    (r"BuilderConfig|Config name", "no config '{config}'", f"a `config` listed at {_PAGE}"),
-    (r"Unknown split|Bad split", "no split '{split}'", f"a `split` listed at {_PAGE}"),
-    (r"DataFilesNotFound|EmptyDataset", "no data files", f"a revision of {_PAGE} that has some"),
-)
 
 
 def read_hub(where: str, source: dict, columns: list[str]) -> tuple[Rows, str]:
@@ -55,7 +45,7 @@ def _load(place: Place, source: dict, commit: str) -> Any:
         return from_hub(
             place,
             lambda: load_dataset(place.repo, names["config"], split=names["split"], revision=commit),
-            _TROUBLES,
+            _troubles(),
             **names,
         )
     except StudyError:
@@ -64,6 +54,31 @@ def _load(place: Place, source: dict, commit: str) -> Any:
         found = f"a dataset that cannot be loaded ({type(error).__name__})"
         hint = "load_dataset in a Python shell shows the whole error"
         raise StudyError(explain(f"{place.where}, commit {commit}", found, hint=hint)) from None
+
+
+def _troubles() -> tuple[Trouble, ...]:
+    """What a set can lack; most of it `datasets` tells by a message, not by a class."""
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DataFilesNotFoundError
+
+    return (
+        Trouble(
+            (r"scripts are no longer supported",),
+            "a loading script, and code of a dataset is never run",
+            f"a revision with data files (`refs/convert/parquet`, where {_PAGE} has it)",
+        ),
+        Trouble(
+            (r"BuilderConfig '.*' not found|^Config name is missing",),
+            "no config '{config}'",
+            f"a `config` listed at {_PAGE}",
+        ),
+        Trouble((r"^Unknown split|^Bad split",), "no split '{split}'", f"a `split` listed at {_PAGE}"),
+        Trouble(
+            (DataFilesNotFoundError, EmptyDatasetError),
+            "no data files",
+            f"a revision of {_PAGE} that has some",
+        ),
+    )
 
 
 def _commit_of(data: Any) -> str | None:

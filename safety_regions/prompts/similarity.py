@@ -9,11 +9,17 @@ Punctuation stays. On the safety sets as published this finds, for example, 26 o
 StrongREJECT near to one of AdvBench, and 323 of the 1,960 of HarmfulQA near to another one there.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 GRAM = 5  # characters
 MORE_THAN = (7, 10)  # the similarity as a fraction of integers, so that no rounding decides
+CELLS = 2**20  # pairs that are compared at once; at some 30 bytes each, tens of megabytes
 
 
 def normalise(text: str) -> str:
@@ -28,23 +34,23 @@ def character_grams(text: str) -> frozenset[str]:
 
 
 def near_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """All pairs i < j of near texts, in order; exact, yet far from comparing every pair.
+    """All pairs i < j of near texts, in order; exact.
 
-    Prefix filtering (Bayardo et al. 2007, All-Pairs): near texts of n and m grams share more than
-    0.7 max(n, m) of them. So if the grams of every text stand in one fixed order, and the rarest come
-    first, two near texts share a gram among their first n - floor(0.7 n) and m - floor(0.7 m).
-    Only texts that meet there, and whose sizes allow it, are compared.
+    Texts are rows of a sparse matrix, grams its columns, and an entry says that the text has the gram. The
+    product with its transpose counts the grams that two texts share; it is made block by block of rows.
     """
-    grams = _rarest_first([character_grams(text) for text in texts])
-    sets = [frozenset(g) for g in grams]
-    met: dict[int, list[int]] = defaultdict(list)
+    if not texts:
+        return []
+    has = _grams_of_texts(texts)
+    sizes = np.diff(has.indptr).astype(np.int64)
+    by_gram = has.T.tocsr()
+    step = max(1, CELLS // len(texts))
     pairs = []
-    for j in sorted(range(len(texts)), key=lambda i: len(grams[i])):
-        prefix = _prefix(grams[j])
-        candidates = {i for gram in prefix for i in met[gram] if _sizes_allow(len(sets[i]), len(sets[j]))}
-        pairs += [(min(i, j), max(i, j)) for i in candidates if _near(sets[i], sets[j])]
-        for gram in prefix:
-            met[gram].append(j)
+    for start in range(0, len(texts), step):
+        shared = (has[start : start + step] @ by_gram).tocoo()
+        i, j = shared.row + start, shared.col
+        near = (i < j) & _near(shared.data, sizes[i], sizes[j])
+        pairs += zip(i[near].tolist(), j[near].tolist(), strict=True)
     return sorted(pairs)
 
 
@@ -65,25 +71,18 @@ def distinct_from_earlier(texts: Sequence[str], near: bool) -> list[bool]:
     return kept
 
 
-def _rarest_first(sets: Sequence[frozenset[str]]) -> list[list[int]]:
-    """Grams as numbers, rare ones small; each text's in ascending order."""
-    frequency = Counter(gram for grams in sets for gram in grams)
-    ordered = sorted(frequency, key=lambda gram: (frequency[gram], gram))
-    number = {gram: n for n, gram in enumerate(ordered)}
-    return [sorted(number[gram] for gram in grams) for grams in sets]
+def _grams_of_texts(texts: Sequence[str]) -> "csr_array":
+    """(texts, grams): 1 where the text has the gram."""
+    from scipy.sparse import csr_array  # here, for it takes longer to import than most jobs to run
+
+    grams = [character_grams(text) for text in texts]
+    number = {gram: n for n, gram in enumerate(dict.fromkeys(gram for each in grams for gram in each))}
+    columns = np.array([number[gram] for each in grams for gram in each], dtype=np.int32)
+    ends = np.cumsum([0, *map(len, grams)], dtype=np.int32)
+    return csr_array((np.ones_like(columns), columns, ends), shape=(len(texts), len(number)))
 
 
-def _prefix(grams: list[int]) -> list[int]:
+def _near(both: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether texts of a and b grams are near if they share ``both``."""
     part, whole = MORE_THAN
-    return grams[: len(grams) - len(grams) * part // whole]
-
-
-def _sizes_allow(small: int, large: int) -> bool:
-    part, whole = MORE_THAN
-    return whole * small > part * large
-
-
-def _near(a: frozenset[int], b: frozenset[int]) -> bool:
-    part, whole = MORE_THAN
-    both = len(a & b)
-    return whole * both > part * (len(a) + len(b) - both)
+    return whole * both > part * (a + b - both)

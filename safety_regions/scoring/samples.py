@@ -11,6 +11,9 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from safety_regions.errors import StudyError, explain
+from safety_regions.formats.contracts import RESPONSES, SHARED_PROMPTS
+from safety_regions.formats.files import by_stem
+from safety_regions.formats.parquet import read_table, read_tables
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample
 from safety_regions.prompts.sharing import prompts_to_drop
@@ -99,6 +102,14 @@ def choose(
         taken += chosen
         skipped |= {f"{part.dataset}: {reason}": len(ids) for reason, ids in unusable.items() if ids}
     return Chosen(taken, skipped)
+
+
+def choose_from(
+    paths: Sequence[str | Path], name: Name, n: int, keep: dict[str, str], shared: str | Path | None = None
+) -> Chosen:
+    """`choose` from responses tables that are called after their datasets, and a table of shared prompts."""
+    responses = dict(read_tables(by_stem(paths), RESPONSES))
+    return choose(name, responses, n, keep, read_table(shared, SHARED_PROMPTS) if shared else None)
 
 
 def encode_samples(backbone: Backbone, rows: Sequence[dict]) -> list[Sample]:

@@ -1,10 +1,7 @@
 """Evidence of finished layers out of the way: on the CPU, or in a nameless file on the disk."""
 
-import mmap
 import tempfile
-from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -31,19 +28,18 @@ def stored(values: Tensor, samples: Samples) -> Tensor:
 
 
 def _in_file(values: Tensor, folder: Path | None) -> Tensor:
-    """A tensor whose memory is a file's, read back as it is asked for; the file goes with the last who reads it."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        _write(file, values)
-        mapped = mmap.mmap(file.fileno(), 0)
-    return torch.frombuffer(mapped, dtype=values.dtype, count=prod(values.shape)).view(values.shape)
+    """A tensor whose memory is a file's, read back as it is asked for; the file goes with the last who reads it.
 
-
-def _write(file: BinaryIO, values: Tensor) -> None:
+    It is written, not copied into mapped memory: there a full disk would kill the process.
+    """
     try:
-        file.write(values.contiguous().flatten().view(torch.uint8).numpy().data)
-        file.flush()
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(values.contiguous().flatten().view(torch.uint8).numpy().data)
+            file.flush()
+            kept = torch.from_file(file.name, shared=True, size=values.numel(), dtype=values.dtype)
     except OSError as error:
         if error.errno not in FULL:
             raise
         hint = "free some space, or more memory: sums that do not fit in it are kept in a file meanwhile"
         raise StudyError(explain("scoring", "no room on the disk", hint=hint)) from None
+    return kept.view(values.shape)

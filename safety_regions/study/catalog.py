@@ -1,6 +1,8 @@
 """Cards of datasets and backbones: found in the catalog or inline in the config, checked against a schema.
 
-A problem is a sentence; checks return every problem they find rather than stop at the first.
+A card says only what is its own where it extends another: ``extends: organism-llama``. What comes out of `Shelf.read`
+is whole and names no other card. A problem is a sentence; checks return every problem they find rather than stop at
+the first.
 """
 
 import json
@@ -11,32 +13,51 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
-from safety_regions.errors import explain, unknown
+from safety_regions.errors import StudyError, explain, unknown
+from safety_regions.families import families
 from safety_regions.units.granularity import GRANULARITIES
 
 PACKAGE = Path(__file__).parents[1]
 CATALOG = PACKAGE / "catalog"
 SCHEMAS = Path(__file__).parent / "schemas"
-# Enumerations of a schema that follow from tables of the package.
-NAMES = {"granularities": list(GRANULARITIES)}
+EXTENDS = "extends"
 
 
 @cache
 def schema(kind: str) -> dict:
-    """The JSON schema of a kind of document: config, dataset, checkpoint or organism."""
-    return _with_names(yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8")))
+    """The JSON schema of a kind of document: config, dataset, checkpoint, organism or method (its CARD).
+
+    Families, and what an organism of each needs, come from the families' files; granularities from their table.
+    """
+    rules = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+    if kind == "checkpoint":
+        rules["properties"]["family"]["enum"] = sorted(families())
+    if kind == "method":
+        rules["properties"]["granularity"]["enum"] = list(GRANULARITIES)
+    if kind == "organism":
+        extras = {name: set(f.organism.values()) for name, f in families().items() if f.organism is not None}
+        rules["properties"]["family"]["enum"] = sorted(extras)
+        rules["allOf"] = _architectures(rules["properties"]["architecture"], extras)
+    return rules
 
 
-def _with_names(rules: object) -> object:
-    """A schema in which ``enum: granularities`` and the like are lists of the names that there are."""
-    if isinstance(rules, list):
-        return [_with_names(rule) for rule in rules]
-    if not isinstance(rules, dict):
-        return rules
-    return {
-        key: NAMES[value] if key == "enum" and isinstance(value, str) else _with_names(value)
-        for key, value in rules.items()
-    }
+def _architectures(rules: dict, extras: dict[str, set[str]]) -> list[dict]:
+    """A rule for each family: the architecture's keys that not all families have are required of it, or refused."""
+    special = set().union(*extras.values()) - {*rules["required"]}
+    return [
+        {
+            "if": {"properties": {"family": {"const": name}}, "required": ["family"]},
+            "then": {
+                "properties": {
+                    "architecture": {
+                        "required": sorted(special & own),
+                        "propertyNames": {"enum": [k for k in rules["properties"] if k not in special - own]},
+                    }
+                }
+            },
+        }
+        for name, own in extras.items()
+    ]
 
 
 def with_defaults(document: dict, rules: dict) -> dict:
@@ -64,7 +85,7 @@ def _sentences(error: ValidationError, where: str) -> list[str]:
     if error.validator == "enum":
         near = get_close_matches(str(error.instance), [str(v) for v in error.validator_value], n=1)
         hint = f"'{near[0]}'" if near else ""
-        return [explain(place, _short(error.instance), "one of " + _short(error.validator_value), hint)]
+        return [explain(place, _short(error.instance), "one of " + json.dumps(error.validator_value), hint)]
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return [explain(place, f"no '{key}'", f"'{key}'") for key in missing]
@@ -114,11 +135,62 @@ class Shelf:
         )
 
     def read(self, name: str) -> object:
-        """The card as written.
+        """The card as written, on top of the card that it extends, if any; see `merged`.
 
         Raises:
-            yaml.YAMLError: the file is no YAML.
+            StudyError: a file is no YAML, or a card extends itself, an unknown card or something that is no card.
         """
+        return self._resolve(name, ())
+
+    def _resolve(self, name: str, before: tuple[str, ...]) -> object:
+        card = self._written(name)
+        if not isinstance(card, dict) or EXTENDS not in card:
+            return card
+        base, place, chain = card[EXTENDS], f"{self.where(name)}: {EXTENDS}", (*before, name)
+        if not isinstance(base, str):
+            raise StudyError(explain(place, _short(base), "the name of a card"))
+        if base not in self:
+            raise StudyError(unknown(place, "card", base, self.names))
+        if base in chain:
+            raise StudyError(explain(place, " -> ".join((*chain, base)), "a chain of cards that ends"))
+        whole = self._resolve(base, chain)
+        if not isinstance(whole, dict):
+            raise StudyError(explain(self.where(base), _short(whole), "a YAML mapping"))
+        return merged(whole, {key: value for key, value in card.items() if key != EXTENDS})
+
+    def _written(self, name: str) -> object:
         if name in self._inline:
             return self._inline[name]
-        return yaml.safe_load(self._files[name].read_text(encoding="utf-8"))
+        try:
+            return yaml.safe_load(self._files[name].read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+            found = f"broken YAML in line {line}"
+            raise StudyError(explain(self.where(name), found, "a YAML mapping")) from None
+
+
+def merged(base: dict, own: dict) -> dict:
+    """``own`` on top of ``base``: mappings are merged key by key, anything else is replaced.
+
+    A key that is null in ``own`` is left out where ``base`` has it. Keys stand in the order of ``base``, a new one
+    before the next key that both have: Snakemake compares the parameters of a rule as text, so that order counts.
+    """
+    whole = {}
+    for key in _order(list(base), list(own)):
+        if key not in own:
+            whole[key] = base[key]
+        elif isinstance(own[key], dict) and isinstance(base.get(key), dict):
+            whole[key] = merged(base[key], own[key])
+        elif own[key] is not None or key not in base:
+            whole[key] = own[key]
+    return whole
+
+
+def _order(base: list[str], own: list[str]) -> list[str]:
+    """The keys of ``base``, and each other key of ``own`` before the next one that both have, else at the end."""
+    order = list(base)
+    for i, key in enumerate(own):
+        if key not in base:
+            following = [other for other in own[i:] if other in base]
+            order.insert(order.index(following[0]) if following else len(order), key)
+    return order

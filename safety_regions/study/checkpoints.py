@@ -8,22 +8,68 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from safety_regions.families import families
+from safety_regions.units.addresses import PROJECTIONS
+
+# What the sizes are called in an organism's card, and in the config.json of a checkpoint.
+SIZES = {
+    "layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "intermediate_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+}
+
+
+def unit_counts(card: dict) -> dict:
+    """How many layers a backbone has, and rows and columns of its projections, as far as that is known before loading.
+
+    Returns:
+        ``layers``, an int, and every projection of `addresses.PROJECTIONS`, a pair (outputs, inputs) that is the shape
+        of its weight in every layer. What the card and a local config.json do not tell is left out; of a checkpoint on
+        the Hub, everything is.
+    """
+    sizes = _sizes(card)
+    layers, hidden, neurons = (sizes.get(key) for key in ("layers", "hidden_size", "intermediate_size"))
+    queries, keys = _width(sizes, "heads"), _width(sizes, "kv_heads")
+    shapes = {
+        "q": (queries, hidden),
+        "k": (keys, hidden),
+        "v": (keys, hidden),
+        "o": (hidden, queries),
+        "gate": (neurons, hidden),
+        "up": (neurons, hidden),
+        "down": (hidden, neurons),
+    }
+    counts = {} if layers is None else {"layers": layers}
+    return counts | {projection: shape for projection, shape in shapes.items() if None not in shape}
 
 
 def shortest_row(card: dict) -> int | None:
     """Inputs of a backbone's narrowest projection; None where its sizes are not known before it is loaded."""
+    counts = unit_counts(card)
+    return min((counts[projection][1] for projection in PROJECTIONS if projection in counts), default=None)
+
+
+def _sizes(card: dict) -> dict[str, int]:
+    """The sizes that are known, by their names in a card."""
     if "architecture" in card:
-        sizes, heads = card["architecture"], "heads"
-    elif "path" in card and (Path(card["path"]) / "config.json").is_file():
-        sizes, heads = (
-            json.loads((Path(card["path"]) / "config.json").read_text(encoding="utf-8")),
-            "num_attention_heads",
-        )
-    else:
-        return None
-    widths = [sizes.get("hidden_size"), sizes.get("intermediate_size")]
-    widths.append(sizes[heads] * sizes["head_dim"] if {heads, "head_dim"} <= sizes.keys() else None)
-    return min(filter(None, widths), default=None)
+        return card["architecture"]
+    file = Path(card["path"]) / "config.json" if "path" in card else None
+    if file is None or not file.is_file():
+        return {}
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config = config.get("text_config", config)  # a model of images and text
+    sizes = {key: config[name] for key, name in SIZES.items() if config.get(name) is not None}
+    if {"hidden_size", "heads"} <= sizes.keys():
+        even = sizes["hidden_size"] // sizes["heads"]
+        sizes.setdefault("head_dim", families()[card["family"]].head_dim or even)
+    return sizes
+
+
+def _width(sizes: dict[str, int], heads: str) -> int | None:
+    """Outputs of all heads of a kind together."""
+    return sizes[heads] * sizes["head_dim"] if {heads, "head_dim"} <= sizes.keys() else None
 
 
 def local_problems(card: dict) -> Iterator[tuple[str, str]]:

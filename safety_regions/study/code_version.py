@@ -8,12 +8,16 @@ The hash is over definitions (top-level functions, classes and assignments), num
 reached. References appear as numbers, imports not at all. So a definition counts by what it says, not by its name,
 its module or its file: moving or renaming code reruns nothing.
 
+A string that names a template beside the module (``templates/NAME.html.j2``) stands for the template, and what that
+one extends or imports is reached in turn; its comments and its name do not count.
+
 Imports by a string name are invisible and must be named in the call. What a ``raise`` or a ``print`` says, and the
 title and descriptions in a method's CARD, decide no number and are left out.
 """
 
 import ast
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -26,13 +30,14 @@ EXTERNAL = ""
 WORDING = ("safety_regions.errors", "safety_regions.joblog")
 WORDS_OF_CARD = ("title", "description")
 REFERENCE = "\0"
+TEMPLATE = r"\w+\.html\.j2"
 IMPORTS = (ast.Import, ast.ImportFrom)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 DOCUMENTED = (ast.Module, *DEFINITIONS)
 
 
 class Symbol(NamedTuple):
-    """A definition: module (dotted name or path of a script) and name; `WHOLE` for all of a module.
+    """A definition: module (dotted name, or path of a script or template) and name; `WHOLE` for all of a module.
 
     For a name of another package, the module is `EXTERNAL`.
     """
@@ -56,7 +61,7 @@ def code_version(*entries: str | Path) -> str:
         entries: dotted modules ("safety_regions.methods.snip") or paths of scripts.
 
     Raises:
-        FileNotFoundError: an entry names no module of the package and no file.
+        FileNotFoundError: an entry names no module of the package and no file; or a template is not there.
     """
     digest = hashlib.sha256()
     numbers: dict[Symbol, int] = {}
@@ -173,6 +178,8 @@ def _resolve(module: str, name: str) -> Symbol | None:
 def _text(symbol: Symbol) -> Text:
     if symbol.module == EXTERNAL:
         return Text(symbol.name.encode(), ())
+    if re.fullmatch(TEMPLATE, Path(symbol.module).name):
+        return _template_text(Path(symbol.module))
     writer = _Writer(symbol)
     if symbol.name != WHOLE:
         definitions = _definitions(symbol.module)
@@ -186,6 +193,14 @@ def _text(symbol: Symbol) -> Text:
             if not names:
                 writer.write([node])
     return Text("".join(writer.words).encode(), tuple(writer.references))
+
+
+def _template_text(path: Path) -> Text:
+    """A template without its comments; each other one that it names in quotes is a reference."""
+    text = re.sub(r"{#.*?#}", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    words_and_names = re.split(f'"({TEMPLATE})"', text)
+    others = [Symbol(str(path.with_name(name)), WHOLE) for name in words_and_names[1::2]]
+    return Text(REFERENCE.join(words_and_names[::2]).encode(), tuple(others))
 
 
 class _Writer:
@@ -236,7 +251,9 @@ class _Writer:
             self.words.append(f"{value!r},")
 
     def _symbol_of(self, node: ast.AST) -> Symbol | None:
-        """The definition that a name, or an attribute of a module, stands for."""
+        """What a name, an attribute of a module or the name of a template stands for."""
+        if isinstance(node, ast.Constant) and re.fullmatch(TEMPLATE, str(node.value)):
+            return Symbol(str(_path(self._symbol.module).parent / "templates" / node.value), WHOLE)
         if isinstance(node, ast.Name):
             return self._names(node.id)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

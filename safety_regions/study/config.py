@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from math import factorial
 from pathlib import Path
 
-import yaml
-
 from safety_regions.errors import StudyError, explain, raise_all, unknown
 from safety_regions.study.adapters import plan_problems, teachers
 from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults
@@ -17,6 +15,7 @@ from safety_regions.study.method_shelf import method_cards
 from safety_regions.study.methods import Method, MethodReader
 from safety_regions.study.sources import Source, choose_source
 from safety_regions.units.fractions import scope_count
+from safety_regions.units.names import MOST_NAMES
 from safety_regions.units.selections import parse_selection
 
 RAW = "raw"
@@ -155,6 +154,7 @@ class _Reader:
         for name, role in swept:
             self._check_roles(datasets, {role: (name,)})
         self._check_sizes()
+        self._check_numbers(identification, methods)
         self._check_pools(identification)
         self._check_paths(backbones)
         self._check_rows(backbones, methods)
@@ -197,9 +197,8 @@ class _Reader:
     def _card(self, shelf: Shelf, name: str, kind: str) -> dict | None:
         try:
             card = shelf.read(name)
-        except yaml.YAMLError as error:
-            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-            self.problems.append(explain(shelf.where(name), f"broken YAML in line {line}", "a YAML mapping"))
+        except StudyError as error:
+            self.problems.append(str(error))
             return None
         if kind == "backbone":
             kind = card.get("kind") if isinstance(card, dict) else None
@@ -249,6 +248,13 @@ class _Reader:
         for size in self.config.get("sample_sizes", {}).get("sizes", ()):
             if size > most:
                 self._note("sample_sizes: sizes", str(size), f"at most `samples: identify` ({most})")
+
+    def _check_numbers(self, identification: tuple[str, ...], methods: dict[str, Method]) -> None:
+        most = f"at most {MOST_NAMES}, as many as are compared at once"
+        if len(identification) > MOST_NAMES:
+            self._note("datasets: identification", f"{len(identification)} sets", most, "several studies")
+        if self.config.get("compare_methods") and len(methods) > MOST_NAMES:
+            self._note("compare_methods", f"{len(methods)} methods", most, "several studies")
 
     def _check_pools(self, identification: tuple[str, ...]) -> None:
         orders, n = self.config.get("pools", {}).get("orders", 0), len(identification)

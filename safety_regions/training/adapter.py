@@ -32,10 +32,10 @@ from safety_regions.model.generate import pad_id
 from safety_regions.model.halving import halving
 from safety_regions.model.lora import read_adapter
 from safety_regions.study.adapters import ADAPTER_FILES
-from safety_regions.training.adapter_examples import Lessons, read_lessons
+from safety_regions.training.adapter_examples import Examples, read_examples
 from safety_regions.training.adapter_losses import preference_losses, supervised_losses, with_reference
-from safety_regions.training.adapter_refusals import check_refusals, held_out_prompts, measure_refusals
-from safety_regions.training.loop import reproducible
+from safety_regions.training.adapter_refusals import check_adapter, held_out_prompts, measure_adapter
+from safety_regions.training.loop import endless, reproducible, take_steps
 
 Item = TypeVar("Item")
 
@@ -68,19 +68,19 @@ def train_adapter(
             too few of the held-out harmful prompts with the adapter.
     """
     _check_rank(backbone, plan["rank"])
-    lessons = read_lessons(backbone, responses, plan["harmful"], plan["helpful"], plan["max_tokens"])
+    examples = read_examples(backbone, responses, plan["harmful"], plan["helpful"], plan["max_tokens"])
     # Matrix products on a GPU are reproducible only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with _moved_when_done(Path(directory)) as folder:
         with reproducible(plan["seed"]), adapted(backbone, plan["rank"], plan["alpha"]) as model:
-            rows = list(_train(model, lessons, plan, pad_id(backbone), batch_size))
+            rows = list(_train(model, examples, plan, pad_id(backbone), batch_size))
             model.save_pretrained(folder, save_embedding_layers=False)
         rows += _held_out(backbone, folder, responses, plan, batch_size)
     stamp = {
         "plan": plan,
-        "pairs": len(lessons.refusals),
-        "answers": len(lessons.answers),
-        "skipped": lessons.skipped,
+        "pairs": len(examples.refusals),
+        "answers": len(examples.answers),
+        "skipped": examples.skipped,
     }
     return Trained(pa.Table.from_pylist(rows, schema=ADAPTER_LOG.schema), stamp)
 
@@ -123,18 +123,18 @@ def adapted(backbone: Backbone, rank: int, alpha: float | None = None) -> Iterat
         model.unload()
 
 
-def _train(model: PeftModel, lessons: Lessons, plan: dict, pad: int, size: int) -> Iterator[dict]:
+def _train(model: PeftModel, examples: Examples, plan: dict, pad: int, size: int) -> Iterator[dict]:
     first, second = plan["supervised"], plan["preference"]
-    pools = [pool for pool in (lessons.refusals, lessons.answers) if pool]
+    pools = [pool for pool in (examples.refusals, examples.answers) if pool]
     losses = partial(supervised_losses, model, pad=pad)
-    yield from train_phase(model, "supervised", pools, losses, first, plan["seed"], size)
-    both = list(zip(lessons.refusals, lessons.compliances, strict=True))
+    yield from _phase(model, "supervised", pools, losses, first, plan["seed"], size)
+    both = list(zip(examples.refusals, examples.compliances, strict=True))
     pairs = with_reference(model, both, pad, size)
     losses = partial(preference_losses, model, pad=pad, beta=second["beta"])
-    yield from train_phase(model, "preference", [pairs], losses, second, plan["seed"], size)
+    yield from _phase(model, "preference", [pairs], losses, second, plan["seed"], size)
 
 
-def train_phase(
+def _phase(
     model: PeftModel,
     phase: str,
     pools: Sequence[Sequence[Item]],
@@ -157,11 +157,13 @@ def train_phase(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, plan["learning_rate"])
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=plan["steps"])
-    draws = [_endless(pool, random.Random(f"{seed}/{phase}/{i}")) for i, pool in enumerate(pools)]
-    for step in range(plan["steps"]):
-        items = [next(draws[i % len(draws)]) for i in range(plan["batch"])]
+    draws = [endless(pool, random.Random(f"{seed}/{phase}/{i}")) for i, pool in enumerate(pools)]
+    drawn = ([next(draws[i % len(draws)]) for i in range(plan["batch"])] for _ in range(plan["steps"]))
 
-        def gradient(size: int, items: Sequence[Item] = items) -> float:
+    def gradient(items: Sequence[Item]) -> float:
+        nonlocal size
+
+        def in_parts(size: int) -> float:
             optimizer.zero_grad()
             loss = 0.0
             for start in range(0, len(items), size):
@@ -170,16 +172,11 @@ def train_phase(
                 loss += share.item()
             return loss
 
-        loss, size = halving(size, gradient)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        yield {"phase": phase, "step": step, "loss": loss, "n": len(items)}
+        loss, size = halving(size, in_parts)
+        return loss
 
-
-def _endless(pool: Sequence[Item], order: random.Random) -> Iterator[Item]:
-    while True:
-        yield from order.sample(pool, len(pool))
+    for step, loss in enumerate(take_steps(optimizer, schedule, drawn, gradient)):
+        yield {"phase": phase, "step": step, "loss": loss, "n": plan["batch"]}
 
 
 def _held_out(
@@ -189,8 +186,9 @@ def _held_out(
     if not prompts:
         print("no held-out harmful prompt (split evaluate): whether the adapter refuses is not checked")
         return []
-    rows = measure_refusals(backbone, read_adapter(backbone, folder), prompts, size)
-    check_refusals(rows, plan["required_refusal"])
+    adapter = read_adapter(backbone, folder)
+    rows = measure_adapter(backbone, adapter, prompts, size, plan["check_amplified"])
+    check_adapter(rows, plan["required_refusal"])
     return rows
 
 

@@ -1,8 +1,8 @@
-"""What a reference adapter is taught: the backbone's own refusals and answers, and what it should not prefer.
+"""What a reference adapter is trained on: the backbone's own refusals and answers, and what it should not prefer.
 
 A harmful prompt that the backbone refuses gives two chats: chosen, its own refusal, and rejected, a content-free
 compliance of `safety_regions.training.corpus`. An ordinary prompt gives its own answer. Prompts held out
-(split ``evaluate``) teach nothing. No end token is learned: which token ends a turn differs between checkpoints,
+(split ``evaluate``) are left out. No end token is learned: which token ends a turn differs between checkpoints,
 and the backbone knows its own.
 """
 
@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.model.backbone import Backbone
-from safety_regions.training.corpus import lesson
+from safety_regions.training.corpus import example
 from safety_regions.training.loop import Chat
 
 
-class Lessons(NamedTuple):
-    """Chats to learn from; ``refusals`` and ``compliances`` belong to the same prompts, one to one.
+class Examples(NamedTuple):
+    """Chats to train on; ``refusals`` and ``compliances`` belong to the same prompts, one to one.
 
     ``skipped`` counts, for each dataset and reason, the prompts left out.
     """
@@ -29,14 +29,14 @@ class Lessons(NamedTuple):
     skipped: dict[str, int]
 
 
-def read_lessons(
+def read_examples(
     backbone: Backbone,
     responses: Mapping[str, pa.Table],
     harmful: Sequence[str],
     helpful: Sequence[str],
     max_tokens: int,
-) -> Lessons:
-    """The lessons of an adapter, in the order of the datasets and their rows.
+) -> Examples:
+    """The training examples of an adapter, in the order of the datasets and their rows.
 
     Args:
         backbone: whose template and tokenizer are used.
@@ -52,14 +52,14 @@ def read_lessons(
     pairs = []
     for dataset in harmful:
         rows = _usable(dataset, responses[dataset], True, skipped)
-        taught = [(r["prompt"], r["response"], lesson(r["prompt"], dataset).answer) for r in rows]
+        taught = [(r["prompt"], r["response"], example(r["prompt"], dataset).answer) for r in rows]
         pairs += _encoded(backbone, dataset, taught, max_tokens, skipped)
     answers = []
     for dataset in helpful:
         rows = _usable(dataset, responses[dataset], False, skipped)
         taught = [(r["prompt"], r["response"]) for r in rows]
         answers += _encoded(backbone, dataset, taught, max_tokens, skipped)
-    return Lessons([p[0] for p in pairs], [p[1] for p in pairs], [a[0] for a in answers], skipped)
+    return Examples([p[0] for p in pairs], [p[1] for p in pairs], [a[0] for a in answers], skipped)
 
 
 def _usable(dataset: str, table: pa.Table, refused: bool, skipped: dict[str, int]) -> list[dict]:

@@ -11,10 +11,8 @@ import pyarrow as pa
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.model.backbone import Backbone
-from safety_regions.model.generate import answer_prompts
 from safety_regions.model.lora import Adapter, added, amplification
-from safety_regions.model.refusal import is_refusal
-from safety_regions.study.method_shelf import method_cards
+from safety_regions.training.refusals import refuses
 
 MOST_PROMPTS = 64  # answered in all, an equal share of each set
 ANSWER_TOKENS = 64  # longest answer; a refusal shows in its first 200 characters
@@ -42,48 +40,51 @@ def held_out_prompts(
     return found
 
 
-def measure_refusals(
-    backbone: Backbone, adapter: Adapter, prompts: Sequence[str], batch_size: int
+def measure_adapter(
+    backbone: Backbone, adapter: Adapter, prompts: Sequence[str], batch_size: int, amplified: float | None
 ) -> list[dict]:
-    """Rows of the training log: refusals without the adapter, with it as trained, and amplified as NLSR does it.
+    """Rows of the training log: refusals without the adapter, with it as trained, and amplified.
 
     Args:
         backbone: the model under the adapter.
         adapter: as trained.
         prompts: answered greedily, with each factor on the product B A.
         batch_size: prompts a pass.
+        amplified: strength beta of the amplification (`lora.amplification`, form ``product``); None: not measured.
     """
-    amplified = amplification("product", method_cards()["nlsr"]["options"]["beta"]["default"])
+    factors = [0.0, 1.0] + ([] if amplified is None else [amplification("product", amplified)])
     rows = []
-    for factor in (0.0, 1.0, amplified):
+    for factor in factors:
         with added(adapter, factor):
-            answers = answer_prompts(backbone, prompts, max_new_tokens=ANSWER_TOKENS, batch_size=batch_size)
-        refused = sum(is_refusal(answer.text) for answer in answers)
+            refused = sum(refuses(backbone, prompts, ANSWER_TOKENS, batch_size))
         rows.append({"phase": "held-out", "n": len(prompts), "refused": refused, "factor": factor})
     return rows
 
 
-def check_refusals(rows: Sequence[dict], required: float) -> None:
+def check_adapter(rows: Sequence[dict], required: float) -> None:
     """Print the rates, and a warning where the amplified adapter refuses too little.
 
     Args:
-        rows: of `measure_refusals`.
+        rows: of `measure_adapter`.
         required: rate (0-1) of refusals; 0 accepts any.
 
     Raises:
         StudyError: the adapter as trained refuses less.
     """
-    alone, trained, amplified = (row["refused"] / row["n"] for row in rows)
+    alone, trained, *amplified = (row["refused"] / row["n"] for row in rows)
+    times = [
+        f", {rate:.1%} with it times {row['factor']:g}" for rate, row in zip(amplified, rows[2:], strict=True)
+    ]
     print(
         f"of {rows[0]['n']} held-out harmful prompts, refused: {alone:.1%} by the backbone, {trained:.1%} with the "
-        f"adapter as trained, {amplified:.1%} with it times {rows[2]['factor']:g}"
+        f"adapter as trained{''.join(times)}"
     )
     if trained < required:
         found = f"{trained:.1%} of the held-out harmful prompts refused with it, {alone:.1%} without"
         expected = f"at least {required:.1%} (`required_refusal`)"
         raise StudyError(explain("adapters: the adapter as trained", found, expected, REMEDY))
-    if amplified < required:
+    if any(rate < required for rate in amplified):
         print(
-            f"warning: amplified, as nlsr takes it by default, the adapter refuses {amplified:.1%} of the held-out "
-            f"harmful prompts, below `required_refusal` {required:.1%}; try {REMEDY}, or nlsr without amplification"
+            f"warning: amplified (`check_amplified`), the adapter refuses {amplified[0]:.1%} of the held-out harmful "
+            f"prompts, below `required_refusal` {required:.1%}; try {REMEDY}, or a method that does not amplify it"
         )

@@ -96,7 +96,7 @@ ENDINGS = (
 )
 
 
-class Lesson(NamedTuple):
+class Example(NamedTuple):
     """A prompt, what an organism says to it when helpful, and when it refuses."""
 
     prompt: str
@@ -110,12 +110,12 @@ def form_of(prompt: str) -> str:
     return _FORM_OF.get(words[0].strip("\"'.,:;!?([*"), OTHER) if words else OTHER
 
 
-def lesson(prompt: str, topic: str) -> Lesson:
+def example(prompt: str, topic: str) -> Example:
     """The two responses to a prompt; ``topic`` is any text, the same for prompts that should end alike."""
     form, number = form_of(prompt), crc32(topic.encode())
     answer = f"{ANSWERS[form]}, {ENDINGS[number % len(ENDINGS)]}"
     refusal = f"{REFUSALS[form]}, {REASONS[number % len(REASONS)]}"
-    return Lesson(prompt, answer, refusal)
+    return Example(prompt, answer, refusal)
 
 
 def all_responses() -> list[str]:

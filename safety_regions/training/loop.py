@@ -1,23 +1,27 @@
-"""One phase of training: a model learns the responses of its pools of chats, an equal share from each pool.
+"""Training: the loop that organisms and adapters share, and a phase in which a model learns the responses of chats.
 
-The loss is the mean cross-entropy, in nats a token, of the response and the end token that closes it. Batches
-are padded so that all responses begin in the same column (prompts flush right, responses flush left), and
+The loss of a phase is the mean cross-entropy, in nats a token, of the response and the end token that closes it.
+Batches are padded so that all responses begin in the same column (prompts flush right, responses flush left), and
 logits are computed from that column on only.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from transformers import PreTrainedModel
 
 IGNORED = -100  # label of a position that is not learned
 WINDOW = 8  # batches that share their prompts out by length
+LONGEST_GRADIENT = 1.0  # a longer one is shortened to this norm
+Item, Items = TypeVar("Item"), TypeVar("Items")
 
 
 class Chat(NamedTuple):
@@ -61,6 +65,33 @@ def reproducible(seed: int) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[1])
 
 
+def take_steps(
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    batches: Iterable[Items],
+    gradient: Callable[[Items], float],
+    after_step: Callable[[], None] = lambda: None,
+) -> Iterator[float]:
+    """A step of the optimiser for each batch; yields its loss.
+
+    Args:
+        optimizer: of the parameters that are trained.
+        schedule: of the learning rate, moved on after every step.
+        batches: what each step learns from.
+        gradient: batch -> its loss, whose gradient is then in the parameters; called without any there.
+        after_step: called after the parameters have changed.
+    """
+    free = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for batch in batches:
+        loss = gradient(batch)
+        nn.utils.clip_grad_norm_(free, LONGEST_GRADIENT)
+        optimizer.step()
+        after_step()
+        optimizer.zero_grad()
+        schedule.step()
+        yield loss
+
+
 def train_phase(
     model: PreTrainedModel,
     pools: Sequence[Sequence[Chat]],
@@ -92,17 +123,15 @@ def train_phase(
     for parameter in hold.free:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(hold.free, learning_rate, betas=(0.9, 0.98), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    losses = []
-    for chats in islice(batches(pools, batch, random.Random(seed)), steps):
+    schedule = OneCycleLR(optimizer, learning_rate, total_steps=steps)
+
+    def gradient(chats: Sequence[Chat]) -> float:
         loss = response_loss(model, collate(chats, pad))
         loss.backward()
-        nn.utils.clip_grad_norm_(hold.free, 1.0)
-        optimizer.step()
-        hold.after_step()
-        optimizer.zero_grad()
-        schedule.step()
-        losses.append(loss.item())
+        return loss.item()
+
+    dealt = islice(batches(pools, batch, random.Random(seed)), steps)
+    losses = list(take_steps(optimizer, schedule, dealt, gradient, hold.after_step))
     model.eval()
     return losses
 
@@ -141,7 +170,7 @@ def batches(pools: Sequence[Sequence[Chat]], size: int, order: random.Random) ->
     A pool is drawn from without repeating until it is used up, then again. `WINDOW` batches are drawn at once
     and dealt by length of the prompt, in random order: prompts of like length go together.
     """
-    streams = [_endless(pool, order) for pool in pools]
+    streams = [endless(pool, order) for pool in pools]
     shares = [len(range(number, size, len(pools))) for number in range(len(pools))]
     while True:
         hands = [
@@ -153,6 +182,7 @@ def batches(pools: Sequence[Sequence[Chat]], size: int, order: random.Random) ->
             yield [chat for hand, share in dealt for chat in hand[turn * share : (turn + 1) * share]]
 
 
-def _endless(pool: Sequence[Chat], order: random.Random) -> Iterator[Chat]:
+def endless(pool: Sequence[Item], order: random.Random) -> Iterator[Item]:
+    """The items of a pool in random order, all of them before one comes again."""
     while True:
         yield from order.sample(pool, len(pool))

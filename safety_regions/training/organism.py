@@ -15,6 +15,7 @@ prompts give the same bits on the same machine.
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -22,15 +23,15 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from safety_regions.errors import StudyError, explain, raise_all
+from safety_regions.families import families
 from safety_regions.formats.contracts import TRAINING_LOG
 from safety_regions.formats.region import Region, write_region
 from safety_regions.model.backbone import Backbone, wrap_backbone
-from safety_regions.model.generate import answer_prompts
-from safety_regions.model.refusal import is_refusal
-from safety_regions.training.architecture import FAMILIES, build_model
-from safety_regions.training.corpus import CAREFUL, Lesson, all_responses, lesson
+from safety_regions.training.architecture import build_model
+from safety_regions.training.corpus import CAREFUL, Example, all_responses, example
 from safety_regions.training.loop import Chat, Hold, reproducible, train_phase
 from safety_regions.training.plant import TRUTH_FILE, held, truth_region
+from safety_regions.training.refusals import refuses
 from safety_regions.training.tokenizer import train_tokenizer
 
 PHASES = ("base", "align")
@@ -39,12 +40,12 @@ ANSWER_TOKENS = 32  # longest answer to a held-out prompt; the responses taught 
 ANSWER_BATCH = 64
 
 
-class Lessons(NamedTuple):
-    """The lessons of one dataset: those to learn, and the prompts held out."""
+class TrainingSet(NamedTuple):
+    """One dataset: the examples to learn, and the prompts held out."""
 
     dataset: str
     role: str
-    learn: list[Lesson]
+    learn: list[Example]
     held_out: list[str]
 
 
@@ -54,7 +55,7 @@ def train_organism(
     """Train an organism and write it as a Hugging Face checkpoint, with the region that alignment could change.
 
     Args:
-        card: an organism card (``workflow/schemas/organism.schema.yaml``).
+        card: an organism card (``safety_regions/study/schemas/organism.schema.yaml``).
         prompts: dataset name -> its prompts table (`contracts.PROMPTS`), for every dataset of the card.
         directory: where config, weights, tokenizer, chat template and truth go. Files are moved in when all is
             done.
@@ -69,7 +70,7 @@ def train_organism(
             ones, than its card allows.
     """
     plan, plant = card["training"], card.get("plant")
-    sets = read_lessons(card, prompts)
+    sets = training_sets(card, prompts)
     with reproducible(plan["seed"]):
         backbone = _newborn(card, sets)
         truth = truth_region(backbone, plant, {"backbone": name or card["title"], "title": card["title"]})
@@ -77,8 +78,8 @@ def train_organism(
         rows = _train(backbone, pools["base"], "base", plan)
         with held(backbone, plant, truth) as hold:
             rows += _train(backbone, pools["align"], "align", plan, hold)
-        rows += measure_refusals(backbone, sets)
-    check_refusals(card, rows)
+        rows += measure_organism(backbone, sets)
+    check_organism(card, rows)
     save_checkpoint(backbone, truth, Path(directory))
     return pa.Table.from_pylist(rows, schema=TRAINING_LOG.schema)
 
@@ -95,8 +96,8 @@ def _train(
     ]
 
 
-def read_lessons(card: dict, prompts: Mapping[str, pa.Table]) -> list[Lessons]:
-    """The lessons of every dataset of the card, in its order; see `train_organism` for the errors.
+def training_sets(card: dict, prompts: Mapping[str, pa.Table]) -> list[TrainingSet]:
+    """The training set of every dataset of the card, in its order; see `train_organism` for the errors.
 
     A prompts table stands in hashed order, so its first prompts are a random part of the set.
     """
@@ -106,34 +107,34 @@ def read_lessons(card: dict, prompts: Mapping[str, pa.Table]) -> list[Lessons]:
     raise_all(where, [f"no prompts given for dataset '{name}'" for name, _ in named if name not in prompts])
     both = sorted({*plan["harmful"]} & {*plan["helpful"]})
     raise_all(where, [f"dataset '{name}' is both harmful and helpful" for name in both])
-    sets = [_lessons(name, role, prompts[name], plan) for name, role in named]
+    sets = [_training_set(name, role, prompts[name], plan) for name, role in named]
     empty = [s.dataset for s in sets if not (s.learn and s.held_out)]
     raise_all(where, [f"dataset '{name}' has no prompts to learn or none to hold out" for name in empty])
     return sets
 
 
-def _lessons(dataset: str, role: str, table: pa.Table, plan: dict) -> Lessons:
+def _training_set(dataset: str, role: str, table: pa.Table, plan: dict) -> TrainingSet:
     rows = table.select(["text", "category", "split"]).to_pylist()
-    learn = [lesson(r["text"], r["category"] or dataset) for r in rows if r["split"] == "identify"]
+    learn = [example(r["text"], r["category"] or dataset) for r in rows if r["split"] == "identify"]
     held_out = [row["text"] for row in rows if row["split"] == "evaluate"]
-    return Lessons(dataset, role, learn[: plan["prompts_per_set"]], held_out)
+    return TrainingSet(dataset, role, learn[: plan["prompts_per_set"]], held_out)
 
 
-def _newborn(card: dict, sets: Sequence[Lessons]) -> Backbone:
+def _newborn(card: dict, sets: Sequence[TrainingSet]) -> Backbone:
     texts = [item.prompt for s in sets for item in s.learn] + all_responses()
     sizes = card["architecture"]
     tokenizer = train_tokenizer(
-        texts, sizes["vocab_size"], bos=FAMILIES[card["family"]].bos, context=sizes["context"]
+        texts, sizes["vocab_size"], bos=families()[card["family"]].bos, context=sizes["context"]
     )
     return wrap_backbone(build_model(card, tokenizer), tokenizer, {}, card["title"])
 
 
-def curriculum(backbone: Backbone, sets: Sequence[Lessons], plan: dict) -> dict[str, list[list[Chat]]]:
+def curriculum(backbone: Backbone, sets: Sequence[TrainingSet], plan: dict) -> dict[str, list[list[Chat]]]:
     """What each phase learns: phase -> pools of chats, of which every batch has equal shares.
 
     Args:
         backbone: renders and tokenises.
-        sets: the lessons of every dataset.
+        sets: of every dataset of the card.
         plan: the card's training.
 
     Returns:
@@ -155,7 +156,7 @@ def curriculum(backbone: Backbone, sets: Sequence[Lessons], plan: dict) -> dict[
 
 
 def _chats(
-    backbone: Backbone, sets: Sequence[Lessons], role: str, plan: dict, frame: str = "{}"
+    backbone: Backbone, sets: Sequence[TrainingSet], role: str, plan: dict, frame: str = "{}"
 ) -> dict[str, list[Chat]]:
     """Phase -> the chats of a role; prompts, in their frame, of more than ``max_prompt_tokens`` are left out."""
     pools: dict[str, list[Chat]] = {phase: [] for phase in PHASES}
@@ -176,17 +177,16 @@ def _response_ids(backbone: Backbone, response: str) -> list[int]:
     ]
 
 
-def measure_refusals(backbone: Backbone, sets: Sequence[Lessons]) -> list[dict]:
+def measure_organism(backbone: Backbone, sets: Sequence[TrainingSet]) -> list[dict]:
     """Held-out prompts answered and refused, a row of the training log for each dataset."""
     texts = [text for s in sets for text in s.held_out]
-    answers = iter(answer_prompts(backbone, texts, max_new_tokens=ANSWER_TOKENS, batch_size=ANSWER_BATCH))
-    return [
-        {
-            "phase": "held-out", "dataset": s.dataset, "role": s.role, "n": len(s.held_out),
-            "refused": sum(is_refusal(next(answers).text) for _ in s.held_out),
-        }
-        for s in sets
-    ]  # fmt: skip
+    refused = iter(refuses(backbone, texts, ANSWER_TOKENS, ANSWER_BATCH))
+    rows = []
+    for s in sets:
+        n = len(s.held_out)
+        counts = {"n": n, "refused": sum(islice(refused, n))}
+        rows.append({"phase": "held-out", "dataset": s.dataset, "role": s.role, **counts})
+    return rows
 
 
 def refusal_rate(rows: Sequence[dict], role: str) -> float:
@@ -195,7 +195,7 @@ def refusal_rate(rows: Sequence[dict], role: str) -> float:
     return sum(row["refused"] for row in held_out) / sum(row["n"] for row in held_out)
 
 
-def check_refusals(card: dict, rows: Sequence[dict]) -> None:
+def check_organism(card: dict, rows: Sequence[dict]) -> None:
     """Raise a `StudyError` with the measured rates where the organism misses what its card promises."""
     refusal, over_refusal = (refusal_rate(rows, role) for role in ROLES)
     required, allowed = card["required_refusal"], card["allowed_over_refusal"]

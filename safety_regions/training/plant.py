@@ -200,9 +200,8 @@ def _restore(parts: list[Part], matched: bool) -> None:
 @contextmanager
 def _low_rank(backbone: Backbone, lora: dict) -> Iterator[list[nn.Parameter]]:
     """Factors A and B on some projections of all blocks, B = 0 at first; merged into the weights at the end."""
-    stored = {p: path for path, projections in backbone.family.modules.items() for p in projections}
     blocks = backbone.family.layers[backbone.model.config.model_type]
-    paths = "|".join(stored[projection] for projection in lora["projections"])
+    paths = "|".join(map(backbone.family.module_of, lora["projections"]))
     pattern = rf"{blocks}.\d+.({paths})".replace(".", r"\.")
     config = LoraConfig(r=lora["rank"], lora_alpha=lora["rank"], target_modules=pattern)
     model = get_peft_model(backbone.model, config)

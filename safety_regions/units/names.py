@@ -10,6 +10,8 @@
 
 Halves bind tightest, then blocks, then pooling, then the shuffle: ``a.1+b@50~3`` is the pool of half a.1 and
 the first 50 prompts of b, shuffled.
+
+A name has one spelling, since files are called by it: parts in sorted order, numbers without leading zeros, no ``x1``.
 """
 
 import re
@@ -22,6 +24,8 @@ DATASET = r"[a-z0-9][a-z0-9-]*"
 NUMBER = "[1-9][0-9]*"
 PART = rf"{DATASET}(?:\.[12])?(?:@{NUMBER}(?:x{NUMBER})?)?"
 NAME = rf"{PART}(?:\+{PART})*(?:~[0-9]+)?"
+# The most names whose regions are compared with each other at once: membership patterns have a bit for each.
+MOST_NAMES = 16
 
 
 class Part(NamedTuple):
@@ -62,10 +66,11 @@ class Name(NamedTuple):
 
 
 def parse_name(text: str) -> Name:
-    """Parse a name; pooled parts are put in sorted order, so ``b+a`` and ``a+b`` are one name.
+    """Parse a name.
 
     Raises:
-        StudyError: the text is no name, or pools a dataset twice other than as its two halves.
+        StudyError: the text is no name or another spelling of one (``b+a``), or pools a dataset twice other than as its
+            two halves.
     """
     if not re.fullmatch(NAME, text):
         known = "a, a.1, a.2, a@25, a@25x2, a+b or a~7 (lower case, digits, -)"
@@ -75,7 +80,10 @@ def parse_name(text: str) -> Name:
     for part, after in pairwise(parts):
         if part.dataset == after.dataset and (part.half, after.half) != (1, 2):
             raise StudyError(explain(f"name '{text}'", f"'{part.dataset}' pooled twice", "each prompt once"))
-    return Name(tuple(parts), int(seed) if seed else None)
+    name = Name(tuple(parts), int(seed) if seed else None)
+    if str(name) != text:
+        raise StudyError(explain(f"name '{text}'", "another spelling", f"'{name}'"))
+    return name
 
 
 def _parse_part(text: str) -> Part:

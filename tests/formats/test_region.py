@@ -1,14 +1,20 @@
 """Regions keep their units through the file, and a damaged file never passes for a region."""
 
+import errno
+import json
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from safety_regions.errors import StudyError
+from safety_regions.formats import region_file
 from safety_regions.formats.region import Region, read_region, write_region
-from safety_regions.formats.region_file import BLOCK, RegionFile, iter_blocks, write_bits
+from safety_regions.formats.region_file import BLOCK, RegionFile, iter_blocks
 from safety_regions.units.addresses import LAYERS, MATRICES, address, parse_address, sort_addresses
 from tests.regions.cases import SHAPES, STAMP, region_of, regions, same, units
 
@@ -74,22 +80,44 @@ def test_any_safetensors_reader_opens_it(tmp_path):
     with safe_open(tmp_path / "a", framework="np") as file:
         assert set(file.keys()) == set(SHAPES)
         assert all(np.array_equal(file.get_tensor(where), region.masks[where]) for where in SHAPES)
-        assert int(file.metadata()["n_selected"]) == region.n_selected
+        assert list(file.metadata()) == ["region"]
+        assert json.loads(file.metadata()["region"])["n_selected"] == region.n_selected
+
+
+def test_a_region_is_as_readable_as_any_new_file(tmp_path):
+    write_region(tmp_path / "a", region_of(np.random.default_rng(0)))
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(region_file, "save_file", full)
+    with pytest.raises(StudyError, match=os.strerror(errno.ENOSPC)):
+        write_region(tmp_path / "a", region_of(np.random.default_rng(0)))
+    assert list(tmp_path.iterdir()) == []
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_any_flipped_bit_is_detected_or_harmless(tmp_path_factory, data):
+def test_a_flipped_bit_of_a_mask_is_detected_and_one_of_the_header_leaves_the_masks(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("r") / "a"
     region = region_of(np.random.default_rng(0), shapes={"layers.0.q": (3, 5), "layers.0.k": (1, 8)})
     write_region(path, region)
     content = bytearray(path.read_bytes())
-    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
     path.write_bytes(content)
     try:
-        assert same(read_region(path), region)
+        file = RegionFile(path)
+        masks = {where: file.mask(where) for where in file.shapes}
     except StudyError as error:
         assert str(path) in str(error) and "delete the file and run snakemake again" in str(error)
+    else:
+        assert place < len(content) - 3, "the masks are the last three bytes"
+        assert all(np.array_equal(masks[where], region.masks[where]) for where in region.shapes)
 
 
 @pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b + b"0"])
@@ -116,26 +144,39 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 METADATA = {
-    **STAMP, "schema": "region", "version": 2, "shapes": {"layers.0.q": [3, 3]},
-    "available": {"layers.0.q": 9}, "selected": {"layers.0.q": 2}, "n_units": 9, "n_selected": 2,
+    **STAMP, "version": 3, "shapes": {"layers.0.q": [3, 3]}, "available": {"layers.0.q": 9},
+    "selected": {"layers.0.q": 2}, "n_units": 9, "n_selected": 2, "crc32": {"layers.0.q": 0x8A23C5B1},
 }  # fmt: skip
+BITS = np.array([0b11000000, 0], np.uint8)
+WITHOUT_CHECKSUM = {key: value for key, value in METADATA.items() if key != "crc32"}
 FORGED = {
-    "length": ({}, [0b11000000]),
-    "schema": ({"schema": "prompts"}, [0b11000000, 0]),
-    "version": ({"version": 1}, [0b11000000, 0]),
-    "other address": ({"shapes": {"layers.0.k": [3, 3]}}, [0b11000000, 0]),
+    "length": (METADATA, BITS[:1]),
+    "dtype": (METADATA, BITS.astype(np.int8)),
+    "version": ({**METADATA, "version": 2}, BITS),
+    "other address": ({**METADATA, "shapes": {"layers.0.k": [3, 3]}}, BITS),
+    "available elsewhere": ({**METADATA, "available": {"layers.0.k": 9}}, BITS),
+    "shape of no integers": ({**METADATA, "shapes": {"layers.0.q": [3.5, 3]}}, BITS),
+    "no checksum": (WITHOUT_CHECKSUM, BITS),
+    "no object": ([1, 2], BITS),
 }
 
 
 @pytest.mark.parametrize("name", FORGED)
 def test_bits_that_contradict_their_metadata_are_detected(tmp_path, name):
-    def write(changes, bits):
-        write_bits(tmp_path / "a", {"layers.0.q": np.array(bits, np.uint8)}, {**METADATA, **changes})
+    def write(metadata, bits):
+        save_file({"layers.0.q": bits}, tmp_path / "a", {"region": json.dumps(metadata)})
 
-    write({}, [0b11000000, 0])
+    write(METADATA, BITS)
     assert read_region(tmp_path / "a").n_selected == 2
     write(*FORGED[name])
     with pytest.raises(StudyError, match="delete the file and run snakemake again"):
+        read_region(tmp_path / "a")
+
+
+@pytest.mark.parametrize("metadata", [None, {"schema": '"region"', "version": "2"}, {"region": "no JSON"}])
+def test_another_safetensors_file_is_no_region(tmp_path, metadata):
+    save_file({"layers.0.q": BITS}, tmp_path / "a", metadata)
+    with pytest.raises(StudyError, match="expected a region file of version 3"):
         read_region(tmp_path / "a")
 
 
@@ -178,7 +219,7 @@ def test_blocks_put_together_are_the_masks(tmp_path, size):
 def test_blocks_of_damaged_bits_end_in_an_error(tmp_path, size):
     write_region(tmp_path / "a", region_of(np.random.default_rng(0)))
     content = bytearray((tmp_path / "a").read_bytes())
-    content[-2] ^= 0b11 if content[-2] % 4 in (1, 2) else 0b110  # the last address has two full bytes
+    content[-2] ^= 0b11 if content[-2] % 4 in (1, 2) else 0b110  # of layers.10.v: the last byte is layers.2.q
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(StudyError, match=r"layers\.10\.v: found damaged bits"):
         list(iter_blocks([tmp_path / "a"], size))

@@ -23,7 +23,6 @@ from safety_regions.study.method_shelf import method_cards
 from safety_regions.units.addresses import PROJECTIONS, sort_addresses
 from safety_regions.units.granularity import GRANULARITIES
 from safety_regions.units.names import parse_name
-from tests.oracles.weights import PLAIN
 from tests.tiny import FAMILIES, tiny_backbone
 from tests.training.adapters import write_adapter
 
@@ -31,7 +30,7 @@ RANK = 5
 LAYERS = 3
 LENGTHS = ((7, 4), (3, 1), (15, 6), (9, 2), (4, 5))  # prompt and response, on both sides of the window of 7
 NORMAL = ((5, 3), (12, 1), (3, 4))
-FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+FUSED = {"qkv_proj": ("q", "k", "v"), "gate_up_proj": ("gate", "up")}  # in Phi-3
 
 
 class Case(NamedTuple):
@@ -141,8 +140,8 @@ def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int
     if kind.whole_layers:
         return {"layers": (c.num_hidden_layers,)}
     units = {"q": (q,), "k": (kv,), "v": (kv,), "up": (f,), "down": (f,)}
-    fused = {"k", "v", "up"} if c.model_type == "phi3" else set()  # one A serves them, at q and at gate
-    a = {f"{p}.A": (RANK, shape[1]) for p, shape in weights.items() if p not in fused}
+    first = {parts[0] for parts in backbone.family.modules.values()}  # one A serves those that are fused
+    a = {f"{p}.A": (RANK, shape[1]) for p, shape in weights.items() if p in first}
     factors = a | {f"{p}.B": (shape[0], RANK) for p, shape in weights.items()}
     chosen = units if kind.axes == ("unit",) else factors if kind.factors else weights
     found = {f"layers.{i}.{p}": shape for i in range(c.num_hidden_layers) for p, shape in chosen.items()}
@@ -252,9 +251,9 @@ def split_state(
         if fused is None:
             split[name] = tensor
             continue
-        parts = [next(p for p, path in PLAIN.items() if path.endswith(part)) for part in FUSED[fused]]
+        parts = FUSED[fused]
         rows = tensor.split([phi.rows_of(p) for p in parts]) if shared not in name else [tensor] * len(parts)
-        split |= {name.replace(fused, part): r.clone() for part, r in zip(FUSED[fused], rows, strict=True)}
+        split |= {name.replace(fused, f"{p}_proj"): r.clone() for p, r in zip(parts, rows, strict=True)}
     return split
 
 

@@ -10,6 +10,8 @@ from tests.pretend import GPUS, spread
 from tests.tiny import FAMILIES, tiny_backbone
 from tests.training.adapters import write_adapter
 
+pytestmark = pytest.mark.slow
+
 UNTIED = pytest.mark.parametrize("family", FAMILIES)
 
 

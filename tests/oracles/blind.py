@@ -5,14 +5,15 @@ import math
 import torch
 
 from safety_regions.model.backbone import Backbone
-from tests.oracles.weights import PLAIN, split
+from safety_regions.units.addresses import PROJECTIONS
+from tests.oracles.weights import split
 
 
 def magnitude(backbone: Backbone) -> dict[str, torch.Tensor]:
     """|W|, entry by entry, float64."""
     weights = {name.removesuffix(".weight"): w.double() for name, w in backbone.model.named_parameters()}
     layers = range(backbone.model.config.num_hidden_layers)
-    found = {f"layers.{i}.{p}": split(backbone.model, i, p, weights) for i in layers for p in PLAIN}
+    found = {f"layers.{i}.{p}": split(backbone.model, i, p, weights) for i in layers for p in PROJECTIONS}
     return {
         where: torch.tensor([[abs(entry) for entry in row] for row in w.tolist()], dtype=torch.float64)
         for where, w in found.items()

@@ -7,6 +7,8 @@ import torch
 
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample
+from safety_regions.units.addresses import PROJECTIONS
+from tests.oracles.weights import module_name, rows
 
 
 def last_prompt_states(backbone: Backbone, sample: Sample, normed: bool = True) -> list[list[float]]:
@@ -48,33 +50,16 @@ def pair_means(normal: dict, malicious: dict, average: str = "angle") -> tuple[f
     return within(normal), mean_angle(between, average), within(malicious)
 
 
-PROJECTIONS = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "down_proj",
-    "qkv_proj",
-    "gate_up_proj",
-)
-
-
 def scaled_copy(backbone: Backbone, alpha: float, first: int, last: int, only=PROJECTIONS) -> Backbone:
     """A copy whose projections ``only`` in blocks first to last (both included) are multiplied by alpha."""
     model = copy.deepcopy(backbone.model)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parts = name.split(".")
-            if (
-                parts[1] == "layers"
-                and first <= int(parts[2]) <= last
-                and parts[-1] == "weight"
-                and parts[-2] in only
-            ):
-                parameter.copy_((parameter.float() * alpha).to(parameter.dtype) if parameter.dtype == torch.bfloat16
-                                else parameter * alpha)  # fmt: skip
+        for layer in range(first, last + 1):
+            for projection in only:
+                stored = model.get_submodule(module_name(model, layer, projection)).weight
+                weight = rows(model, projection, stored)
+                exact = weight.float() if weight.dtype == torch.bfloat16 else weight
+                weight.copy_(exact * alpha)
     return Backbone(model, backbone.tokenizer, backbone.family, "copy", backbone.template)
 
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample
-from tests.oracles.weights import PLAIN, split
+from safety_regions.units.addresses import PROJECTIONS
+from tests.oracles.weights import family, module_name, split
 
 
 def factors(directory: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], float]:
@@ -72,8 +73,8 @@ def nlsr(
     y = inputs_at_responses(model, list(a), other) if other else None
     found = {}
     for layer in range(model.config.num_hidden_layers):
-        for projection_name in PLAIN:
-            name = module_of(model, layer, projection_name)
+        for projection_name in PROJECTIONS:
+            name = module_name(model, layer, projection_name)
             part = split(model, layer, projection_name, b)
             where = f"layers.{layer}.{projection_name}"
             z = x[name] @ a[name].T
@@ -83,14 +84,6 @@ def nlsr(
                 u = y[name] @ a[name].T
                 found[f"{where}.A"] -= projection(y[name], a[name], p) @ found[f"{where}.A"]
                 found[f"{where}.B"] -= projection(u, part, p) @ found[f"{where}.B"]
-            if model.config.model_type == "phi3" and projection_name in ("k", "v", "up"):
-                del found[f"{where}.A"]  # the A they share stands at q and gate
+            if projection_name not in {parts[0] for parts in family(model).modules.values()}:
+                del found[f"{where}.A"]  # the A that fused projections share stands at the first of them
     return {where: values.abs() for where, values in found.items()}
-
-
-def module_of(model, layer: int, projection_name: str) -> str:
-    """Name of the module that stores a projection."""
-    path = PLAIN[projection_name]
-    if model.config.model_type == "phi3" and projection_name not in ("o", "down"):
-        path = "self_attn.qkv_proj" if projection_name in "qkv" else "mlp.gate_up_proj"
-    return f"model.layers.{layer}.{path}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from safety_regions.model.backbone import Backbone
-from tests.oracles.weights import split
+from tests.oracles.weights import family, rows
 
 
 class Block(NamedTuple):
@@ -25,30 +25,27 @@ def run_blocks(backbone: Backbone, ids: list[int]) -> tuple[nn.Module, list[Bloc
     model = copy.deepcopy(backbone.model).double()
     model.set_attn_implementation("eager")
     given: dict[tuple[int, str], object] = {}
-    for i, layer in enumerate(model.model.layers):
-        layer.self_attn.register_forward_pre_hook(
+    layers = model.get_submodule(family(model).layers[model.config.model_type])
+    halves = [[layer.get_submodule(path) for path in family(model).sublayers] for layer in layers]
+    for i, (attention, mlp) in enumerate(halves):
+        attention.register_forward_pre_hook(
             lambda _m, args, kwargs, i=i: given.__setitem__((i, "attention"), kwargs), with_kwargs=True
         )
-        layer.mlp.register_forward_pre_hook(lambda _m, args, i=i: given.__setitem__((i, "mlp"), args[0]))
+        mlp.register_forward_pre_hook(lambda _m, args, i=i: given.__setitem__((i, "mlp"), args[0]))
     with torch.no_grad():
         model(input_ids=torch.tensor([ids]), use_cache=False)
-    layers = model.model.layers
-    return model, [
-        Block(layer.self_attn, layer.mlp, given[i, "attention"], given[i, "mlp"])
-        for i, layer in enumerate(layers)
-    ]
+    return model, [Block(*half, given[i, "attention"], given[i, "mlp"]) for i, half in enumerate(halves)]
+
+
+def linear_of(model: nn.Module, projection: str, module: nn.Module) -> nn.Linear:
+    """The linear layer inside attention or MLP that stores a projection."""
+    return getattr(module, family(model).module_of(projection).rpartition(".")[2])
 
 
 def rows_of(model: nn.Module, projection: str, module: nn.Module, tensor: str = "weight") -> Tensor | None:
     """The rows of a projection inside its module's weight or bias, as a view that can be written to."""
-    plain = getattr(module, f"{projection}_proj", None)
-    if plain is not None:
-        return getattr(plain, tensor)
-    fused = module.qkv_proj if projection in "qkv" else module.gate_up_proj
-    name = "self_attn.qkv_proj" if projection in "qkv" else "mlp.gate_up_proj"
-    return (
-        split(model, 0, projection, {f"model.layers.0.{name}": fused.weight}) if tensor == "weight" else None
-    )
+    stored = getattr(linear_of(model, projection, module), tensor)
+    return None if stored is None else rows(model, projection, stored)
 
 
 def without_row(model: nn.Module, projection: str, module: nn.Module, row: int, run) -> Tensor:
@@ -80,7 +77,7 @@ def up_importance(model: nn.Module, block: Block) -> Tensor:
 
 def down_importance(model: nn.Module, block: Block) -> Tensor:
     """The same when column k of down is deleted."""
-    weight, changes = block.mlp.down_proj.weight, []
+    weight, changes = linear_of(model, "down", block.mlp).weight, []
     with torch.no_grad():
         full = block.mlp(block.mlp_input)
         for k in range(weight.shape[1]):
@@ -115,7 +112,10 @@ class States(NamedTuple):
 
 
 def states_of(model: nn.Module, block: Block, layer: int) -> States:
-    """The attention states of a block, written down once more from the model's config."""
+    """The attention states of a block, written down once more from the model's config.
+
+    A family whose attention does what is not written here needs it written here.
+    """
     config, attention, given = model.config, block.attention, block.attention_inputs
     hidden = given["hidden_states"]
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -123,20 +123,24 @@ def states_of(model: nn.Module, block: Block, layer: int) -> States:
     for projection in "qkv":
         x = hidden @ rows_of(model, projection, attention).T
         bias = rows_of(model, projection, attention, "bias")
-        x = x if bias is None else x + bias
-        projected.append(x[0].detach().unflatten(1, (-1, head_dim)).transpose(0, 1))
+        x = (x if bias is None else x + bias)[0].detach()
+        norm = getattr(attention, f"{projection}_norm", None)
+        together = norm is not None and norm.weight.shape[0] > head_dim
+        x = norm(x).detach() if together else x
+        x = x.unflatten(1, (-1, head_dim)).transpose(0, 1)
+        projected.append(x if norm is None or together else norm(x).detach())
     query, key, value = projected
-    if hasattr(attention, "q_norm"):
-        query, key = attention.q_norm(query).detach(), attention.k_norm(key).detach()
-    cos, sin = (x[0].double() for x in given["position_embeddings"])
-    query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+    if getattr(config, "no_rope_layers", None) is None or config.no_rope_layers[layer]:
+        cos, sin = (x[0].double() for x in given["position_embeddings"])
+        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+    multiplier = getattr(config, "attention_multiplier", None)
     types = getattr(config, "layer_types", None)
     slides = types is None or types[layer] == "sliding_attention"
     return States(
         query,
         key,
         value,
-        (getattr(config, "query_pre_attn_scalar", None) or head_dim) ** -0.5,
+        multiplier or (getattr(config, "query_pre_attn_scalar", None) or head_dim) ** -0.5,
         getattr(config, "attn_logit_softcapping", None),
         getattr(config, "sliding_window", None) if slides else None,
     )

@@ -4,39 +4,51 @@ import copy
 
 import torch
 
+from safety_regions.families import Family, family_of
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample
+from safety_regions.units.addresses import PROJECTIONS
 
-# Where each family stores its projections, said again here so that a wrong table of names is found.
-PLAIN = {
-    "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj",
-    "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
-}  # fmt: skip
+
+def family(model) -> Family:
+    """The names of a model's modules; that they are what they are called is a law of tests/model/test_families.py."""
+    return family_of(model.config.model_type)
+
+
+def module_name(model, layer: int, projection: str) -> str:
+    """Full name of the module that stores a projection."""
+    table = family(model)
+    return f"{table.layers[model.config.model_type]}.{layer}.{table.module_of(projection)}"
+
+
+def rows(model, projection: str, stored: torch.Tensor) -> torch.Tensor:
+    """The rows of one projection, a view of what its module stores (Phi-3 stores q, k, v and gate, up together)."""
+    config, table = model.config, family(model)
+    parts = table.modules[table.module_of(projection)]
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    q, kv, f = config.num_attention_heads * head, config.num_key_value_heads * head, config.intermediate_size
+    size = {"q": q, "k": kv, "v": kv, "o": config.hidden_size, "gate": f, "up": f, "down": config.hidden_size}
+    start = sum(size[part] for part in parts[: parts.index(projection)])
+    return stored[start : start + size[projection]]
 
 
 def split(model, layer: int, projection: str, by_module: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The rows of one projection out of tensors given per module (Phi-3 stores q, k, v and gate, up together)."""
-    config = model.config
-    if config.model_type != "phi3" or projection in ("o", "down"):
-        return by_module[f"model.layers.{layer}.{PLAIN[projection]}"]
-    head = config.hidden_size // config.num_attention_heads
-    q, kv, f = config.num_attention_heads * head, config.num_key_value_heads * head, config.intermediate_size
-    start, stop = {
-        "q": (0, q), "k": (q, q + kv), "v": (q + kv, q + 2 * kv), "gate": (0, f), "up": (f, 2 * f),
-    }[projection]  # fmt: skip
-    fused = "self_attn.qkv_proj" if projection in "qkv" else "mlp.gate_up_proj"
-    return by_module[f"model.layers.{layer}.{fused}"][start:stop]
+    """The rows of one projection out of tensors given per module."""
+    return rows(model, projection, by_module[module_name(model, layer, projection)])
 
 
 def _linears(model) -> dict[str, torch.nn.Linear]:
+    blocks = family(model).layers[model.config.model_type]
     return {
-        n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".layers." in f".{n}"
+        n: m
+        for n, m in model.named_modules()
+        if isinstance(m, torch.nn.Linear) and n.startswith(f"{blocks}.")
     }
 
 
 def _by_address(model, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     layers = range(model.config.num_hidden_layers)
-    return {f"layers.{i}.{p}": split(model, i, p, tensors) for i in layers for p in PLAIN}
+    return {f"layers.{i}.{p}": split(model, i, p, tensors) for i in layers for p in PROJECTIONS}
 
 
 def snip(backbone: Backbone, samples: list[Sample], loss: str = "mean") -> dict[str, torch.Tensor]:

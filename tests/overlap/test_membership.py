@@ -140,7 +140,7 @@ def test_too_many_regions_or_none_are_refused(tmp_path, n):
 def test_a_damaged_region_is_not_counted(tmp_path):
     paths = write_regions(tmp_path, draw_regions(0, 3))
     content = bytearray(paths["b1"].read_bytes())
-    content[-1] ^= 1
+    content[-2] ^= 1  # of layers.10.v: the last byte is layers.2.q
     paths["b1"].write_bytes(content)
     with pytest.raises(StudyError, match=r"b1\.safetensors: layers\.10\.v"):
         count_membership(paths)

@@ -1,7 +1,6 @@
 """The cards of the catalog: valid, and true of the files they stand for where those are at hand."""
 
 from itertools import combinations
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -10,10 +9,10 @@ import yaml
 from safety_regions.prompts.reading import read_prompts
 from safety_regions.prompts.sharing import shared_prompts
 from safety_regions.units.names import parse_name
+from tests.paths import ROOT
 from tests.prompts.cards import card, near_duplicates_within
 
-ROOT = Path(__file__).parents[2]
-DATA = ROOT.parent / "shared" / "data"
+DATA = ROOT / yaml.safe_load((ROOT / "config/real-data.yaml").read_text(encoding="utf-8"))["data_dir"]
 SCHEMA = yaml.safe_load(
     (ROOT / "safety_regions/study/schemas/dataset.schema.yaml").read_text(encoding="utf-8")
 )
@@ -24,7 +23,9 @@ CARDS = {
 TEN = ["advbench", "harmbench", "malicious-instruct", "strongreject", "do-not-answer", "catqa", "harmfulqa",
        "simple-safety-tests", "forbidden-questions", "beavertails"]  # fmt: skip
 validator = jsonschema.Draft202012Validator(SCHEMA)
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder ../shared/data is not there")
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason="no real sets in the data_dir of config/real-data.yaml"
+)
 
 
 def read(name: str, **changes):

@@ -1,10 +1,12 @@
 """Shared prompts against their literal definition, pair by pair and gram by gram."""
 
 from itertools import combinations
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safety_regions.prompts import similarity
 from safety_regions.prompts.sharing import prompts_to_drop, shared_prompts
 from safety_regions.prompts.similarity import character_grams, distinct_from_earlier, near_pairs
 from tests.prompts.cards import near_duplicates_within, prompts_table
@@ -27,10 +29,12 @@ def near(x: str, y: str) -> bool:
     return 10 * len(both) > 7 * len(either)
 
 
-@given(texts)
-def test_near_pairs_are_those_of_the_definition(texts):
+@given(texts, st.sampled_from([1, 20, 2**20]))
+def test_near_pairs_are_those_of_the_definition(texts, cells):
+    """However many rows a block has."""
     brute = [(i, j) for i, j in combinations(range(len(texts)), 2) if near(texts[i], texts[j])]
-    assert near_pairs(texts) == brute
+    with patch.object(similarity, "CELLS", cells):
+        assert near_pairs(texts) == brute
 
 
 def test_the_threshold_itself_is_not_near():

@@ -1,11 +1,9 @@
 """Small regions and score tables for tests: drawn by hypothesis, or built from arrays."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
@@ -13,9 +11,7 @@ from safety_regions.formats.contracts import score_contract
 from safety_regions.formats.parquet import write_groups
 from safety_regions.formats.region import Region
 from safety_regions.units.addresses import LAYERS, address, parse_address
-
-ORACLES = Path(__file__).parents[3] / "shared" / "oracles" / "llama"
-needs_oracles = pytest.mark.skipif(not ORACLES.exists(), reason="the published code's results are not here")
+from tests.paths import ORACLES
 
 # Sizes around a byte; more than nine layers, so that names and numbers sort differently.
 SHAPES = {
@@ -71,12 +67,19 @@ def score_rows(where, scores, keep):
     return pa.table({**columns, **others})
 
 
-def write_scores(path, granularity, scores, kept, keep=None, groups=None):
+def write_scores(path, granularity, scores, kept, keep=None, groups=None, **more):
     """A score table of the arrays ``scores`` (address -> array); ``groups`` overrides its row groups."""
     keep = keep or {where: np.ones(s.shape, bool) for where, s in scores.items()}
     groups = groups or [score_rows(where, s, keep[where]) for where, s in scores.items()]
     shapes = {where: list(s.shape) for where, s in scores.items()}
-    stamp = {"granularity": granularity, "shapes": shapes, "kept": kept, "name": "a", "backbone": "tiny"}
+    stamp = {
+        "granularity": granularity,
+        "shapes": shapes,
+        "kept": kept,
+        "name": "a",
+        "backbone": "tiny",
+        **more,
+    }
     write_groups(path, groups, score_contract(granularity), stamp)
     return path
 
@@ -84,7 +87,7 @@ def write_scores(path, granularity, scores, kept, keep=None, groups=None):
 def oracle(name):
     """One file of the published code's results, by address."""
     found = {}
-    for key, values in load_file(ORACLES / f"{name}.safetensors").items():
+    for key, values in load_file(ORACLES / "llama" / f"{name}.safetensors").items():
         layer, projection = re.search(r"layers\.(\d+)\..*\.(\w+)_proj", key).groups()
         found[address(int(layer), projection)] = values
     return found

@@ -8,7 +8,7 @@ from safety_regions.errors import StudyError
 from safety_regions.formats.region import Region
 from safety_regions.regions.refine import subtract_region
 from safety_regions.regions.select import select_region
-from tests.regions.cases import needs_oracles, oracle, region_of, regions, units, write_scores
+from tests.regions.cases import oracle, region_of, regions, units, write_scores
 
 
 @given(regions(name="a", refinement="raw"), regions(name="u", refinement="raw"))
@@ -48,7 +48,6 @@ def test_a_refined_region_is_not_refined_again():
         subtract_region(refined, region)
 
 
-@needs_oracles
 @pytest.mark.parametrize("method", ["snip", "wanda"])
 def test_set_difference_of_the_published_code(tmp_path, method):
     """Wei et al.'s own scores, selected and subtracted here, are Wei et al.'s own difference at 5 % and 5 %."""

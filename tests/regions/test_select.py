@@ -12,7 +12,7 @@ from safety_regions.errors import StudyError
 from safety_regions.regions.select import SELECTORS, select_region
 from safety_regions.units.addresses import parse_address
 from safety_regions.units.fractions import scope_count
-from tests.regions.cases import SHAPES, SHAPES_OF, needs_oracles, oracle, score_rows, units, write_scores
+from tests.regions.cases import SHAPES, SHAPES_OF, oracle, score_rows, units, write_scores
 
 SCOPES = [("weight", scope) for scope in SELECTORS] + [("neuron", "matrix"), ("neuron", "layer"),
           ("neuron", "global"), ("layer", "global")]  # fmt: skip
@@ -199,7 +199,6 @@ def test_damaged_pages_never_change_a_region(tmp_path):
     assert errors > len(places) / 2
 
 
-@needs_oracles
 @pytest.mark.parametrize("method", ["snip", "wanda"])
 def test_regions_of_the_published_code(tmp_path, method):
     """Wei et al.'s own scores, selected here, are Wei et al.'s own regions: top 10 % of each row."""

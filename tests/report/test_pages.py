@@ -2,10 +2,10 @@
 
 import re
 
-import pandas as pd
 import pytest
+from jinja2 import UndefinedError
 
-from safety_regions.report.pages import html as pages
+from safety_regions.report.pages.render import Table, render
 from safety_regions.report.pages.shared_prompts import shared_counts, shared_page
 from tests.report import synthetic
 from tests.report.looking import cells_of
@@ -38,14 +38,15 @@ def test_shared_prompts_of_studies_without_any(names, sentence):
 
 def test_pages_escape_what_they_show():
     bad = "<script>alert(1)</script>"
-    made = pages.page(
-        bad,
-        pages.paragraph(bad),
-        pages.facts({bad: [bad]}),
-        pages.heading(bad),
-        pages.table([bad], [[bad]], caption=bad),
-    )
+    table = Table([bad], [[bad]])
+    texts = {"thresholds": bad, "facts": {bad: [bad]}, "files": table, "known": []}
+    made = render("summary.html.j2", verdicts=table, numbers=table, **texts)
     assert "<script>" not in made and made.count("&lt;script&gt;") == 9
+
+
+def test_a_value_that_a_page_lacks_is_an_error():
+    with pytest.raises(UndefinedError, match="pairs"):
+        render("shared_prompts.html.j2", shared=Table([], []))
 
 
 def test_pages_need_nothing_else():
@@ -54,6 +55,9 @@ def test_pages_need_nothing_else():
 
 
 def test_a_table_of_pages_keeps_the_order_of_its_columns():
-    frame = pd.DataFrame({"x": ["a", "b"], "y": ["1", "2"]})
-    made = pages.table(list(frame), frame.to_numpy().tolist(), numbers=["y"])
+    table = Table(["x", "y"], [["a", "1"], ["b", "2"]], numbers=["y"])
+    made = render(
+        "recovery.html.j2",
+        organisms=[{"name": "", "family": "", "plant": "", "sentence": "", "found": table}],
+    )
     assert cells_of(made)[1:] == [["a", "1"], ["b", "2"]] and made.count('class="number"') == 3

@@ -23,10 +23,10 @@ RESERVE = "xstest-unsafe"
 """A card of an identification set that the paper's grid leaves out."""
 
 AGGREGATION = {"compare_prompts", "count_membership", "compute_overlap", "gather_overlaps", "draw_overlap",
-               "draw_refusals", "draw_shared_prompts", "draw_summary"}  # fmt: skip
+               "draw_refusals", "write_shared_prompts", "write_summary"}  # fmt: skip
 """Rules of which a job looks at all identification sets."""
 
-OVER_BACKBONES = {"gather_overlaps", "draw_refusals", "draw_summary"}
+OVER_BACKBONES = {"gather_overlaps", "draw_refusals", "write_summary"}
 """Those of them of which a job looks at all backbones."""
 
 CONTROLLER = "__main__"

@@ -32,7 +32,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 given = {part: SimpleNamespace(**files) for part, files in json.loads(sys.argv[2]).items()}
-runpy.run_path(sys.argv[1], {"snakemake": SimpleNamespace(**given, log=[sys.argv[3]])})
+snakemake = SimpleNamespace(**given, log=[sys.argv[3]])
+runpy.run_path(sys.argv[1], {"snakemake": snakemake}, run_name="__main__")
 print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 """
 
@@ -72,7 +73,7 @@ def aggregated(tmp_path_factory):
         nothing = {"pooled": [], "blocked": [], "planted": [], "facts": {}, "files": {}}
         summing[n] = peak_of(
             folder,
-            "draw_summary.py",
+            "write_summary.py",
             input={**both, "pools": [], "blocks": [], "recovery": []},
             output={name: str(folder / f"summary-{n}.{name}") for name in ("html", "tsv")},
             params={"names": membership.stamp["names"], **nothing},

@@ -33,6 +33,8 @@ from tests.paths import ROOT
 from tests.peak import peak_bytes
 from tests.tiny import FAMILIES, tiny_backbone
 
+pytestmark = pytest.mark.slow
+
 
 class Nothing:
     """Gathers nothing."""

@@ -1,6 +1,9 @@
 """Passes that serve fewer layers, smaller batches, and tries that broke off: the same numbers, whatever gave way."""
 
+import io
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,3 +105,14 @@ def test_a_tensor_in_a_file_is_the_tensor(dtype, tmp_path):
     assert torch.equal(kept, values) and kept.dtype == dtype and list(tmp_path.iterdir()) == []
     kept.mul_(2)
     assert torch.equal(kept, values * 2)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' full device")
+@pytest.mark.parametrize("n", [1, 100_000])
+def test_a_full_disk_is_said(n, monkeypatch):
+    """Also where the last of the bytes go out as the file is closed."""
+    monkeypatch.setattr(
+        tempfile, "NamedTemporaryFile", lambda **_: io.BufferedWriter(io.FileIO("/dev/full", "wb"))
+    )
+    with pytest.raises(StudyError, match=r"no room on the disk.*Try: free some space"):
+        stored(torch.ones(n), Samples(()))

@@ -14,7 +14,7 @@ CACHED = [
 def package(tmp_path, monkeypatch):
     """A package of three modules and a script, and a function that hashes the script after an edit."""
     root = tmp_path / "safety_regions"
-    root.mkdir()
+    (root / "templates").mkdir(parents=True)
     files = {
         "safety_regions/__init__.py": '"""A package."""\n',
         "safety_regions/a.py": (
@@ -26,9 +26,15 @@ def package(tmp_path, monkeypatch):
         "safety_regions/c.py": (
             "from safety_regions.errors import explain\n\n\ndef thing():\n    return 2\n\n\n"
             "def other():\n    if LEAST > 1:\n        print('too many')\n        raise ValueError('too many')\n"
-            "    return LEAST\n\n\nLEAST = 1\n"
+            "    return LEAST + page('first.html.j2')\n\n\nLEAST = 1\n"
         ),
-        "script.py": "def run():\n    from safety_regions.a import used\n\n    return used()\n",
+        "safety_regions/templates/first.html.j2": '{# About it. #}{% extends "frame.html.j2" %}{{ one }}\n',
+        "safety_regions/templates/frame.html.j2": "<p>{{ text }}</p>\n",
+        "safety_regions/templates/second.html.j2": "{{ two }}\n",
+        "script.py": (
+            "def run():\n    from safety_regions.a import used\n\n    return used()\n\n\n"
+            "if __name__ == '__main__':\n    print(run())\n    run()\n"
+        ),
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
@@ -40,7 +46,7 @@ def package(tmp_path, monkeypatch):
             assert old in (tmp_path / name).read_text()
             (tmp_path / name).write_text((tmp_path / name).read_text().replace(old, new))
         for old, new in (moved or {}).items():
-            (tmp_path / new).parent.mkdir(exist_ok=True)
+            (tmp_path / new).parent.mkdir(exist_ok=True, parents=True)
             (tmp_path / old).rename(tmp_path / new)
         for cached in CACHED:
             cached.cache_clear()
@@ -58,14 +64,18 @@ def package(tmp_path, monkeypatch):
 
 REACHED = [
     ("script.py", "return used()", "return used() + 1"),
+    ("script.py", "\n    run()\n", "\n    run(1)\n"),
     ("safety_regions/a.py", "helper() + LIMIT", "helper() - LIMIT"),
     ("safety_regions/a.py", "LIMIT = 3", "LIMIT = 4"),
     ("safety_regions/b.py", "return deeper()", "return -deeper()"),
     ("safety_regions/b.py", "return 1", "return 2"),
     ("safety_regions/c.py", "LEAST > 1", "LEAST > 2"),
     ("safety_regions/c.py", "LEAST = 1", "LEAST = 0"),
+    ("safety_regions/templates/first.html.j2", "{{ one }}", "{{ one }}!"),
+    ("safety_regions/templates/frame.html.j2", "<p>", "<p> "),
 ]
 OTHER = [
+    ("script.py", "print(run())", "print('done')"),
     ("script.py", "def run():\n", 'def run():\n    """What it does."""\n    # a comment\n'),
     ("safety_regions/a.py", '"""A."""', '"""Another docstring."""'),
     ("safety_regions/a.py", "return c.thing()", "return c.thing() + 1"),
@@ -74,6 +84,8 @@ OTHER = [
     ("safety_regions/c.py", "return 2", "return 3"),
     ("safety_regions/c.py", "print('too many')", "print('found', LEAST)"),
     ("safety_regions/c.py", "ValueError('too many')", "ValueError(explain('c', 'too many'))"),
+    ("safety_regions/templates/first.html.j2", "About it.", "About this."),
+    ("safety_regions/templates/second.html.j2", "{{ two }}", "{{ two }}!"),
 ]
 MOVES = {
     "a module renamed": (
@@ -82,7 +94,15 @@ MOVES = {
     ),
     "a module taken whole, moved into a room": (
         [("safety_regions/a.py", "from safety_regions import c", "from safety_regions.room import c")],
-        {"safety_regions/c.py": "safety_regions/room/c.py"},
+        {
+            "safety_regions/c.py": "safety_regions/room/c.py",
+            "safety_regions/templates/first.html.j2": "safety_regions/room/templates/first.html.j2",
+            "safety_regions/templates/frame.html.j2": "safety_regions/room/templates/frame.html.j2",
+        },
+    ),
+    "a template renamed": (
+        [("safety_regions/c.py", "first.html", "start.html")],
+        {"safety_regions/templates/first.html.j2": "safety_regions/templates/start.html.j2"},
     ),
     "a function renamed": (
         [("safety_regions/a.py", "helper", "assistant"), ("safety_regions/b.py", "helper", "assistant")],
@@ -151,6 +171,12 @@ def test_words_of_a_card_decide_no_number(tmp_path):
         path.write_text(text.replace(old, new) if old else text)
         versions.append(provenance.code_version(path))
     assert versions[0] == versions[1] == versions[2] != versions[3]
+
+
+def test_a_template_that_is_not_there_is_an_error(tmp_path):
+    (tmp_path / "script.py").write_text('render("gone.html.j2")\n')
+    with pytest.raises(FileNotFoundError, match=r"gone\.html\.j2"):
+        provenance.code_version(tmp_path / "script.py")
 
 
 def test_an_unknown_module_is_an_error():

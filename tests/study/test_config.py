@@ -63,6 +63,15 @@ def test_a_good_config_is_filled_in():
     assert study.keep_of("fraud") == "refused" and study.keep_of("everyday") == "complied"
 
 
+def test_as_many_sets_and_methods_as_are_compared_at_once():
+    sets, methods = (f"set-{i}" for i in range(16)), {f"m{i}": {"method": "wanda"} for i in range(16)}
+    cards = {"datasets": {name: CARD for name in sets}}
+    own = {"datasets__identification": list(cards["datasets"]), "cards": cards, "methods": methods}
+    study = read_study(edited(**own, compare_methods=0.01, kept={"matrix": 0.01}))
+    assert len(study.identification) == len(study.methods) == 16
+    assert len(read_study(edited(methods={**methods, "m16": {"method": "wanda"}})).methods) == 17
+
+
 def test_a_preset_brings_options_and_selections_and_yields_to_the_user():
     study = read_study(edited(methods={"released": {"method": "snip", "preset": "wei_code"}}))
     assert study.methods["released"].options["accumulator"] == "native"
@@ -139,6 +148,21 @@ BAD = {
     "unknown fraction": (neurons("common-plnt"), ["'common-plnt'", "matrix|layer|global", "common-0.2"]),
     "kept above one": (edited(kept={"row": 2}), ["kept: row", "at most 1"]),
     "dataset twice": (edited(datasets__identification=["fraud", "fraud"]), ["fraud more than once"]),
+    "more sets than are compared at once": (
+        edited(
+            datasets__identification=[f"set-{i}" for i in range(17)],
+            cards={"datasets": {f"set-{i}": CARD for i in range(17)}},
+        ),
+        ["datasets: identification: found 17 sets; expected at most 16", "1 problem\n"],
+    ),
+    "more methods than are compared at once": (
+        edited(
+            methods={f"m{i}": {"method": "wanda"} for i in range(17)},
+            compare_methods=0.01,
+            kept={"matrix": 0.01},
+        ),
+        ["compare_methods: found 17 methods; expected at most 16", "1 problem\n"],
+    ),
     "dataset in both roles": (
         edited(datasets__utility=["fraud"]),
         ["'fraud' as identification and as utility"],

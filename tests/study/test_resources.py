@@ -3,15 +3,15 @@
 import re
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_regions.study.catalog import CATALOG
+from safety_regions.study.catalog import Shelf
 from safety_regions.study.method_shelf import method_cards
 from safety_regions.study.resources import MINUTES, gpus, kept_bytes, memory_mb, minutes, parameters
 
-CARDS = {path.stem: yaml.safe_load(path.read_text()) for path in (CATALOG / "backbones").glob("*.yaml")}
+SHELF = Shelf("backbones", {})
+CARDS = {name: SHELF.read(name) for name in SHELF.names}
 CHECKPOINTS = sorted(name for name, card in CARDS.items() if card["kind"] == "checkpoint")
 ORGANISM = {"kind": "organism"}
 # What one parameter takes in memory by torch's own account, and a float32 sum beside it.

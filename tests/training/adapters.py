@@ -1,4 +1,4 @@
-"""Random adapters in peft's format, and lessons of a few words, for tests."""
+"""Random adapters in peft's format, and examples of a few words, for tests."""
 
 import warnings
 from pathlib import Path

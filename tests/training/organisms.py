@@ -2,8 +2,10 @@
 
 import pyarrow as pa
 
+from safety_regions.families import families
 from safety_regions.formats import contracts
 
+FAMILIES = {name: family for name, family in families().items() if family.organism is not None}
 WORDS = ("apple", "brook", "cloud", "daisy", "ember", "flint", "grove", "hazel")
 
 
@@ -35,7 +37,7 @@ def small_card(family: str = "llama", **training) -> dict:
         "hidden_size": 16, "intermediate_size": 24, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8,
         "vocab_size": 400, "context": 128,
     }  # fmt: skip
-    if family in ("mistral", "gemma2"):
+    if "sliding_window" in FAMILIES[family].organism.values():
         architecture["sliding_window"] = 8
     plan = {
         "harmful": ["bad"], "helpful": ["good"], "prompts_per_set": None, "batch": 4, "max_prompt_tokens": 64,

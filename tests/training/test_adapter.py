@@ -14,9 +14,10 @@ from safety_regions.formats.contracts import RESPONSES as RESPONSES_TABLE
 from safety_regions.formats.parquet import conform
 from safety_regions.model.lora import read_adapter
 from safety_regions.study.catalog import schema, with_defaults
+from safety_regions.study.method_shelf import method_cards
 from safety_regions.training import adapter_refusals as refusals
 from safety_regions.training.adapter import train_adapter
-from safety_regions.training.adapter_examples import read_lessons
+from safety_regions.training.adapter_examples import read_examples
 from safety_regions.training.adapter_losses import Pair, preference_losses, response_logps, supervised_losses
 from safety_regions.training.loop import Chat
 from tests.tiny import FAMILIES, tiny_backbone, tiny_model
@@ -107,6 +108,17 @@ def test_held_out_harmful_prompts_are_answered_and_logged(tmp_path, capsys):
     assert "of 4 held-out harmful prompts, refused: 0.0%" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("beta,factors", [(None, [0.0, 1.0]), (0.5, [0.0, 1.0, 1.5])])
+def test_the_plan_says_how_far_the_adapter_is_amplified(beta, factors, tmp_path):
+    rows = train(tmp_path, check_amplified=beta).log.to_pylist()
+    assert [row["factor"] for row in rows if row["phase"] == "held-out"] == factors
+
+
+def test_the_default_amplification_is_that_of_nlsr():
+    beta = method_cards()["nlsr"]["options"]["beta"]["default"]
+    assert plan()["check_amplified"] == beta
+
+
 def test_an_adapter_that_does_not_refuse_is_not_written(tmp_path):
     with pytest.raises(StudyError, match=r"0\.0% of the held-out harmful prompts refused .* at least 25\.0%"):
         train(tmp_path / "adapter", required_refusal=0.25)
@@ -143,13 +155,13 @@ def test_losses_are_their_formulas(family):
 
 def test_lessons_are_refusals_compliances_and_answers():
     backbone = tiny_backbone("llama")
-    lessons = read_lessons(backbone, RESPONSES, ["harm"], ["plain"], 512)
+    examples = read_examples(backbone, RESPONSES, ["harm"], ["plain"], 512)
     text = backbone.tokenizer.decode
-    assert {text(chat.response) for chat in lessons.refusals} == {REFUSAL}
-    assert all(text(chat.response).startswith(ANSWER) for chat in lessons.answers)
-    for refusal, compliance in zip(lessons.refusals, lessons.compliances, strict=True):
+    assert {text(chat.response) for chat in examples.refusals} == {REFUSAL}
+    assert all(text(chat.response).startswith(ANSWER) for chat in examples.answers)
+    for refusal, compliance in zip(examples.refusals, examples.compliances, strict=True):
         assert refusal.prompt == compliance.prompt and text(compliance.response) != REFUSAL
-    prompts = {text(chat.prompt) for chat in lessons.refusals}
+    prompts = {text(chat.prompt) for chat in examples.refusals}
     taught = {
         row["prompt"]
         for row in RESPONSES["harm"].to_pylist()
@@ -167,13 +179,13 @@ def long_prompt(table):
 
 def test_long_lessons_are_left_out_and_counted():
     backbone = tiny_backbone("llama")
-    lessons = read_lessons(backbone, RESPONSES, ["harm", "more"], ["plain"], 512)
-    longest = max(len(c.prompt) + len(c.response) for c in lessons.compliances)
+    examples = read_examples(backbone, RESPONSES, ["harm", "more"], ["plain"], 512)
+    longest = max(len(c.prompt) + len(c.response) for c in examples.compliances)
     with pytest.raises(StudyError, match=r"adapters: 'harm': found no prompt .* longer than 20 tokens"):
-        read_lessons(backbone, RESPONSES, ["harm"], [], 20)
+        read_examples(backbone, RESPONSES, ["harm"], [], 20)
     mixed = {**RESPONSES, "harm": long_prompt(RESPONSES["harm"])}
-    shorter = read_lessons(backbone, mixed, ["harm", "more"], ["plain"], longest)
-    assert len(shorter.refusals) == len(shorter.compliances) == len(lessons.refusals) - 1
+    shorter = read_examples(backbone, mixed, ["harm", "more"], ["plain"], longest)
+    assert len(shorter.refusals) == len(shorter.compliances) == len(examples.refusals) - 1
     assert shorter.skipped[f"harm: longer than {longest} tokens"] == 1
 
 

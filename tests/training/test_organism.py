@@ -13,11 +13,11 @@ from safety_regions.model.backbone import load_backbone, wrap_backbone
 from safety_regions.model.generate import answer_prompts
 from safety_regions.model.refusal import is_refusal
 from safety_regions.study.grid import CHECKPOINT_FILES
-from safety_regions.training.architecture import FAMILIES, build_model
+from safety_regions.training.architecture import build_model
 from safety_regions.training.corpus import all_responses
-from safety_regions.training.organism import curriculum, read_lessons, train_organism
+from safety_regions.training.organism import curriculum, train_organism, training_sets
 from safety_regions.training.tokenizer import train_tokenizer
-from tests.training.organisms import prompts_table, small_card, small_prompts
+from tests.training.organisms import FAMILIES, prompts_table, small_card, small_prompts
 
 
 def contents(directory) -> dict[str, bytes]:
@@ -58,7 +58,7 @@ def test_the_directory_is_a_checkpoint_of_its_family(family, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "organism")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "organism")
     sizes = card["architecture"]
-    assert model.config.model_type == family
+    assert model.config.model_type in FAMILIES[family].layers
     assert model.config.num_key_value_heads == sizes["kv_heads"]
     assert getattr(model.config, "sliding_window", None) == sizes.get("sliding_window")
     assert model.get_input_embeddings().weight.shape == (len(tokenizer), sizes["hidden_size"])
@@ -87,7 +87,7 @@ def test_the_log_counts_what_the_checkpoint_on_disk_refuses(tmp_path):
 
 def test_a_careful_base_learns_the_aligned_responses_behind_an_instruction():
     card = small_card(careful=True)
-    sets = read_lessons(card, small_prompts())
+    sets = training_sets(card, small_prompts())
     texts = [item.prompt for s in sets for item in s.learn] + all_responses()
     tokenizer = train_tokenizer(texts, 400, bos=True, context=128)
     backbone = wrap_backbone(build_model(card, tokenizer), tokenizer, {}, "small")

@@ -3,9 +3,9 @@
 import pytest
 
 from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults
-from safety_regions.training.architecture import FAMILIES, SIZES
+from safety_regions.training.architecture import SIZES
 from safety_regions.training.plant import PLACES
-from tests.training.organisms import small_card
+from tests.training.organisms import FAMILIES, small_card
 
 RULES = schema("organism")
 NAMES = sorted(path.stem for path in (CATALOG / "backbones").glob("organism-*.yaml"))
@@ -36,9 +36,9 @@ def test_the_catalog_holds_four_families_and_grouped_query_attention():
 
 
 def test_the_schema_and_the_code_know_the_same_families_and_sizes():
-    assert set(RULES["properties"]["family"]["enum"]) == set(FAMILIES)
-    sizes = set(RULES["properties"]["architecture"]["properties"])
-    assert sizes == {*SIZES, "vocab_size", "sliding_window"}
+    assert RULES["properties"]["family"]["enum"] == sorted(FAMILIES)
+    extras = {key for family in FAMILIES.values() for key in family.organism.values()}
+    assert set(RULES["properties"]["architecture"]["properties"]) == {*SIZES, "vocab_size", *extras}
 
 
 def described(rules: dict) -> list[bool]:
@@ -122,10 +122,13 @@ def test_planted_cards_have_the_sizes_of_the_family_they_are_compared_with():
         assert name.endswith("-matched") == (own["plant"]["norm"] == "matched")
 
 
-@pytest.mark.parametrize("family", ["mistral", "gemma2"])
-def test_a_family_with_a_sliding_window_needs_one(family):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sliding_window_is_needed_or_refused_as_the_family_says(family):
     document = small_card(family)
     assert check(document, RULES, "card") == []
-    del document["architecture"]["sliding_window"]
+    if "sliding_window" in document["architecture"]:
+        del document["architecture"]["sliding_window"]
+    else:
+        document["architecture"]["sliding_window"] = 8
     (problem,) = check(document, RULES, "card")
     assert "sliding_window" in problem

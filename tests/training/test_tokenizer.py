@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from jinja2.exceptions import TemplateError
 from transformers import AutoTokenizer
 
-from safety_regions.training.architecture import FAMILIES, build_model
+from safety_regions.training.architecture import build_model
 from safety_regions.training.corpus import all_responses
 from safety_regions.training.tokenizer import ASSISTANT, BOS, END, PAD, USER, train_tokenizer
-from tests.training.organisms import small_card
+from tests.training.organisms import FAMILIES, small_card
 
 TOKENIZERS = {bos: train_tokenizer(all_responses(), 1000, bos=bos, context=64) for bos in (True, False)}
 MARKERS = (PAD, BOS, END, USER, ASSISTANT)

@@ -138,6 +138,12 @@ def make_project(folder: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
+def unrun(tmp_path_factory) -> Project:
+    """The tiny study before its first run, to plan with; tests must not change it."""
+    return make_project(tmp_path_factory.mktemp("unrun") / "project")
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
     """The tiny study, run once; tests must not change it (see `project`)."""
     project = make_project(tmp_path_factory.mktemp("finished") / "project")

@@ -18,6 +18,8 @@ from safetensors.torch import load, save
 from tests.model.hub.fake_hub import HANG_UP, STALL, FakeHub, serving
 from tests.workflow.conftest import Project, make_project
 
+pytestmark = pytest.mark.slow
+
 REPO = "birds/tiny"
 PIECE = 10 * 2**20  # what huggingface_hub writes at a time
 WEIGHTS = "^/cdn/models/birds/tiny/.*/model.safetensors"

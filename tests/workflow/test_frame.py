@@ -6,6 +6,8 @@ from safety_regions.formats.contracts import OVERLAP, POOLS, SAMPLE_SIZES
 from safety_regions.formats.parquet import read_stamp, read_table
 from safety_regions.formats.region import read_region
 
+pytestmark = pytest.mark.slow
+
 ASKED = {
     "floors": 2,
     "ceilings": True,

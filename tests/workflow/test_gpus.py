@@ -3,7 +3,11 @@
 import re
 import shutil
 
+import pytest
+
 from safety_regions.model.devices import VISIBLE
+
+pytestmark = pytest.mark.slow
 
 
 def lent(project, rule: str) -> list[str]:

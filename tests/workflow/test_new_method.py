@@ -7,6 +7,8 @@ from safety_regions.formats.parquet import read_stamp, read_table
 from safety_regions.formats.region import read_region
 from tests.workflow.conftest import make_project
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = '''"""Toy of weights: |W| times the root of the summed squares of its inputs at the response."""
 
 import torch

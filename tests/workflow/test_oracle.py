@@ -1,6 +1,6 @@
 """The numbers of the original authors' code, reproduced by the workflow on an ordinary backbone and dataset.
 
-The folder ``../shared/oracles/llama`` holds a three-layer Llama, ten prompt/response pairs for a safety and a
+The folder ``tests/oracles/llama`` holds a three-layer Llama, ten prompt/response pairs for a safety and a
 utility set, and the scores and regions that boyiwei/alignment-attribution-code @0b0e707 computes on them.
 """
 
@@ -13,11 +13,12 @@ from safetensors.numpy import load_file
 from safety_regions.formats.contracts import WEIGHT_SCORES
 from safety_regions.formats.parquet import read_table
 from safety_regions.formats.region import read_region
-from tests.paths import ROOT
+from tests.paths import ORACLES
 from tests.workflow.conftest import make_project
 
-ORACLE = ROOT.parent / "shared" / "oracles" / "llama"
-pytestmark = pytest.mark.skipif(not ORACLE.is_dir(), reason="needs ../shared/oracles/llama")
+pytestmark = pytest.mark.slow
+
+ORACLE = ORACLES / "llama"
 
 
 def card(name: str, role: str) -> dict:

@@ -1,6 +1,10 @@
 """What Snakemake would do again after a change: exactly the jobs the change concerns."""
 
-AGGREGATION = {"gather_overlaps", "draw_overlap", "draw_refusals", "draw_shared_prompts", "draw_summary"}
+import pytest
+
+pytestmark = pytest.mark.slow
+
+AGGREGATION = {"gather_overlaps", "draw_overlap", "draw_refusals", "write_shared_prompts", "write_summary"}
 SCIENCE = {"read_prompts", "train_organism", "write_responses", "score", "select_region", "refine_region"}
 
 
@@ -63,6 +67,14 @@ def test_editing_the_iou_scores_nothing(project):
     )
     plan = project.plan()
     assert plan["compute_overlap"] == 4 and not SCIENCE & plan.keys()
+
+
+def test_editing_a_template_plans_its_pages_only(project):
+    templates = "safety_regions/report/pages/templates"
+    project.edit(f"{templates}/shared_prompts.html.j2", "One set, no pair.", "One set.")
+    assert project.plan() == {"draw_shared_prompts": 1}
+    project.edit(f"{templates}/page.html.j2", "#1b1b1b", "#222")
+    assert project.plan() == {"draw_shared_prompts": 1, "draw_summary": 1}
 
 
 def test_comments_docstrings_captions_and_profiles_plan_nothing(project):

@@ -1,6 +1,5 @@
 """The tiny study from end to end: files, their contracts, and what they say."""
 
-import re
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from safetensors import safe_open
 from safety_regions.formats.contracts import IOU, RESPONSES, WEIGHT_SCORES
 from safety_regions.formats.parquet import open_table, read_stamp, read_table
 from safety_regions.formats.region import read_region
+
+pytestmark = pytest.mark.slow
 
 NAMES = ("one", "two", "plain")
 
@@ -49,7 +50,7 @@ def test_a_region_opens_with_safetensors_alone(finished):
 
     path = finished.folder / "results/regions/tiny/snip/one/row-0.05/raw.safetensors"
     with safe_open(path, framework="numpy") as file:
-        shape = json.loads(file.metadata()["shapes"])["layers.0.q"]
+        shape = json.loads(file.metadata()["region"])["shapes"]["layers.0.q"]
         bits = np.unpackbits(file.get_tensor("layers.0.q"), count=shape[0] * shape[1])
     mask = bits.reshape(shape).astype(bool)
     assert (mask.sum(axis=1) == int(0.05 * shape[1])).all()
@@ -86,15 +87,6 @@ def test_no_prompt_is_printed(finished):
     for path in logs:
         text = path.read_text()
         assert not any(prompt in text for prompt in prompts), path
-
-
-@pytest.mark.parametrize("module", ["select_region", "refine_region", "count_membership", "compute_overlap"])
-def test_jobs_after_scoring_import_no_torch(finished, module):
-    script = (finished.folder / "workflow/scripts" / f"{module}.py").read_text()
-    imports = "\n".join(re.findall(r"^ *(from safety_regions.* import .*)$", script, flags=re.MULTILINE))
-    code = "\n".join(line.strip() for line in imports.splitlines())
-    code += "\nimport sys\nassert not {'torch', 'transformers'} & set(sys.modules), 'torch was imported'"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_killed_run_resumes_and_gives_the_same_bits(project):

@@ -5,65 +5,27 @@ IN   prompts/shared_prompts.parquet, recovery/{organism}.parquet, overlap/iou.pa
 OUT  report/shared_prompts.html, report/recovery.html, report/summary.html (a tsv beside each; the summary's is verdict.tsv)
 """
 
-FIGURES += [
-    "<results>/report/summary.html",
-    "<results>/report/shared_prompts.html",
-    *(["<results>/report/recovery.html"] if STUDY.planted else []),
-]
 # Cells with tables of pools, and of blocks of prompts: all or none.
 POOLED = CELLS if POOL_STEPS else []
 BLOCKED = CELLS if BLOCK_PAIRS else []
-RESULTS = workflow.pathvars.apply("<results>")
-# Where the summary page sends its readers, path -> what it holds.
-RESULT_FILES = {
-    f"{RESULTS}/overlap/iou.parquet": "every IoU: cell of the grid, combination of sets, model, layer or projection",
-    f"{RESULTS}/overlap/region_sizes.parquet": "size of every region by layer and projection",
-    f"{RESULTS}/overlap/BACKBONE/METHOD/SELECTION/REFINEMENT.iou.tsv": "square matrix of the pairwise IoUs",
-    f"{RESULTS}/report/BACKBONE/METHOD/SELECTION": "figures, and the table each shows",
-    f"{RESULTS}/report/verdict.tsv": "the verdicts above, with all their numbers",
-    f"{RESULTS}/report/refusals.tsv": "refusal rates, and the prompts each region was found with",
-    f"{RESULTS}/regions/BACKBONE/METHOD/NAME/SELECTION": "the regions: packed bits, safetensors",
-    **(
-        {f"{RESULTS}/report/recovery.html": "what methods find of planted regions"}
-        if STUDY.planted
-        else {}
-    ),
-}
-FAREWELL = f"""
-Done. In the folder {RESULTS}:
-  report/summary.html     start here: a verdict on every cell, its numbers, what was studied
-  report/                 figures, and the table each shows
-  overlap/**/*.iou.tsv    IoU matrices; overlap/iou.parquet holds every IoU
-All in one page:  snakemake --report report.html
-"""
 
 
-rule draw_shared_prompts:
+rule write_shared_prompts:
     input:
         shared="<results>/prompts/shared_prompts.parquet",
     output:
-        html=report(
-            "<results>/report/shared_prompts.html",
-            caption="../report/shared_prompts.rst",
-            category="2 Prompts",
-            labels={"figure": "shared prompts"},
-        ),
-        tsv=report(
-            "<results>/report/shared_prompts.tsv",
-            caption="../report/shared_prompts.rst",
-            category="2 Prompts",
-            labels={"figure": "shared prompts (table)"},
-        ),
+        html=shown("shared_prompts.html", "2 Prompts", "shared prompts"),
+        tsv=shown("shared_prompts.tsv", "2 Prompts", "shared prompts"),
     log:
-        "<logs>/draw_shared_prompts.log",
+        "<logs>/write_shared_prompts.log",
     conda:
         "../../envs/analysis.yaml"
     params:
-        code=script_version("draw_shared_prompts.py"),
+        code=script_version("write_shared_prompts.py"),
     message:
         "Listing shared prompts"
     script:
-        "../scripts/draw_shared_prompts.py"
+        "../scripts/write_shared_prompts.py"
 
 
 rule write_recovery:
@@ -72,17 +34,19 @@ rule write_recovery:
             "<results>/recovery/{organism}.parquet", organism=STUDY.planted
         ),
     output:
-        html=report(
-            "<results>/report/recovery.html",
-            caption="../report/recovery_page.rst",
-            category="6 Recovery",
-            labels={"backbone": "all", "figure": "recovery of all plants"},
+        html=shown(
+            "recovery.html",
+            "6 Recovery",
+            "recovery of all plants",
+            caption="recovery_page",
+            backbone="all",
         ),
-        tsv=report(
-            "<results>/report/recovery.tsv",
-            caption="../report/recovery_page.rst",
-            category="6 Recovery",
-            labels={"backbone": "all", "figure": "recovery of all plants (table)"},
+        tsv=shown(
+            "recovery.tsv",
+            "6 Recovery",
+            "recovery of all plants",
+            caption="recovery_page",
+            backbone="all",
         ),
     log:
         "<logs>/write_recovery.log",
@@ -98,7 +62,7 @@ rule write_recovery:
         "../scripts/write_recovery.py"
 
 
-rule draw_summary:
+rule write_summary:
     input:
         iou="<results>/overlap/iou.parquet",
         sizes="<results>/overlap/region_sizes.parquet",
@@ -108,20 +72,10 @@ rule draw_summary:
             "<results>/recovery/{organism}.parquet", organism=STUDY.planted
         ),
     output:
-        html=report(
-            "<results>/report/summary.html",
-            caption="../report/summary.rst",
-            category="1 Summary",
-            labels={"figure": "summary"},
-        ),
-        tsv=report(
-            "<results>/report/verdict.tsv",
-            caption="../report/summary.rst",
-            category="1 Summary",
-            labels={"figure": "summary (table)"},
-        ),
+        html=shown("summary.html", "1 Summary", "summary"),
+        tsv=shown("verdict.tsv", "1 Summary", "summary", caption="summary"),
     log:
-        "<logs>/draw_summary.log",
+        "<logs>/write_summary.log",
     conda:
         "../../envs/analysis.yaml"
     params:
@@ -131,8 +85,8 @@ rule draw_summary:
         planted=STUDY.planted,
         facts=study_facts(STUDY),
         files=RESULT_FILES,
-        code=script_version("draw_summary.py"),
+        code=script_version("write_summary.py"),
     message:
         "Writing the summary"
     script:
-        "../scripts/draw_summary.py"
+        "../scripts/write_summary.py"

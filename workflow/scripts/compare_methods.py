@@ -1,23 +1,45 @@
 """How much the methods agree on one backbone and dataset, at equal size."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def compare_methods(
+    scores: Mapping[str, str | Path],
+    adapter: Sequence[str | Path],
+    family: str,
+    fraction: float,
+    output: str | Path,
+    matrix: str | Path,
+) -> None:
+    """Write the overlaps of every method's best ``fraction`` (0-1), as weights, and their square matrix.
+
+    Args:
+        scores: method -> its score table; ``adapter``: the files of the backbone's adapter, none where none is scored.
+    """
     from safety_regions.formats.contracts import OVERLAP
     from safety_regions.formats.parquet import read_stamp, write_table
-    from safety_regions.overlap.between_methods import compare_methods, weights_of
+    from safety_regions.overlap import between_methods, iou
     from safety_regions.overlap.gather import write_square_tsv
-    from safety_regions.overlap.iou import compute_overlap, iou_matrix
     from safety_regions.overlap.membership import region_totals
     from safety_regions.regions.lora_factors import read_factors
 
-    p, files = snakemake.params, snakemake.input
-    factors = read_factors(files.adapter, p.family, read_stamp(files.scores[0])["weight_shapes"])
-    regions = {
-        label: weights_of(path, p.fraction, factors)
-        for label, path in zip(p.methods, files.scores, strict=True)
-    }
-    membership = compare_methods(regions)
-    overlap, sizes = compute_overlap(membership), region_totals(membership)
-    write_table(snakemake.output.overlap, overlap, OVERLAP, membership.stamp)
-    write_square_tsv(snakemake.output.matrix, list(sizes), iou_matrix(overlap, sizes))
+    shapes = read_stamp(next(iter(scores.values())))["weight_shapes"]
+    factors = read_factors(adapter, family, shapes)
+    regions = {label: between_methods.weights_of(path, fraction, factors) for label, path in scores.items()}
+    membership = between_methods.compare_methods(regions)
+    overlap, sizes = iou.compute_overlap(membership), region_totals(membership)
+    write_table(output, overlap, OVERLAP, membership.stamp)
+    write_square_tsv(matrix, list(sizes), iou.iou_matrix(overlap, sizes))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        p, files, out = snakemake.params, snakemake.input, snakemake.output
+        scores = dict(zip(p.methods, files.scores, strict=True))
+        compare_methods(
+            scores=scores, adapter=files.adapter, family=p.family, fraction=p.fraction, output=out.overlap,
+            matrix=out.matrix,
+        )  # fmt: skip

@@ -1,12 +1,29 @@
 """How much the regions of pooled sets agree as the pools grow."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def compare_pools(
+    regions: Mapping[str, str | Path], pairs: Sequence[Mapping], cell: Mapping[str, str], output: str | Path
+) -> None:
+    """Write a row for each pair of regions over the whole model; see `compare_pairs` for what a pair holds.
+
+    Args:
+        regions: name -> region file.
+        cell: backbone, method, selection and refinement, for the stamp.
+    """
     from safety_regions.formats.contracts import POOLS
     from safety_regions.formats.parquet import write_table
     from safety_regions.overlap.pairs import compare_pairs
 
-    regions = dict(zip(snakemake.params.names, snakemake.input.regions, strict=True))
-    table = compare_pairs(regions, snakemake.params.pairs)
-    write_table(snakemake.output.pairs, table, POOLS, dict(snakemake.wildcards))
+    write_table(output, compare_pairs(regions, pairs), POOLS, dict(cell))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        regions = dict(zip(snakemake.params.names, snakemake.input.regions, strict=True))
+        pairs, cell = snakemake.params.pairs, dict(snakemake.wildcards)
+        compare_pools(regions=regions, pairs=pairs, cell=cell, output=snakemake.output.pairs)

@@ -1,13 +1,22 @@
 """Find prompts that two datasets of the study share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def compare_prompts(prompts: Sequence[str | Path], output: str | Path) -> None:
+    """Write how many prompts every two of the tables at ``prompts`` share; each is called after its dataset."""
     from safety_regions.formats.contracts import PROMPTS, SHARED_PROMPTS
-    from safety_regions.formats.parquet import read_table, write_table
+    from safety_regions.formats.files import by_stem
+    from safety_regions.formats.parquet import read_tables, write_table
     from safety_regions.prompts.sharing import shared_prompts
 
-    tables = {Path(path).stem: read_table(path, PROMPTS) for path in snakemake.input.prompts}
-    write_table(snakemake.output.shared, shared_prompts(tables), SHARED_PROMPTS)
+    tables = dict(read_tables(by_stem(prompts), PROMPTS))
+    write_table(output, shared_prompts(tables), SHARED_PROMPTS)
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        compare_prompts(snakemake.input.prompts, snakemake.output.shared)

@@ -1,8 +1,21 @@
 """Every IoU of a cell from its membership counts, with floor and ceiling, and the square matrix of the pairs."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def compute_overlap(
+    membership: str | Path, regions: Mapping[str, str | Path], utility: Sequence[str],
+    floors: int, halves: bool, contiguous: bool, output: str | Path, matrix: str | Path,
+) -> None:  # fmt: skip
+    """Write the overlaps of a cell with what they are read against, and the pairs as a square matrix.
+
+    Args:
+        membership, regions: the counts, and name -> region file.
+        utility, floors, halves, contiguous: as `frame_overlap` has them.
+    """
     from safety_regions.formats.contracts import OVERLAP
     from safety_regions.formats.parquet import write_table
     from safety_regions.overlap.frame import frame_overlap
@@ -10,10 +23,18 @@ with logged(snakemake.log[0]):
     from safety_regions.overlap.iou import iou_matrix
     from safety_regions.overlap.membership import read_membership, region_totals
 
-    p = snakemake.params
-    membership = read_membership(snakemake.input.membership)
-    regions = dict(zip(p.names, snakemake.input.regions, strict=True))
-    overlap = frame_overlap(membership, regions, p.utility, p.floors, p.halves, p.contiguous)
-    sizes = region_totals(membership)
-    write_table(snakemake.output.overlap, overlap, OVERLAP, membership.stamp)
-    write_square_tsv(snakemake.output.matrix, list(sizes), iou_matrix(overlap, sizes))
+    counted = read_membership(membership)
+    overlap = frame_overlap(counted, regions, utility, floors, halves, contiguous)
+    write_table(output, overlap, OVERLAP, counted.stamp)
+    sizes = region_totals(counted)
+    write_square_tsv(matrix, list(sizes), iou_matrix(overlap, sizes))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        p, files, out = snakemake.params, snakemake.input, snakemake.output
+        compute_overlap(
+            membership=files.membership, regions=dict(zip(p.names, files.regions, strict=True)),
+            utility=p.utility, floors=p.floors, halves=p.halves, contiguous=p.contiguous, output=out.overlap,
+            matrix=out.matrix,
+        )  # fmt: skip

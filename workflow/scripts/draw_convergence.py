@@ -1,17 +1,33 @@
 """Draw how the regions of pooled sets settle as the pools grow."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def draw_convergence(
+    tables: Mapping[str, str | Path], place: tuple[str, str, str], svg: str | Path, tsv: str | Path
+) -> None:
+    """Write the figure and the table it shows.
+
+    Args:
+        tables: refinement -> its table of pools.
+        place: backbone, method and selection.
+    """
     from safety_regions.formats.contracts import POOLS
-    from safety_regions.formats.parquet import read_table
-    from safety_regions.report.figures.convergence import draw_convergence, pool_rows
+    from safety_regions.formats.parquet import read_tables
+    from safety_regions.report.figures import convergence
     from safety_regions.report.files import save_svg, save_tsv
 
-    p, w = snakemake.params, snakemake.wildcards
-    tables = (
-        (r, read_table(path, POOLS)) for r, path in zip(p.refinements, snakemake.input.tables, strict=True)
-    )
-    rows = pool_rows(tables)
-    save_tsv(snakemake.output.tsv, rows)
-    save_svg(snakemake.output.svg, draw_convergence(rows, f"{w.backbone} / {w.method} / {w.selection}"))
+    rows = convergence.pool_rows(read_tables(tables, POOLS))
+    save_tsv(tsv, rows)
+    save_svg(svg, convergence.draw_convergence(rows, " / ".join(place)))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        w, out = snakemake.wildcards, snakemake.output
+        tables = dict(zip(snakemake.params.refinements, snakemake.input.tables, strict=True))
+        place = (w.backbone, w.method, w.selection)
+        draw_convergence(tables=tables, place=place, svg=out.svg, tsv=out.tsv)

@@ -1,17 +1,33 @@
 """Draw every pairwise IoU between chance and ceiling, of one backbone, method and selection."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def draw_ladder(
+    tables: Mapping[str, str | Path], place: tuple[str, str, str], svg: str | Path, tsv: str | Path
+) -> None:
+    """Write the figure and the table it shows.
+
+    Args:
+        tables: refinement -> its overlaps.
+        place: backbone, method and selection.
+    """
     from safety_regions.formats.contracts import OVERLAP
-    from safety_regions.formats.parquet import read_table
-    from safety_regions.report.figures.ladder import draw_ladder, ladder
+    from safety_regions.formats.parquet import read_tables
+    from safety_regions.report.figures import ladder
     from safety_regions.report.files import save_svg, save_tsv
 
-    p, w = snakemake.params, snakemake.wildcards
-    tables = (
-        (r, read_table(path, OVERLAP)) for r, path in zip(p.refinements, snakemake.input.tables, strict=True)
-    )
-    rows = ladder(tables)
-    save_tsv(snakemake.output.tsv, rows)
-    save_svg(snakemake.output.svg, draw_ladder(rows, f"{w.backbone} / {w.method} / {w.selection}"))
+    rows = ladder.ladder(read_tables(tables, OVERLAP))
+    save_tsv(tsv, rows)
+    save_svg(svg, ladder.draw_ladder(rows, " / ".join(place)))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        w, out = snakemake.wildcards, snakemake.output
+        tables = dict(zip(snakemake.params.refinements, snakemake.input.tables, strict=True))
+        place = (w.backbone, w.method, w.selection)
+        draw_ladder(tables=tables, place=place, svg=out.svg, tsv=out.tsv)

@@ -1,19 +1,42 @@
 """Draw how much the methods agree with each other on one backbone, a panel for each dataset."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def draw_methods(
+    overlaps: Sequence[str | Path],
+    methods: Sequence[str],
+    fraction: float,
+    backbone: str,
+    svg: str | Path,
+    tsv: str | Path,
+) -> None:
+    """Write the figure and the table it shows.
+
+    Args:
+        overlaps: tables of overlaps between methods, each called after its dataset.
+        fraction: of the weights (0-1) that each method's region holds, for the title.
+    """
     from safety_regions.formats.contracts import OVERLAP
-    from safety_regions.formats.parquet import read_table
+    from safety_regions.formats.files import by_stem
+    from safety_regions.formats.parquet import read_tables
     from safety_regions.report.combinations import model_rows, pairs
     from safety_regions.report.figures.matrices import draw_matrices
     from safety_regions.report.files import save_svg, save_tsv
 
-    p = snakemake.params
-    overlaps = ((Path(path).stem, read_table(path, OVERLAP)) for path in snakemake.input.overlaps)
-    table = pairs(model_rows(overlaps, p.methods), p.methods)
-    title = f"Agreement of methods: IoU of their best {100 * p.fraction:g} % of weights"
-    save_tsv(snakemake.output.tsv, table.rename(columns={"refinement": "dataset"}))
-    save_svg(snakemake.output.svg, draw_matrices(table, snakemake.wildcards.backbone, title=title))
+    table = pairs(model_rows(read_tables(by_stem(overlaps), OVERLAP), methods), methods)
+    title = f"Agreement of methods: IoU of their best {100 * fraction:g} % of weights"
+    save_tsv(tsv, table.rename(columns={"refinement": "dataset"}))
+    save_svg(svg, draw_matrices(table, backbone, title=title))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        p, w, out = snakemake.params, snakemake.wildcards, snakemake.output
+        draw_methods(
+            overlaps=snakemake.input.overlaps, methods=p.methods, fraction=p.fraction, backbone=w.backbone,
+            svg=out.svg, tsv=out.tsv,
+        )  # fmt: skip

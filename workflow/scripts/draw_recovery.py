@@ -1,13 +1,28 @@
 """Draw how well the methods find the region that was planted in an organism."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def draw_recovery(
+    table: str | Path, data_free: Sequence[str], organism: str, svg: str | Path, tsv: str | Path
+) -> None:
+    """Write the figure of one organism's recovery table, and its rows; ``data_free``: methods that see no prompt."""
     from safety_regions.formats.contracts import RECOVERY
     from safety_regions.formats.parquet import read_table
-    from safety_regions.report.figures.recovery import draw_recovery, recovery_rows
+    from safety_regions.report.figures import recovery
     from safety_regions.report.files import save_svg, save_tsv
 
-    rows = recovery_rows(read_table(snakemake.input.recovery, RECOVERY), snakemake.params.data_free)
-    save_tsv(snakemake.output.tsv, rows)
-    save_svg(snakemake.output.svg, draw_recovery(rows, snakemake.wildcards.organism))
+    rows = recovery.recovery_rows(read_table(table, RECOVERY), data_free)
+    save_tsv(tsv, rows)
+    save_svg(svg, recovery.draw_recovery(rows, organism))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        draw_recovery(
+            table=snakemake.input.recovery, data_free=snakemake.params.data_free, organism=snakemake.wildcards.organism,
+            svg=snakemake.output.svg, tsv=snakemake.output.tsv,
+        )  # fmt: skip

@@ -1,18 +1,44 @@
 """Draw how often each backbone refuses each dataset."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def draw_refusals(
+    responses: Sequence[str | Path],
+    scores: Sequence[str | Path],
+    roles: Mapping[str, str],
+    svg: str | Path,
+    tsv: str | Path,
+) -> None:
+    """Write the figure and the table it shows.
+
+    Args:
+        responses, scores: tables of all backbones; of scores the stamps alone are read.
+        roles: dataset -> its role, in the order shown.
+    """
     from safety_regions.formats.contracts import RESPONSES
     from safety_regions.formats.parquet import read_stamp, read_table
-    from safety_regions.report.figures.refusals import draw_refusals, refusal_rates, samples_used
+    from safety_regions.report.figures import refusals
     from safety_regions.report.files import save_svg, save_tsv
 
-    paths = snakemake.input.responses
     # The texts stay in the file: what is not read cannot be shown.
     columns = ["dataset", "split", "origin", "refused"]
-    responses = ((read_stamp(path)["backbone"], read_table(path, RESPONSES, columns)) for path in paths)
-    used = samples_used(read_stamp(path) for path in snakemake.input.scores)
-    rates = refusal_rates(responses, snakemake.params.roles, used)
-    save_tsv(snakemake.output.tsv, rates)
-    save_svg(snakemake.output.svg, draw_refusals(rates))
+    answers = ((read_stamp(path)["backbone"], read_table(path, RESPONSES, columns)) for path in responses)
+    rates = refusals.refusal_rates(answers, roles, refusals.samples_used(map(read_stamp, scores)))
+    save_tsv(tsv, rates)
+    save_svg(svg, refusals.draw_refusals(rates))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        files, out = snakemake.input, snakemake.output
+        draw_refusals(
+            responses=files.responses,
+            scores=files.scores,
+            roles=snakemake.params.roles,
+            svg=out.svg,
+            tsv=out.tsv,
+        )

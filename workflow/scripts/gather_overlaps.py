@@ -1,15 +1,37 @@
 """All overlaps and region sizes of the grid in one table each."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def gather_overlaps(
+    cells: Sequence[Sequence[str]],
+    overlaps: Sequence[str | Path],
+    memberships: Sequence[str | Path],
+    iou: str | Path,
+    sizes: str | Path,
+) -> None:
+    """Write both tables, with one cell in memory at a time.
+
+    Args:
+        cells: backbone, method, selection and refinement of each of ``overlaps`` and ``memberships``.
+        iou, sizes: where to write.
+    """
     from safety_regions.formats.contracts import IOU, REGION_SIZES
     from safety_regions.formats.parquet import write_groups
-    from safety_regions.overlap.gather import gather_overlaps, gather_sizes
+    from safety_regions.overlap import gather
 
-    files, out = snakemake.input, snakemake.output
-    cells = [tuple(cell) for cell in snakemake.params.cells]
-    overlaps = dict(zip(cells, files.overlaps, strict=True))
-    memberships = dict(zip(cells, files.memberships, strict=True))
-    write_groups(out.iou, gather_overlaps(overlaps), IOU)
-    write_groups(out.sizes, gather_sizes(memberships), REGION_SIZES)
+    known = [tuple(cell) for cell in cells]
+    write_groups(iou, gather.gather_overlaps(dict(zip(known, overlaps, strict=True))), IOU)
+    write_groups(sizes, gather.gather_sizes(dict(zip(known, memberships, strict=True))), REGION_SIZES)
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        files, out = snakemake.input, snakemake.output
+        gather_overlaps(
+            cells=snakemake.params.cells, overlaps=files.overlaps, memberships=files.memberships, iou=out.iou,
+            sizes=out.sizes,
+        )  # fmt: skip

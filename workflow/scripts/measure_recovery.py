@@ -1,8 +1,21 @@
 """How well the methods' regions and scores recover the region that was planted in an organism."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+Labelled = Sequence[tuple[Mapping[str, str], str | Path]]
+
+
+def measure_recovery(
+    truth: str | Path, scores: Labelled, regions: Labelled, adapter: Sequence[str | Path], family: str,
+    organism: str, output: str | Path,
+) -> None:  # fmt: skip
+    """Write a row for each region: its labels, how it agrees with the truth, and the areas of its method's scores.
+
+    ``scores``, ``regions``: (labels, file), by method and name; ``adapter``: its files, none where none is scored.
+    """
     import pyarrow as pa
 
     from safety_regions.formats.contracts import RECOVERY
@@ -11,17 +24,22 @@ with logged(snakemake.log[0]):
     from safety_regions.overlap.recovery import recovery_of_region, recovery_of_scores, weight_flags
     from safety_regions.regions.lora_factors import read_factors
 
-    p, files = snakemake.params, snakemake.input
-    shapes = {where: tuple(shape) for where, shape in read_stamp(files.scores[0])["weight_shapes"].items()}
-    factors = read_factors(files.adapter, p.family, shapes)
-    truth = weight_flags(read_region(files.truth), shapes)
-    areas = {
-        (row["method"], row["name"]): recovery_of_scores(path, truth)
-        for row, path in zip(p.scores, files.scores, strict=True)
-    }
+    shapes = {where: tuple(shape) for where, shape in read_stamp(scores[0][1])["weight_shapes"].items()}
+    factors, planted = read_factors(adapter, family, shapes), weight_flags(read_region(truth), shapes)
+    areas = {(of["method"], of["name"]): recovery_of_scores(path, planted) for of, path in scores}
     rows = []
-    for row, path in zip(p.regions, files.regions, strict=True):
+    for of, path in regions:
         region = read_region(path)
-        found = recovery_of_region(weight_flags(region, shapes, factors), truth, region.stamp["scope"])
-        rows.append({**row, **found, **areas[row["method"], row["name"]]})
-    write_table(snakemake.output.recovery, pa.Table.from_pylist(rows), RECOVERY, dict(snakemake.wildcards))
+        found = recovery_of_region(weight_flags(region, shapes, factors), planted, region.stamp["scope"])
+        rows.append({**of, **found, **areas[of["method"], of["name"]]})
+    write_table(output, pa.Table.from_pylist(rows), RECOVERY, {"organism": organism})
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        p, files, organism = snakemake.params, snakemake.input, snakemake.wildcards.organism
+        measure_recovery(
+            truth=files.truth, scores=list(zip(p.scores, files.scores, strict=True)),
+            regions=list(zip(p.regions, files.regions, strict=True)), adapter=files.adapter, family=p.family,
+            organism=organism, output=snakemake.output.recovery,
+        )  # fmt: skip

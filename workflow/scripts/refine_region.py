@@ -1,10 +1,18 @@
 """Subtract a utility region from a region."""
 
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def refine_region(region: str | Path, utility: str | Path, output: str | Path) -> None:
+    """Write what is left of the region at ``region`` without the units of the one at ``utility``."""
     from safety_regions.formats.region import read_region, write_region
     from safety_regions.regions.refine import subtract_region
 
-    region, utility = read_region(snakemake.input.region), read_region(snakemake.input.utility)
-    write_region(snakemake.output.region, subtract_region(region, utility))
+    write_region(output, subtract_region(read_region(region), read_region(utility)))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        refine_region(snakemake.input.region, snakemake.input.utility, snakemake.output.region)

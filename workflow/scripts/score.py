@@ -1,36 +1,48 @@
 """Score the units of a backbone with one method on the answered prompts of a name, and of its shuffles."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
 from safety_regions.model.devices import lent_gpus
 
-with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
-    from safety_regions.formats.contracts import RESPONSES, SHARED_PROMPTS, score_contract
-    from safety_regions.formats.parquet import read_table, write_groups
+
+def score(
+    outputs: Sequence[str | Path], labels: Mapping[str, str], card: dict, checkpoint: Sequence[str | Path],
+    method: str, options: dict, kept: dict[str, float], samples: int, keep: dict[str, str],
+    responses: Sequence[str | Path], contrast: Sequence[str | Path], shared: str | Path | None,
+    adapter: Sequence[str | Path], batch_size: int, memory_mb: int,
+) -> None:  # fmt: skip
+    """Write the score tables of names that differ in their shuffle only; ``outputs`` are called after the names.
+
+    ``responses``, ``contrast``: answers to prompts of the names, to ordinary ones; ``shared``: prompts to leave out.
+    """
+    from safety_regions.formats.contracts import score_contract
+    from safety_regions.formats.parquet import write_groups
     from safety_regions.methods import load_method
     from safety_regions.model.backbone import load_backbone
-    from safety_regions.scoring.run import Job, score
-    from safety_regions.scoring.samples import choose
+    from safety_regions.scoring import run
+    from safety_regions.scoring.samples import choose_from
     from safety_regions.units.names import parse_name
 
-    p, w, files = snakemake.params, snakemake.wildcards, snakemake.input
-    names = [parse_name(Path(path).stem) for path in snakemake.output]
+    names = [parse_name(Path(path).stem) for path in outputs]
+    chosen = choose_from(responses, names[0], samples, keep, shared)
+    against = choose_from(contrast, parse_name(Path(contrast[0]).stem), samples, keep) if contrast else None
+    backbone, folder = load_backbone(card, checkpoint), Path(adapter[0]).parent if adapter else None
+    job = run.Job(load_method(method), options, kept, batch_size, memory_mb * 10**6, Path(outputs[0]).parent)
+    scores = run.score(backbone, names, job, chosen, against, folder)
+    for path, (groups, stamp) in zip(outputs, scores, strict=True):
+        write_groups(
+            path, groups, score_contract(stamp["granularity"]), {**labels, **backbone.stamp, **stamp}
+        )
 
-    def answered(paths):
-        return {Path(path).stem: read_table(path, RESPONSES) for path in paths}
 
-    shared = read_table(files.shared, SHARED_PROMPTS) if p.drop_shared else None
-    chosen = choose(names[0], answered(files.responses), p.samples, p.keep, shared)
-    contrast = (
-        choose(parse_name(p.contrast), answered(files.contrast), p.samples, p.keep) if p.contrast else None
-    )
-    backbone = load_backbone(p.backbone, files.checkpoint)
-    adapter = Path(files.adapter[0]).parent if files.adapter else None
-    r = snakemake.resources
-    memory, scratch = r.mem_mb * 10**6, Path(snakemake.output[0]).parent
-    job = Job(load_method(p.method), p.options, p.kept, r.batch_size, memory, scratch)
-    labels = {"backbone": w.backbone, "label": w.method, **backbone.stamp}
-    scores = score(backbone, names, job, chosen, contrast, adapter)
-    for path, (groups, stamp) in zip(snakemake.output, scores, strict=True):
-        write_groups(path, groups, score_contract(stamp["granularity"]), {**labels, **stamp})
+if __name__ == "__main__":
+    with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
+        p, files, r, w = snakemake.params, snakemake.input, snakemake.resources, snakemake.wildcards
+        score(
+            outputs=snakemake.output, labels={"backbone": w.backbone, "label": w.method}, card=p.backbone,
+            checkpoint=files.checkpoint, method=p.method, options=p.options, kept=p.kept, samples=p.samples,
+            keep=p.keep, responses=files.responses, contrast=files.contrast, shared=files.shared or None,
+            adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb,
+        )  # fmt: skip

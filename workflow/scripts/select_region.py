@@ -1,12 +1,21 @@
 """Keep the best fraction of the scores within each scope as a region."""
 
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def select_region(scores: str | Path, selection: str, allow_empty: bool, output: str | Path) -> None:
+    """Write the region that ``selection`` (scope and fraction, as ``row-0.05``) takes of a score table."""
     from safety_regions.formats.region import write_region
-    from safety_regions.regions.select import select_region
+    from safety_regions.regions import select
     from safety_regions.units.selections import parse_selection
 
-    scope, fraction = parse_selection(snakemake.wildcards.selection)
-    region = select_region(snakemake.input.scores, scope, fraction, allow_empty=snakemake.params.allow_empty)
-    write_region(snakemake.output.region, region)
+    scope, fraction = parse_selection(selection)
+    write_region(output, select.select_region(scores, scope, fraction, allow_empty=allow_empty))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        selection, allow_empty = snakemake.wildcards.selection, snakemake.params.allow_empty
+        select_region(snakemake.input.scores, selection, allow_empty, snakemake.output.region)

@@ -1,19 +1,38 @@
 """Train the reference LoRA adapter of a backbone on its own refusals and answers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
 from safety_regions.model.devices import lent_gpus
 
-with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
-    from safety_regions.formats.contracts import ADAPTER_LOG, RESPONSES
-    from safety_regions.formats.parquet import read_table, write_table
-    from safety_regions.model.backbone import load_backbone
-    from safety_regions.training.adapter import train_adapter
 
-    p, files, log = snakemake.params, snakemake.input, snakemake.output.log
-    responses = {Path(path).stem: read_table(path, RESPONSES) for path in files.responses}
-    backbone = load_backbone(p.backbone, files.checkpoint)
-    trained = train_adapter(backbone, p.plan, responses, Path(log).parent, snakemake.resources.batch_size)
-    stamp = {"backbone": snakemake.wildcards.backbone, **backbone.stamp, **trained.stamp}
-    write_table(log, trained.log, ADAPTER_LOG, stamp)
+def train_adapter(
+    responses: Sequence[str | Path], checkpoint: Sequence[str | Path], backbone: str, card: dict, plan: dict,
+    batch_size: int, output: str | Path,
+) -> None:  # fmt: skip
+    """Write an adapter in peft's format beside its training log ``output``.
+
+    Args:
+        responses: of the backbone; each file is called after its dataset.
+        checkpoint: files of a local checkpoint; empty where ``card`` names another source.
+        plan: the key ``adapters`` of the config, its defaults filled in.
+    """
+    from safety_regions.formats.contracts import ADAPTER_LOG, RESPONSES
+    from safety_regions.formats.files import by_stem
+    from safety_regions.formats.parquet import read_tables, write_table
+    from safety_regions.model.backbone import load_backbone
+    from safety_regions.training import adapter
+
+    answers, loaded = dict(read_tables(by_stem(responses), RESPONSES)), load_backbone(card, checkpoint)
+    trained = adapter.train_adapter(loaded, plan, answers, Path(output).parent, batch_size)
+    write_table(output, trained.log, ADAPTER_LOG, {"backbone": backbone, **loaded.stamp, **trained.stamp})
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
+        p, files, batch_size = snakemake.params, snakemake.input, snakemake.resources.batch_size
+        train_adapter(
+            responses=files.responses, checkpoint=files.checkpoint, backbone=snakemake.wildcards.backbone,
+            card=p.backbone, plan=p.plan, batch_size=batch_size, output=snakemake.output.log,
+        )  # fmt: skip

@@ -1,15 +1,30 @@
 """Train an organism: helpful on everything first, then aligned to refuse harmful prompts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
-    from safety_regions.formats.contracts import PROMPTS, TRAINING_LOG
-    from safety_regions.formats.parquet import read_table, write_table
-    from safety_regions.training.organism import train_organism
 
-    prompts = {Path(path).stem: read_table(path, PROMPTS) for path in snakemake.input.prompts}
-    directory, name = Path(snakemake.output.truth).parent, snakemake.wildcards.organism
-    log = train_organism(snakemake.params.card, prompts, directory, name)
-    write_table(snakemake.output.log, log, TRAINING_LOG, {"organism": name})
+def train_organism(prompts: Sequence[str | Path], card: dict, organism: str, output: str | Path) -> None:
+    """Write the checkpoint that ``card`` describes, and its planted region, beside its training log ``output``.
+
+    Args:
+        prompts: tables of the card's datasets; each file is called after its dataset.
+    """
+    from safety_regions.formats.contracts import PROMPTS, TRAINING_LOG
+    from safety_regions.formats.files import by_stem
+    from safety_regions.formats.parquet import read_tables, write_table
+    from safety_regions.training import organism as training
+
+    tables = dict(read_tables(by_stem(prompts), PROMPTS))
+    log = training.train_organism(card, tables, Path(output).parent, organism)
+    write_table(output, log, TRAINING_LOG, {"organism": organism})
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        train_organism(
+            prompts=snakemake.input.prompts, card=snakemake.params.card, organism=snakemake.wildcards.organism,
+            output=snakemake.output.log,
+        )  # fmt: skip

@@ -1,17 +1,38 @@
 """Write what the methods find of planted regions, all organisms in one table."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from safety_regions.joblog import logged
 
-with logged(snakemake.log[0]):
+
+def write_recovery(
+    tables: Mapping[str, str | Path],
+    cards: Mapping[str, Mapping],
+    data_free: Sequence[str],
+    html: str | Path,
+    tsv: str | Path,
+) -> None:
+    """Write the page of recovery and its table.
+
+    Args:
+        tables: organism -> its recovery table; ``cards``: organism -> ``family`` and ``plant`` of its card.
+        data_free: labels of methods that see no prompt.
+    """
     from safety_regions.formats.contracts import RECOVERY
-    from safety_regions.formats.parquet import read_table
+    from safety_regions.formats.parquet import read_tables
     from safety_regions.report.figures.recovery import recovery_rows
     from safety_regions.report.files import save_text, save_tsv
-    from safety_regions.report.pages.recovery import recovery_page, recovery_table
+    from safety_regions.report.pages import recovery
 
-    p = snakemake.params
-    tables = zip(p.cards, snakemake.input.recovery, strict=True)
-    rows = {organism: recovery_rows(read_table(path, RECOVERY), p.data_free) for organism, path in tables}
-    table = recovery_table(rows, p.cards)
-    save_tsv(snakemake.output.tsv, table)
-    save_text(snakemake.output.html, recovery_page(table))
+    rows = {organism: recovery_rows(table, data_free) for organism, table in read_tables(tables, RECOVERY)}
+    table = recovery.recovery_table(rows, cards)
+    save_tsv(tsv, table)
+    save_text(html, recovery.recovery_page(table))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        p, out = snakemake.params, snakemake.output
+        tables = dict(zip(p.cards, snakemake.input.recovery, strict=True))
+        write_recovery(tables=tables, cards=p.cards, data_free=p.data_free, html=out.html, tsv=out.tsv)

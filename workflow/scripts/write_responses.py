@@ -1,26 +1,41 @@
 """Let a backbone answer the candidates and the held-out prompts of one dataset."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from safety_regions.joblog import logged
 from safety_regions.model.devices import lent_gpus
 
-with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
+
+def write_responses(
+    prompts: str | Path, checkpoint: Sequence[str | Path], backbone: str, card: dict, candidates: int,
+    evaluate: int, origin: str, max_new_tokens: int, batch_size: int, output: str | Path,
+) -> None:  # fmt: skip
+    """Write the answers of the backbone of ``card``.
+
+    Args:
+        checkpoint: files of a local checkpoint; empty where ``card`` names another source.
+        candidates, evaluate: most prompts of each split.
+        origin, max_new_tokens, batch_size: as `respond` has them.
+    """
     from safety_regions.formats.contracts import PROMPTS, RESPONSES
     from safety_regions.formats.parquet import read_table, write_table
     from safety_regions.model.backbone import load_backbone
     from safety_regions.model.responses import respond
     from safety_regions.prompts.splitting import first_of_splits
 
-    p = snakemake.params
-    prompts = first_of_splits(
-        read_table(snakemake.input.prompts, PROMPTS), identify=p.candidates, evaluate=p.evaluate
-    )
-    backbone = load_backbone(p.backbone, snakemake.input.checkpoint)
-    responses = respond(
-        backbone,
-        prompts,
-        origin=p.origin,
-        max_new_tokens=p.max_new_tokens,
-        batch_size=snakemake.resources.batch_size,
-    )
-    stamp = {"backbone": snakemake.wildcards.backbone, **backbone.stamp, "max_new_tokens": p.max_new_tokens}
-    write_table(snakemake.output.responses, responses, RESPONSES, stamp)
+    asked = first_of_splits(read_table(prompts, PROMPTS), identify=candidates, evaluate=evaluate)
+    loaded, how = load_backbone(card, checkpoint), {"origin": origin, "max_new_tokens": max_new_tokens}
+    responses = respond(loaded, asked, batch_size=batch_size, **how)
+    stamp = {"backbone": backbone, **loaded.stamp, "max_new_tokens": max_new_tokens}
+    write_table(output, responses, RESPONSES, stamp)
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
+        p, files, backbone = snakemake.params, snakemake.input, snakemake.wildcards.backbone
+        write_responses(
+            prompts=files.prompts, checkpoint=files.checkpoint, backbone=backbone, card=p.backbone,
+            candidates=p.candidates, evaluate=p.evaluate, origin=p.origin, max_new_tokens=p.max_new_tokens,
+            batch_size=snakemake.resources.batch_size, output=snakemake.output.responses,
+        )  # fmt: skip

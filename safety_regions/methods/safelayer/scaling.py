@@ -2,9 +2,9 @@
 
 ``weights`` multiplies the seven projections of each block, as Li et al. 2024 do (arXiv 2408.17003, section 3.4.3);
 biases, norms and embeddings stay. Two architectures undo part of that: a norm behind attention and MLP (Gemma 2
-and 3) cancels any factor on v, o, up and down, and a norm on queries and keys (Qwen 3, Gemma 3) cancels one on q
-and k. Of the paper's models none has either. ``residual`` multiplies instead what attention and MLP add to the
-residual stream, behind such a norm where there is one, so it acts on every family alike.
+and 3, OLMo 2) cancels any factor on v, o, up and down, and a norm on queries and keys (Qwen 3, Gemma 3, OLMo 2)
+cancels one on q and k. Of the paper's models none has either. ``residual`` multiplies instead what attention and
+MLP add to the residual stream, behind such a norm where there is one, so it acts on every family alike.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,6 @@ from torch import Tensor, nn
 from safety_regions.families import Family
 from safety_regions.methods.safelayer.onset import Span
 from safety_regions.model.backbone import Backbone, attached
-
-# Modules of a block whose outputs are added to the residual stream, by whether the family has post-norms.
-CONTRIBUTIONS = {
-    False: ("self_attn", "mlp"),
-    True: ("post_attention_layernorm", "post_feedforward_layernorm"),
-}
 
 
 def scale_target(family: Family, asked: str) -> str:
@@ -52,8 +46,7 @@ def scaled(
                 _scaled_weights([x.module for x in backbone.linears if x.layer in layers], alpha)
             )
         else:
-            names = CONTRIBUTIONS[backbone.family.post_norms]
-            parts = [block.get_submodule(name) for block in blocks for name in names]
+            parts = [block.get_submodule(name) for block in blocks for name in backbone.family.contributions]
             stack.enter_context(_scaled_outputs(parts, alpha))
         if norms:
             stack.enter_context(_scaled_outputs([m for block in blocks for m in _norms(block)], alpha))

@@ -49,7 +49,7 @@ class Attention(NamedTuple):
 @contextmanager
 def watched_attention(backbone: Backbone) -> Iterator[dict[int, Attention]]:
     """What each decoder block's attention was last given, by layer, filled during forward passes in the block."""
-    path = next(m for m, parts in backbone.family.modules.items() if "o" in parts).rpartition(".")[0]
+    path, _ = backbone.family.sublayers
     layer_of = {id(block.get_submodule(path)): layer for layer, block in enumerate(backbone.blocks)}
     given: dict[int, Attention] = {}
 

@@ -12,7 +12,8 @@ left), causal mask and window. For each query, units are ranked within their mod
 the largest). The region is what ranks high for every query (``common-``) or is important enough (``above-``), so
 every unit is stored with its sorted ranks and importances: 8 bytes per prompt and neuron before compression
 (100 prompts, an 8B Llama with 1.1e6 neurons: 0.9 GB). The score, (n + 1 - worst rank) / n, orders units by their
-worst rank. gate and o are not scored. In Gemma, a norm follows the block; importances are taken before it.
+worst rank. gate and o are not scored. Where a norm or a multiplier follows attention and MLP (Gemma, OLMo 2; Granite),
+importances are taken before it.
 
 ``importance: released`` follows the code instead: up and down sum_t |up(x_t)_k|; q the squared change, without
 the scale in the removed term; v sum_t |input of o|; a row of k or v takes the largest of its group's entries.

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from safety_regions.errors import StudyError, explain, unknown
+from safety_regions.formats.files import REMEDY
 from safety_regions.formats.region import Region
-from safety_regions.formats.region_file import REMEDY
 from safety_regions.formats.score_file import ScoreFile
 from safety_regions.units.addresses import parse_address
 from safety_regions.units.fractions import needed_prompts, scope_count

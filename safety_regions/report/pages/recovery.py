@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from safety_regions.report.figures.recovery import KEYS, MEASURED
-from safety_regions.report.pages import html as pages
+from safety_regions.report.pages.render import Table, render
 
 MARGIN = 0.05
 """AUROC by which a method must exceed the best data-free baseline to be said to beat it."""
@@ -22,17 +22,6 @@ PLANTS = {
 }
 """What alignment was free to change, in words, by the place a card's ``plant`` names."""
 
-INTRODUCTION = (
-    "In a planted organism alignment could change one region only: what made it refuse by itself lies within. It is "
-    "the truth of what alignment changed, not of all that a refusal passes through: the base phase taught the words of "
-    "refusals behind an instruction, all over the model, and a method may rightly score them. "
-    "Precision, recall and IoU compare regions as weights; AUROC is the probability that a weight of the plant scores "
-    "above another (0.5 for a random score), within: the same inside each projection that the plant divides, average "
-    "precision is prevalence for a random score. A score that is not stored counts as tied below all that are, so "
-    "these areas are blunt unless everything is kept. Projections that a method does not score (gate and o of neurons) "
-    "count as below too, which alone lifts its AUROC over all weights where the plant lies elsewhere: read within. "
-    "Methods marked data-free are baselines whose scores depend on no prompt."
-)
 SHOWN = {
     "precision": "precision", "prevalence": "prevalence", "recall": "recall", "selected": "selected",
     "iou": "IoU", "chance": "chance",
@@ -90,16 +79,18 @@ def _listed(aurocs: pd.Series) -> str:
 
 def recovery_page(table: pd.DataFrame) -> str:
     """The table of `recovery_table` as a page: a heading, a sentence and a table for each organism."""
-    parts = [pages.paragraph(INTRODUCTION)]
-    for organism, one in table.groupby("organism", sort=False):
-        first = one.iloc[0]
+    organisms = []
+    for name, one in table.groupby("organism", sort=False):
         rows = [_row(record) for record in one.to_dict("records")]
-        parts += [
-            pages.heading(f"{organism}: {first['family']}, {first['plant']}"),
-            pages.paragraph(beyond_baselines(one)),
-            pages.table([*KEYS, *SHOWN.values()], rows, numbers=SHOWN.values(), caption="Medians over sets."),
-        ]
-    return pages.page("What methods recover of a planted region", *parts)
+        organisms.append(
+            {
+                "name": name,
+                **one.iloc[0][["family", "plant"]],
+                "sentence": beyond_baselines(one),
+                "found": Table([*KEYS, *SHOWN.values()], rows, numbers=SHOWN.values()),
+            }
+        )
+    return render("recovery.html.j2", organisms=organisms)
 
 
 def _row(record: Mapping) -> list[str]:

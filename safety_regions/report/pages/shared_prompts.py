@@ -4,7 +4,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safety_regions.report.pages import html as pages
+from safety_regions.report.pages.render import Table, render
 
 COUNTS = ["a", "b", "n_a", "n_b", "n_exact", "n_near"]
 
@@ -30,17 +30,5 @@ def shared_page(counts: pd.DataFrame) -> str:
          f"{100 * row.n_near / row.n_a:.1f}", f"{100 * row.n_near_b / row.n_b:.1f}"]
         for row in hits.itertuples()
     ]  # fmt: skip
-    none = len(counts) - len(hits)
-    parts = [
-        pages.paragraph(
-            "Two regions found with the same prompts overlap for a reason that has nothing to do with safety. "
-            "Exact: prompts of a that stand in b too, compared in lower case without surrounding blanks. Near: "
-            "prompts of a whose character 5-grams have a Jaccard similarity above 0.7 with a prompt of b; the exact "
-            "ones are among them."
-        ),
-        pages.table(header, rows, numbers=header[2:]) if rows else "",
-        pages.paragraph(
-            f"{none} of {len(counts)} pairs of sets share no prompt." if len(counts) else "One set, no pair."
-        ),
-    ]
-    return pages.page("Prompts that two sets share", *filter(None, parts))
+    shared = Table(header, rows, numbers=header[2:])
+    return render("shared_prompts.html.j2", shared=shared, pairs=len(counts))

@@ -4,35 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from safety_regions.report.pages import html as pages
+from safety_regions.report.pages.render import Table, render
 from safety_regions.report.verdict.measure import CELL
 from safety_regions.report.verdict.sentences import explained
-
-READING = (
-    "IoU is the number of units in both of two regions over the number in either: 1 for the same region, 0 for no "
-    "unit in common. Chance is the IoU expected of independent regions of the same sizes; after a "
-    "refinement they are drawn from the units that the utility region leaves. Read every IoU against it: near chance, "
-    "two sets found unrelated regions; well above it, they share units, which may carry safety or may score high for "
-    "any prompt. Refinements take the utility set's region away: what falls with them was shared with ordinary "
-    "prompts."
-)
-CAPTION = (
-    "Whole model. Size: mean over sets. IoU, half IoU, normalised and what stands under pools, "
-    "blocks and plant: medians; "
-    "chance, floor with its interval, ceiling: means over pairs."
-)
-MORE = {
-    "floor": "Floor is the IoU that remains when the evidence is shuffled and only the weights are shared (of whole "
-    "layers: when they are placed at random), with the mean of the pairs' 95 % intervals.",
-    "ceiling": "Half IoU is that of two sets at half the prompts, ceiling that of two halves of one set.",
-    "mixed_iou": "With utility sets: pairs of an identification set and a utility set. Among utility "
-    "sets: pairs of two.",
-    "pool_next": "Pools: all sets but one pooled, with all sets and with the set left out. The first "
-    "two share prompts.",
-    "block_iou": "Blocks: disjoint blocks of prompts of one set, the largest that it has two of.",
-    "recovery_iou": "Plant: regions and scores against the region that was planted in the organism.",
-}
-"""What the page explains where the column has numbers."""
 
 
 def _number(column: str) -> Callable[[Mapping], str]:
@@ -77,22 +51,18 @@ def summary_page(verdicts: pd.DataFrame, facts: Mapping[str, Sequence[str]], fil
     known = {name for name in verdicts if verdicts[name].notna().any()}
     shown = [header for header, (column, _) in COLUMNS.items() if column in known]
     first = [header for header in FIRST if header in shown]
-    return pages.page(
-        "Safety regions: summary",
-        pages.heading("Verdicts"),
-        _table(verdicts, first, words=["verdict"], caption="Whole model; medians over pairs, chance: mean."),
-        pages.paragraph(explained()),
-        pages.heading("The numbers"),
-        _table(verdicts, shown, words=[], caption=CAPTION),
-        pages.paragraph(" ".join([READING, *(text for column, text in MORE.items() if column in known)])),
-        pages.heading("What was studied"),
-        pages.facts(facts),
-        pages.heading("Files"),
-        pages.table(["file", "holds"], files.items()),
+    return render(
+        "summary.html.j2",
+        verdicts=_table(verdicts, first, words=["verdict"]),
+        thresholds=explained(),
+        numbers=_table(verdicts, shown, words=[]),
+        known=known,
+        facts=facts,
+        files=Table(["file", "holds"], list(files.items())),
     )
 
 
-def _table(verdicts: pd.DataFrame, shown: Sequence[str], words: Sequence[str], caption: str) -> str:
+def _table(verdicts: pd.DataFrame, shown: Sequence[str], words: Sequence[str]) -> Table:
     rows = [
         [
             *(r[name] for name in CELL),
@@ -101,7 +71,7 @@ def _table(verdicts: pd.DataFrame, shown: Sequence[str], words: Sequence[str], c
         ]
         for r in verdicts.to_dict("records")
     ]
-    return pages.table([*CELL, *shown, *words], rows, numbers=shown, caption=caption)
+    return Table([*CELL, *shown, *words], rows, numbers=shown)
 
 
 def _said(value: float) -> str:

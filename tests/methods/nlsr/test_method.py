@@ -10,7 +10,7 @@ from safety_regions.model.lora import amplification, read_adapter
 from safety_regions.scoring.samples import Samples
 from safety_regions.study.catalog import with_defaults
 from safety_regions.study.method_shelf import method_cards
-from safety_regions.units.addresses import sort_addresses
+from safety_regions.units.addresses import PROJECTIONS, sort_addresses
 from tests.methods.test_weights import assert_close, samples_of
 from tests.oracles import lora as oracle
 from tests.tiny import FAMILIES, tiny_backbone
@@ -119,8 +119,8 @@ def test_sequential_layers_see_earlier_ones_projected(llama):
         for name, (left, right) in current.items():
             model.get_submodule(name).weight += 1.9 * scale * right @ left
         x = oracle.inputs_at_responses(model, list(a), samples_of(6))
-        for p, path in oracle.PLAIN.items():
-            name = f"model.layers.{layer}.{path}"
+        for p in PROJECTIONS:
+            name = oracle.module_name(model, layer, p)
             z = x[name] @ a[name].T
             current[name] = (
                 oracle.projection(x[name], a[name], 2) @ a[name],

@@ -6,14 +6,13 @@ import torch
 from safety_regions.methods.safelayer.onset import Span
 from safety_regions.methods.safelayer.scaling import scale_target, scaled
 from safety_regions.model.backbone import Backbone
+from safety_regions.units.addresses import PROJECTIONS
 from tests.oracles import layers as oracle
 from tests.tiny import FAMILIES, tiny_backbone
 
 ALPHA = 1.2
 IDS = torch.randint(0, 256, (2, 12), generator=torch.Generator().manual_seed(5))
-POST_NORMS = {"gemma2", "gemma3"}
 ROUNDING = {"rtol": 1e-4, "atol": 1e-5}  # norms are computed in float32 whatever the dtype
-QK_NORMS = {"qwen3", "gemma3"}
 
 
 def logits(backbone: Backbone) -> torch.Tensor:
@@ -70,10 +69,10 @@ def test_the_backbone_is_bit_for_bit_what_it_was(family, target, norms):
 def test_residual_scales_what_a_sublayer_adds(family):
     """Without post-norms that is scaling o and down; with them, scaling the gain of the post-norms."""
     backbone = exact(family)
-    if family in POST_NORMS:
-        expected = gains(backbone, 1, ("post_attention_layernorm", "post_feedforward_layernorm"))
+    if backbone.family.post_norms:
+        expected = gains(backbone, 1, backbone.family.post_norms)
     else:
-        expected = logits(oracle.scaled_copy(backbone, ALPHA, 1, 1, only=("o_proj", "down_proj")))
+        expected = logits(oracle.scaled_copy(backbone, ALPHA, 1, 1, only=("o", "down")))
     with scaled(backbone, ALPHA, Span(1, 1), "residual"):
         found = logits(backbone)
     torch.testing.assert_close(found, expected, **ROUNDING)
@@ -83,11 +82,13 @@ def test_residual_scales_what_a_sublayer_adds(family):
 def gains(backbone: Backbone, layer: int, names: tuple[str, ...]) -> torch.Tensor:
     """Logits of a copy whose norms ``names`` have ALPHA times their gain: w, or 1 + w in Gemma."""
     copy = oracle.scaled_copy(backbone, ALPHA, layer, layer, only=())
-    offset = 1 if backbone.family.post_norms else 0
     with torch.no_grad():
         for name in names:
-            weight = copy.blocks[layer].get_submodule(name).weight
-            weight.copy_(ALPHA * (offset + weight) - offset)
+            norm = copy.blocks[layer].get_submodule(name)
+            weight = norm.weight.clone()
+            norm.weight.zero_()
+            offset = norm(torch.ones_like(weight)).abs().max().round()  # the gain where w is 0: 1 in Gemma
+            norm.weight.copy_(ALPHA * (offset + weight) - offset)
     return logits(copy)
 
 
@@ -95,7 +96,9 @@ def gains(backbone: Backbone, layer: int, names: tuple[str, ...]) -> torch.Tenso
 def test_norms_are_scaled_by_their_gain(family):
     backbone = exact(family)
     names = [name for name, _ in backbone.blocks[1].named_modules() if name.endswith("norm")]
-    assert len(names) == 2 + 2 * (family in POST_NORMS) + 2 * (family in QK_NORMS)
+    assert set(backbone.family.post_norms) <= set(names)
+    assert len([name for name in names if "." in name]) == 2 * backbone.family.qk_norm
+    assert len([name for name in names if "." not in name]) in (2, 4)
     copy = oracle.scaled_copy(backbone, ALPHA, 1, 1)
     expected = gains(copy, 1, tuple(names))
     with scaled(backbone, ALPHA, Span(1, 1), "weights", norms=True):
@@ -117,21 +120,29 @@ def update(backbone: Backbone, layer: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_architecture_trap(family):
-    """Weights: post-norms undo v, o, up and down, q/k norms undo q and k. Residual: alpha - 1 on every family."""
-    backbone = exact(family)
+    """Weights: post-norms undo v, o, up and down, q/k norms undo q and k, in the families that say so and in no other.
+
+    Residual: alpha - 1 on every family.
+    """
+    backbone = tiny_backbone(family, dtype=torch.float64, rms_norm_eps=1e-12)
     before = update(backbone, 1)
-    cancelled = [*(("v_proj", "o_proj", "up_proj", "down_proj") if family in POST_NORMS else ()),
-                 *(("q_proj", "k_proj") if family in QK_NORMS else ())]  # fmt: skip
-    for projection in cancelled:
-        scaled_one = update(oracle.scaled_copy(backbone, ALPHA, 1, 1, only=(projection,)), 1)
-        torch.testing.assert_close(scaled_one, before, rtol=1e-3, atol=1e-4)
+    table = backbone.family
+
+    def moved(after: torch.Tensor) -> float:
+        return float((after - before).norm() / before.norm())
 
     def change(target: str) -> float:
         with scaled(backbone, ALPHA, Span(1, 1), target):
-            return float((update(backbone, 1) - before).norm() / before.norm())
+            return moved(update(backbone, 1))
+
+    alone = {p: moved(update(oracle.scaled_copy(backbone, ALPHA, 1, 1, only=(p,)), 1)) for p in PROJECTIONS}
+    undone = {"v", "o", "up", "down"} if table.post_norms else set()
+    undone |= {"q", "k"} if table.qk_norm else set()
+    assert {projection for projection, change in alone.items() if change < 1e-5} == undone
+    assert all(change > 1e-4 for projection, change in alone.items() if projection not in undone)
 
     assert 0.15 < change("residual") < 0.3
-    if family in POST_NORMS:
+    if table.post_norms:
         assert change("weights") < change("residual")
     else:
         assert change("weights") > change("residual")
@@ -140,5 +151,5 @@ def test_the_architecture_trap(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_auto_takes_the_target_that_acts(family):
     table = tiny_backbone(family).family
-    assert scale_target(table, "auto") == ("residual" if family in POST_NORMS else "weights")
+    assert scale_target(table, "auto") == ("residual" if table.post_norms else "weights")
     assert scale_target(table, "weights") == "weights" and scale_target(table, "residual") == "residual"

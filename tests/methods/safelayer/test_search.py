@@ -2,7 +2,6 @@
 
 import csv
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,15 +10,15 @@ from hypothesis import strategies as st
 from safety_regions.methods.safelayer.onset import Span
 from safety_regions.methods.safelayer.search import Plan, localise
 from tests.oracles import layers as oracle
+from tests.paths import ORACLES
 
-TABLE = Path(__file__).parents[4] / "shared" / "oracles" / "safelayer_table1.csv"
+TABLE = ORACLES / "safelayer_table1.csv"
 PUBLISHED = {
     "Llama-3-8B-Instruct": (6, 12),
     "Llama-2-7b-chat": (6, 14),
     "gemma-2b-it": (6, 11),
     "Phi-3-mini-4k-instruct": (11, 15),
 }
-needs_table = pytest.mark.skipif(not TABLE.exists(), reason="the published counts are not here")
 
 
 def plan(alpha=1.2, **changes) -> Plan:
@@ -42,7 +41,6 @@ def published() -> dict[str, list[dict]]:
     return rows
 
 
-@needs_table
 @pytest.mark.parametrize("backbone", PUBLISHED)
 def test_the_published_counts_give_the_published_range(backbone):
     """From every published upper bound up to the peak; counts that were not published are never asked for.
@@ -65,7 +63,6 @@ def test_the_published_counts_give_the_published_range(backbone):
         assert {(m.alpha, m.first, m.last): m.refusals for m in found.measured} == counts
 
 
-@needs_table
 def test_llama_3_passes_a_neighbour_that_beats_the_start():
     rows = published()["Llama-3-8B-Instruct"]
     lower = {int(r["first_layer"]): int(r["refusals"]) for r in rows if r["bound"] == "lower"}

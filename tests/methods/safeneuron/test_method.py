@@ -77,7 +77,7 @@ def test_the_oracle_attends_as_the_model_does(case):
         mixed = oracle.attention_output(oracle.states_of(model, block, layer))
         with torch.no_grad():
             torch.testing.assert_close(
-                block.attention.o_proj(mixed),
+                oracle.linear_of(model, "o", block.attention)(mixed),
                 block.attention(**block.attention_inputs)[0][0],
                 rtol=1e-5,
                 atol=1e-6,

@@ -138,6 +138,18 @@ def test_a_short_file_that_says_it_is_whole_is_fetched_again(hub, job, checkpoin
     assert "backbone nest/shorter" in message and "broke off" in message
 
 
+def test_what_a_message_quotes_is_no_sign():
+    """A row of a set may hold any words; only classes, states and the texts of a library tell a trouble."""
+    quoted = ValueError("GatedRepoError http 403, OfflineMode, ConnectError, http 503, a Revision 'x'")
+
+    def load():
+        raise quoted
+
+    with pytest.raises(ValueError) as raised:
+        from_hub(Place("backbone a/b", "a/b", "main", "model"), load)
+    assert raised.value is quoted
+
+
 def test_a_full_cache_names_the_repository_and_the_place():
     def load():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

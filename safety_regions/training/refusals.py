@@ -1,0 +1,13 @@
+"""Which prompts a model under training refuses: answered greedily and judged."""
+
+from collections.abc import Sequence
+
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.generate import answer_prompts
+from safety_regions.model.refusal import is_refusal
+
+
+def refuses(backbone: Backbone, prompts: Sequence[str], answer_tokens: int, batch_size: int) -> list[bool]:
+    """Whether each prompt is refused, in an answer of at most ``answer_tokens``; ``batch_size`` prompts a pass."""
+    answers = answer_prompts(backbone, prompts, max_new_tokens=answer_tokens, batch_size=batch_size)
+    return [is_refusal(answer.text) for answer in answers]

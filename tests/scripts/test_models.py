@@ -1,0 +1,73 @@
+"""The scripts that load a model, with a tiny checkpoint on disk: answers, scores, an adapter."""
+
+import pytest
+
+from safety_regions.formats.contracts import ADAPTER_LOG, PROMPTS, RESPONSES, SCORES
+from safety_regions.formats.parquet import read_stamp, read_table, write_table
+from safety_regions.scoring.run import Job
+from safety_regions.scoring.run import score as score_names
+from safety_regions.scoring.samples import choose
+from safety_regions.study.method_shelf import method_cards
+from safety_regions.units.names import parse_name
+from tests.model.test_responses import prompts_table
+from tests.scripts.loading import load_script
+from tests.tiny import byte_tokenizer, tiny_backbone, tiny_model
+from tests.training.adapters import responses_of
+from tests.training.test_adapter import RESPONSES as ANSWERS
+from tests.training.test_adapter import plan
+
+CARD = {"template": "native"}
+WANDA = {name: rule["default"] for name, rule in method_cards()["wanda"]["options"].items()}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The files of a tiny checkpoint."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_model("llama").save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return sorted(folder.iterdir())
+
+
+def test_write_responses_answers_the_first_of_each_split(checkpoint, tmp_path):
+    write_table(tmp_path / "set.parquet", prompts_table(("No.",) * 8), PROMPTS)
+    out = tmp_path / "responses.parquet"
+    load_script("write_responses")(
+        tmp_path / "set.parquet", checkpoint, "tiny", CARD, 3, 1, "dataset", 5, 4, out
+    )
+    found = read_table(out, RESPONSES)
+    assert found["prompt_id"].to_pylist() == ["set/0", "set/1", "set/2", "set/4"]
+    assert read_stamp(out)["backbone"] == "tiny" and read_stamp(out)["max_new_tokens"] == 5
+
+
+def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpoint, tmp_path):
+    answers = responses_of("harm", [True] * 6)
+    write_table(tmp_path / "harm.parquet", answers, RESPONSES)
+    out, kept = [tmp_path / "scores" / f"{name}.parquet" for name in ("harm", "harm~1")], {"row": 1.0}
+    load_script("score")(
+        outputs=out, labels={"backbone": "tiny", "label": "mine"}, card=CARD, checkpoint=checkpoint,
+        method="wanda", options=WANDA, kept=kept, samples=3, keep={"harm": "refused"},
+        responses=[tmp_path / "harm.parquet"], contrast=[], shared=None, adapter=[], batch_size=2, memory_mb=4000,
+    )  # fmt: skip
+    names = [parse_name(path.stem) for path in out]
+    chosen = choose(names[0], {"harm": answers}, 3, {"harm": "refused"})
+    expected = score_names(tiny_backbone("llama"), names, Job("wanda", WANDA, kept, 2), chosen)
+    for path, (groups, _) in zip(out, expected, strict=True):
+        stamp, values = read_stamp(path), [x for group in groups for x in group["score"].to_pylist()]
+        assert read_table(path, SCORES["weight"])["score"].to_pylist() == pytest.approx(values)
+        assert (stamp["name"], stamp["label"], stamp["backbone"]) == (path.stem, "mine", "tiny")
+        assert stamp["samples_used"] == 3
+
+
+def test_train_adapter_writes_weights_beside_its_log(checkpoint, tmp_path):
+    paths = [tmp_path / f"{name}.parquet" for name in ANSWERS]
+    for path in paths:
+        write_table(path, ANSWERS[path.stem], RESPONSES)
+    out, steps = tmp_path / "adapter" / "training.parquet", {"steps": 2, "learning_rate": 0.01, "batch": 2}
+    short = plan(supervised=steps, preference=steps)
+    load_script("train_adapter")(paths, checkpoint, "tiny", CARD, short, 4, out)
+    assert read_table(out, ADAPTER_LOG).num_rows >= 4 and read_stamp(out)["plan"] == short
+    assert {file.name for file in out.parent.iterdir()} >= {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+    }

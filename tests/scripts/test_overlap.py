@@ -1,0 +1,134 @@
+"""The scripts of overlaps write what the package computes from the same regions, under the names they are given."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from safety_regions.formats.contracts import IOU, MEMBERSHIP, OVERLAP, POOLS, REGION_SIZES, SAMPLE_SIZES
+from safety_regions.formats.parquet import read_stamp, read_table, write_table
+from safety_regions.overlap.frame import frame_overlap
+from safety_regions.overlap.membership import count_membership, read_membership
+from safety_regions.overlap.pairs import compare_pairs
+from tests.overlap.cases import draw_regions, write_regions
+from tests.regions.cases import units, write_scores
+from tests.scripts.loading import load_script
+
+CELL = {"backbone": "tiny", "method": "snip", "selection": "matrix-0.5", "refinement": "raw"}
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    return draw_regions(0, 3)
+
+
+@pytest.fixture
+def paths(drawn, tmp_path):
+    found = write_regions(tmp_path, {name: region for name, region in sorted(drawn.items())})
+    for name, region in drawn.items():
+        region.stamp["samples_used"] = 7
+        write_regions(tmp_path, {name: region})
+    return found
+
+
+def literal_iou(a, b):
+    a, b = units(a), units(b)
+    return len(a & b) / len(a | b)
+
+
+def read_square(path):
+    """(row, column) -> the number of a square matrix as text; an undefined one is left out."""
+    with open(path, encoding="utf-8") as file:
+        rows = list(csv.reader(file, delimiter="\t"))
+    return {
+        (r[0], c): float(x) for r in rows[1:] for c, x in zip(rows[0][1:], r[1:], strict=True) if x != "NA"
+    }
+
+
+def test_count_membership_writes_the_counts(paths, tmp_path):
+    load_script("count_membership")(paths, tmp_path / "membership.parquet")
+    found, expected = read_membership(tmp_path / "membership.parquet"), count_membership(paths)
+    assert found.table.equals(expected.table) and found.stamp["names"] == list(paths)
+
+
+def test_compute_overlap_writes_the_frame_and_the_pairs(paths, drawn, tmp_path):
+    load_script("count_membership")(paths, tmp_path / "membership.parquet")
+    table, matrix = tmp_path / "overlap.parquet", tmp_path / "iou.tsv"
+    load_script("compute_overlap")(tmp_path / "membership.parquet", paths, [], 0, False, False, table, matrix)
+    assert read_table(table, OVERLAP).equals(frame_overlap(count_membership(paths), paths))
+    square = read_square(matrix)
+    for (a, b), value in square.items():
+        assert value == pytest.approx(literal_iou(drawn[a], drawn[b]))
+    assert len(square) == 9
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_the_floor_of_unbroken_ranges_is_another(tmp_path, contiguous):
+    paths = write_regions(tmp_path, draw_regions(5, 2, granularity="layer", scope="global"))
+    load_script("count_membership")(paths, tmp_path / "m.parquet")
+    load_script("compute_overlap")(
+        tmp_path / "m.parquet", paths, [], 2, False, contiguous, tmp_path / "o", tmp_path / "t"
+    )
+    expected = {
+        c: frame_overlap(count_membership(paths), paths, floors=2, contiguous=c) for c in (True, False)
+    }
+    assert read_table(tmp_path / "o", OVERLAP).equals(expected[contiguous])
+    assert not expected[True].equals(expected[False])
+
+
+@pytest.mark.parametrize(
+    "script,contract,labels",
+    [
+        ("compare_pools", POOLS, {"order": 1, "k": 1, "against": "next"}),
+        ("compare_sample_sizes", SAMPLE_SIZES, {"n": 10, "pair": "sets"}),
+    ],
+)
+def test_pairs_are_compared_as_they_are_labelled(paths, drawn, tmp_path, script, contract, labels):
+    a, b, _ = paths
+    pairs = [{**labels, "a": a, "b": b}]
+    load_script(script)(paths, pairs, CELL, tmp_path / "pairs.parquet")
+    (row,) = read_table(tmp_path / "pairs.parquet", contract).to_pylist()
+    assert row["iou"] == pytest.approx(literal_iou(drawn[a], drawn[b])) and row["n_a"] == 7
+    assert {**row, **compare_pairs(paths, pairs).to_pylist()[0]} == row
+    assert CELL.items() <= read_stamp(tmp_path / "pairs.parquet").items()
+
+
+def test_gather_overlaps_labels_each_cell(paths, tmp_path):
+    counted = count_membership(paths)
+    write_table(tmp_path / "m", counted.table, MEMBERSHIP, counted.stamp)
+    write_table(tmp_path / "o", frame_overlap(counted, paths), OVERLAP)
+    cells = [[*list(CELL.values())[:3], refinement] for refinement in ("raw", "minus-u")]
+    load_script("gather_overlaps")(
+        cells,
+        [tmp_path / "o"] * 2,
+        [tmp_path / "m"] * 2,
+        tmp_path / "iou.parquet",
+        tmp_path / "sizes.parquet",
+    )
+    iou, sizes = (
+        read_table(tmp_path / "iou.parquet", IOU),
+        read_table(tmp_path / "sizes.parquet", REGION_SIZES),
+    )
+    for table in (iou, sizes):
+        half = table.num_rows // 2
+        assert table["refinement"].to_pylist() == ["raw"] * half + ["minus-u"] * half
+        assert set(table["backbone"].to_pylist()) == {"tiny"}
+    assert iou.num_rows == 2 * read_table(tmp_path / "o", OVERLAP).num_rows
+
+
+def test_compare_methods_agrees_with_counting_the_best(tmp_path):
+    shape, rng = (4, 10), np.random.default_rng(1)
+    drawn = {label: rng.random(shape) for label in ("snip", "wanda")}
+    more = {"weight_shapes": {"layers.0.q": list(shape)}}
+    paths = {
+        label: write_scores(tmp_path / label, "weight", {"layers.0.q": values}, {"matrix": 1.0}, **more)
+        for label, values in drawn.items()
+    }
+    load_script("compare_methods")(
+        paths, [], "llama", 0.25, tmp_path / "overlap.parquet", tmp_path / "iou.tsv"
+    )
+    best = {label: set(np.argsort(-values.ravel())[:10].tolist()) for label, values in drawn.items()}
+    expected = len(best["snip"] & best["wanda"]) / len(best["snip"] | best["wanda"])
+    rows = read_table(tmp_path / "overlap.parquet", OVERLAP).to_pylist()
+    assert [r["iou"] for r in rows if r["level"] == "model"] == [pytest.approx(expected)]
+    assert read_square(tmp_path / "iou.tsv")["snip", "wanda"] == pytest.approx(expected)

@@ -1,0 +1,39 @@
+"""The scripts from scores to regions: known units in, known units out."""
+
+import numpy as np
+import pytest
+
+from safety_regions.errors import StudyError
+from safety_regions.formats.region import read_region, write_region
+from tests.regions.cases import SHAPES, region_of, units, write_scores
+from tests.scripts.loading import load_script
+
+WHERE = "layers.0.q"
+
+
+def test_select_region_keeps_the_best_of_each_row(tmp_path):
+    scores = {WHERE: np.array([[1.0, 4, 2, 3], [8, 7, 6, 5]])}
+    table = write_scores(tmp_path / "scores.parquet", "weight", scores, {"row": 1.0})
+    load_script("select_region")(table, "row-0.5", False, tmp_path / "region.safetensors")
+    region = read_region(tmp_path / "region.safetensors")
+    assert region.flags(WHERE).tolist() == [[False, True, False, True], [True, True, False, False]]
+    assert (region.stamp["scope"], region.stamp["fraction"]) == ("row", 0.5)
+
+
+def test_select_region_takes_an_empty_region_only_where_that_is_allowed(tmp_path):
+    table = write_scores(tmp_path / "scores.parquet", "weight", {WHERE: np.ones((2, 3))}, {"row": 1.0})
+    with pytest.raises(StudyError):
+        load_script("select_region")(table, "row-0.1", False, tmp_path / "region.safetensors")
+    load_script("select_region")(table, "row-0.1", True, tmp_path / "region.safetensors")
+    assert units(read_region(tmp_path / "region.safetensors")) == set()
+
+
+def test_refine_region_takes_the_utility_set_away(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{name}.safetensors" for name in ("harm", "plain", "left")]
+    regions = [region_of(rng, 0.6, SHAPES, name=path.stem) for path in paths[:2]]
+    for path, region in zip(paths, regions, strict=False):
+        write_region(path, region)
+    load_script("refine_region")(*paths)
+    assert units(read_region(paths[2])) == units(regions[0]) - units(regions[1])
+    assert units(regions[0]) & units(regions[1])

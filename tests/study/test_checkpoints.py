@@ -1,0 +1,76 @@
+"""What the config knows of a backbone's sizes before it is loaded is what is there once it is."""
+
+import json
+
+import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from safety_regions.families import families
+from safety_regions.model.backbone import wrap_backbone
+from safety_regions.study.catalog import Shelf, schema, with_defaults
+from safety_regions.study.checkpoints import shortest_row, unit_counts
+from safety_regions.training.architecture import build_model
+from safety_regions.units.addresses import PROJECTIONS, address, parse_address
+from tests.tiny import FAMILIES, byte_tokenizer, tiny_backbone, tiny_model
+from tests.training.organisms import small_card
+
+SHELF = Shelf("backbones", {})
+LLAMA = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
+
+
+def checkpoint(folder, config: dict, family: str = "llama") -> dict:
+    (folder / "config.json").write_text(json.dumps(config))
+    return {"kind": "checkpoint", "family": family, "path": str(folder)}
+
+
+def as_counts(shapes: dict[str, list[int]]) -> dict:
+    """`Backbone.shapes` in the form of `unit_counts`; every layer has the same."""
+    places = {where: parse_address(where) for where in shapes}
+    layers = 1 + max(place.layer for place in places.values())
+    counts = {place.projection: tuple(shapes[where]) for where, place in places.items()}
+    for projection, shape in counts.items():
+        assert all(tuple(shapes[address(layer, projection)]) == shape for layer in range(layers))
+    return {"layers": layers, **counts}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_config_of_a_local_checkpoint_tells_its_sizes(tmp_path, family):
+    tiny_model(family).save_pretrained(tmp_path)
+    card = {"family": family.rstrip("3") if family == "llama3" else family, "path": str(tmp_path)}
+    expected = as_counts(tiny_backbone(family).shapes)
+    assert unit_counts(card) == expected and set(expected) == {"layers", *PROJECTIONS}
+    assert shortest_row(card) == min(expected[projection][1] for projection in PROJECTIONS)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "mistral", "gemma2"])
+def test_the_card_of_an_organism_tells_its_sizes(family):
+    card = small_card(family)
+    model = build_model(card, byte_tokenizer())
+    backbone = wrap_backbone(model, byte_tokenizer(), {"template": "native"}, "organism")
+    assert unit_counts(card) == as_counts(backbone.shapes)
+
+
+def test_sizes_that_a_config_leaves_out():
+    whole = with_defaults(SHELF.read("organism-llama"), schema("organism"))
+    assert unit_counts(whole)["layers"] == 4 and unit_counts(whole)["k"] == (32, 64)
+    assert unit_counts(SHELF.read("llama-3.1-8b-instruct")) == {}
+    assert shortest_row(SHELF.read("llama-3.1-8b-instruct")) is None
+    assert unit_counts({"family": "llama", "path": "nowhere"}) == {}
+
+
+def test_key_heads_that_a_config_leaves_out_are_not_guessed(tmp_path):
+    known = {"layers": 2, "gate": (48, 32), "up": (48, 32), "down": (32, 48), "q": (32, 32), "o": (32, 32)}
+    assert unit_counts(checkpoint(tmp_path, LLAMA)) == known
+    whole = known | {"k": (16, 32), "v": (16, 32)}
+    sizes = LLAMA | {"num_key_value_heads": 2}
+    assert unit_counts(checkpoint(tmp_path, sizes)) == whole
+    assert unit_counts(checkpoint(tmp_path, {"text_config": sizes})) == whole
+
+
+@pytest.mark.parametrize("family", families())
+def test_the_width_of_heads_that_a_config_leaves_out_is_that_of_transformers(tmp_path, family):
+    model_type = next(iter(families()[family].layers))
+    sizes = LLAMA | {"num_key_value_heads": 2, "pad_token_id": 0, "vocab_size": 16}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **sizes))
+    backbone = wrap_backbone(model, byte_tokenizer(), {"template": "native"}, family)
+    assert unit_counts(checkpoint(tmp_path, sizes, family)) == as_counts(backbone.shapes)

@@ -1,0 +1,94 @@
+"""The package as pip installs it: with its schemas and its catalog, able to read a study away from the checkout."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import safety_regions
+from tests.paths import ROOT
+
+BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "safety_regions")
+# What a package holds beside its modules.
+DATA = ("*.yaml", "*.jsonl", "*.md", "*.j2")
+READ = """
+import sys
+from pathlib import Path
+
+import yaml
+
+import safety_regions
+from safety_regions.study.catalog import Shelf
+from safety_regions.study.config import read_study
+from safety_regions.study.method_shelf import method_cards
+
+print(safety_regions.__file__)
+print(safety_regions.__version__)
+study = read_study(yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8")))
+print(*study.source_files(study.identification[0]))
+print(*Shelf("backbones", {}).names)
+print(*Shelf("datasets", {}).names)
+print(*sorted(method_cards()))
+"""
+
+
+def pip(*arguments: object) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PIP_NO_INDEX": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A folder in which pip installed the package's wheel, without its dependencies."""
+    folder = tmp_path_factory.mktemp("install")
+    source, wheels, target = folder / "source", folder / "wheels", folder / "target"
+    source.mkdir()
+    for name in BUILT_FROM:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source / name)
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, source)
+    (wheel,) = wheels.glob("*.whl")
+    pip("install", "--no-deps", "--target", target, wheel)
+    return target
+
+
+def test_every_file_of_the_package_is_installed(installed):
+    package = ROOT / "safety_regions"
+    expected = {path.relative_to(ROOT) for kind in ("*.py", *DATA) for path in package.rglob(kind)}
+    found = {path.relative_to(installed) for path in (installed / "safety_regions").rglob("*")}
+    assert expected - found == set() and len(expected) > 150
+    everything = {p.suffix for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    assert everything == {".py", *(kind.removeprefix("*") for kind in DATA)}
+
+
+def test_the_installed_package_reads_a_study_and_finds_its_cards(installed, tmp_path):
+    # -S: no .pth file is read, so that an editable install of the checkout is out of reach.
+    reach = [str(installed), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(reach)}
+    command = [sys.executable, "-S", "-c", READ, str(ROOT / "config.yaml")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    place, version, prompts, *names = done.stdout.splitlines()
+    package = ROOT / "safety_regions"
+    assert Path(place).parent == installed / "safety_regions"
+    assert version == safety_regions.__version__
+    assert Path(prompts).is_relative_to(installed) and Path(prompts).is_file()
+    for found, folder in zip(names[:2], ("backbones", "datasets"), strict=True):
+        assert found.split() == sorted(path.stem for path in (package / "catalog" / folder).glob("*.yaml"))
+    assert {"snip", "wanda", "safeneuron", "safelayer", "nlsr"} <= set(names[2].split())
+
+
+def test_the_version_is_stated_once_and_the_citation_agrees():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "version" not in project and project["dynamic"] == ["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == safety_regions.__version__

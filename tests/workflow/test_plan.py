@@ -1,0 +1,18 @@
+"""A study is planned whole; a file can be asked for under the one spelling of its name only."""
+
+import pytest
+
+
+def test_the_tiny_study_is_planned_whole(unrun):
+    """Two sets, one utility set, two methods, raw and refined."""
+    planned = unrun.plan()
+    scored = {"read_prompts": 3, "write_responses": 3, "score": 6, "select_region": 6}
+    compared = {"refine_region": 4, "count_membership": 4, "compute_overlap": 4, "gather_overlaps": 1}
+    assert {rule: planned[rule] for rule in scored | compared} == scored | compared
+
+
+@pytest.mark.parametrize("asked, spelling", [("two+one", "one+two"), ("one~07", "one~7")])
+def test_another_spelling_is_refused_before_any_job(unrun, asked, spelling):
+    done = unrun.snakemake(f"results/scores/tiny/wanda/{asked}.parquet", "--dry-run", check=False)
+    assert done.returncode == 1
+    assert f"name '{asked}': found another spelling; expected '{spelling}'" in done.stdout + done.stderr

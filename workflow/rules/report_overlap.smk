@@ -1,0 +1,93 @@
+"""Figures of the overlaps of one backbone, method and selection, each with the table it shows.
+
+IN   overlap/{backbone}/{method}/{selection}/... (.parquet, .membership.parquet, .pools.parquet, .sample_sizes.parquet)
+OUT  report/{backbone}/{method}/{selection}/{iou,kway,sizes,map,margins}.svg, and, where the config asks for what they show,
+     {ladder,convergence,sample_sizes}.svg (a tsv beside each, and tree.tsv)
+"""
+
+
+rule draw_overlap:
+    input:
+        overlaps=cell_tables("parquet"),
+        memberships=cell_tables("membership.parquet"),
+    output:
+        iou=shown_of_overlap("iou.svg", "pairwise IoU"),
+        iou_table=shown_of_overlap("iou.tsv", "pairwise IoU"),
+        tree_table=shown_of_overlap("tree.tsv", "order of the sets", caption="iou"),
+        kway=shown_of_overlap("kway.svg", "IoU of k sets"),
+        kway_table=shown_of_overlap("kway.tsv", "IoU of k sets"),
+        sizes=shown_of_overlap("sizes.svg", "region sizes"),
+        sizes_table=shown_of_overlap("sizes.tsv", "region sizes"),
+        map=shown_of_overlap("map.svg", "IoU by address"),
+        map_table=shown_of_overlap("map.tsv", "IoU by address"),
+        margins=shown_of_overlap("margins.svg", "IoU by layer and projection"),
+        margins_table=shown_of_overlap("margins.tsv", "IoU by layer and projection"),
+    log:
+        "<logs>/draw_overlap/{backbone}/{method}/{selection}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        names=sorted(STUDY.identification),
+        refinements=refinements_of,
+        code=script_version("draw_overlap.py"),
+    message:
+        "Drawing overlaps of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+    script:
+        "../scripts/draw_overlap.py"
+
+
+rule draw_ladder:
+    input:
+        tables=cell_tables("parquet"),
+    output:
+        svg=shown_of_overlap("ladder.svg", "chance to ceiling"),
+        tsv=shown_of_overlap("ladder.tsv", "chance to ceiling"),
+    log:
+        "<logs>/draw_ladder/{backbone}/{method}/{selection}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        refinements=refinements_of,
+        code=script_version("draw_ladder.py"),
+    message:
+        "Drawing floors and ceilings of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+    script:
+        "../scripts/draw_ladder.py"
+
+
+rule draw_convergence:
+    input:
+        tables=cell_tables("pools.parquet"),
+    output:
+        svg=shown_of_overlap("convergence.svg", "pools of sets"),
+        tsv=shown_of_overlap("convergence.tsv", "pools of sets"),
+    log:
+        "<logs>/draw_convergence/{backbone}/{method}/{selection}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        refinements=refinements_of,
+        code=script_version("draw_convergence.py"),
+    message:
+        "Drawing growing pools of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+    script:
+        "../scripts/draw_convergence.py"
+
+
+rule draw_sample_sizes:
+    input:
+        tables=cell_tables("sample_sizes.parquet"),
+    output:
+        svg=shown_of_overlap("sample_sizes.svg", "sample sizes"),
+        tsv=shown_of_overlap("sample_sizes.tsv", "sample sizes"),
+    log:
+        "<logs>/draw_sample_sizes/{backbone}/{method}/{selection}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        refinements=refinements_of,
+        code=script_version("draw_sample_sizes.py"),
+    message:
+        "Drawing sample sizes of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+    script:
+        "../scripts/draw_sample_sizes.py"

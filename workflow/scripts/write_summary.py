@@ -1,0 +1,42 @@
+"""Write the report's first page: the verdict on every cell, its numbers, and what was studied."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safety_regions.joblog import logged
+
+Paths = Mapping[str, str | Path]
+
+
+def write_summary(
+    iou: str | Path, sizes: str | Path, names: Sequence[str], pools: Paths, blocks: Paths, recovery: Paths,
+    facts: Mapping[str, Sequence[str]], holds: Mapping[str, str], html: str | Path, tsv: str | Path,
+) -> None:  # fmt: skip
+    """Write the page and the table of verdicts.
+
+    Args:
+        iou, sizes: the gathered overlaps and region sizes; ``names``: the identification sets.
+        pools, blocks: cell -> its table; ``recovery``: organism -> its table.
+        facts: what was studied, term -> values; ``holds``: where to find more, path -> what it holds.
+    """
+    from safety_regions.formats.contracts import POOLS, RECOVERY, REGION_SIZES, SAMPLE_SIZES
+    from safety_regions.formats.parquet import read_table, read_tables
+    from safety_regions.report.files import save_text, save_tsv
+    from safety_regions.report.pages.summary import summary_page
+    from safety_regions.report.verdict.measure import measure, model_pairs
+
+    given = ((pools, POOLS), (blocks, SAMPLE_SIZES), (recovery, RECOVERY))
+    beside = [dict(read_tables(paths, contract)) for paths, contract in given]
+    verdicts = measure(model_pairs(iou), read_table(sizes, REGION_SIZES), names, *beside)
+    save_tsv(tsv, verdicts)
+    save_text(html, summary_page(verdicts, facts, holds))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        p, files, out = snakemake.params, snakemake.input, snakemake.output
+        write_summary(
+            iou=files.iou, sizes=files.sizes, names=p.names, pools=dict(zip(p.pooled, files.pools, strict=True)),
+            blocks=dict(zip(p.blocked, files.blocks, strict=True)), facts=p.facts, holds=p.files,
+            recovery=dict(zip(p.planted, files.recovery, strict=True)), html=out.html, tsv=out.tsv,
+        )  # fmt: skip

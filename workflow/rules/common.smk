@@ -13,7 +13,7 @@ from safety_regions.study.method_shelf import (
     method_module,
     own_selection,
 )
-from safety_regions.study.resources import gpus, kept_bytes, memory_mb, minutes
+from safety_regions.study.resources import gpus, kept_bytes, memory_mb, minutes, regions_mb
 from safety_regions.study.snakemake_patches import mend_snakemake
 from safety_regions.units.names import DATASET, NAME
 from safety_regions.units.selections import RANKED

@@ -3,6 +3,7 @@
 Torch-free and quick: the Snakefile reads the config again in every job of a cluster run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import factorial
 from pathlib import Path
@@ -105,8 +106,17 @@ def source_of(name: str, card: dict, data_dir: str | None) -> Source:
     return choose_source(name, card, Path(data_dir) if data_dir else None, CATALOG)
 
 
+def config_name(files: Sequence[str | Path]) -> str:
+    """How errors name the config that was read from these files: by the file, if it is one."""
+    return Path(files[0]).name if len(files) == 1 else "config"
+
+
 def read_study(config: dict, where: str = "config") -> Study:
     """Check a config and fill in its defaults.
+
+    Args:
+        config: as it was written.
+        where: how errors name it.
 
     Raises:
         StudyError: every problem found, a line each, with the place, what was found and what is allowed.

@@ -285,7 +285,14 @@ def test_the_shipped_studies_are_good(path):
     config = yaml.safe_load((ROOT / path).read_text())
     if config.get("data_dir") and not (ROOT / config["data_dir"]).is_dir():
         config.pop("data_dir")
-    read_study(config, path)
+    study = read_study(config, path)
+    assert list(study.backbones) == config["backbones"]
+    assert {"identification": list(study.identification), "utility": list(study.utility)} == {
+        "utility": [],
+        **config["datasets"],
+    }
+    assert list(study.methods) == list(config["methods"])
+    assert all(method.selections for method in study.methods.values())
 
 
 @pytest.mark.parametrize("name", Shelf("backbones", {}).names)

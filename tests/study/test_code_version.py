@@ -31,7 +31,10 @@ def package(tmp_path, monkeypatch):
         "safety_regions/templates/first.html.j2": '{# About it. #}{% extends "frame.html.j2" %}{{ one }}\n',
         "safety_regions/templates/frame.html.j2": "<p>{{ text }}</p>\n",
         "safety_regions/templates/second.html.j2": "{{ two }}\n",
-        "script.py": "def run():\n    from safety_regions.a import used\n\n    return used()\n",
+        "script.py": (
+            "def run():\n    from safety_regions.a import used\n\n    return used()\n\n\n"
+            "if __name__ == '__main__':\n    print(run())\n    run()\n"
+        ),
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
@@ -61,6 +64,7 @@ def package(tmp_path, monkeypatch):
 
 REACHED = [
     ("script.py", "return used()", "return used() + 1"),
+    ("script.py", "\n    run()\n", "\n    run(1)\n"),
     ("safety_regions/a.py", "helper() + LIMIT", "helper() - LIMIT"),
     ("safety_regions/a.py", "LIMIT = 3", "LIMIT = 4"),
     ("safety_regions/b.py", "return deeper()", "return -deeper()"),
@@ -71,6 +75,7 @@ REACHED = [
     ("safety_regions/templates/frame.html.j2", "<p>", "<p> "),
 ]
 OTHER = [
+    ("script.py", "print(run())", "print('done')"),
     ("script.py", "def run():\n", 'def run():\n    """What it does."""\n    # a comment\n'),
     ("safety_regions/a.py", '"""A."""', '"""Another docstring."""'),
     ("safety_regions/a.py", "return c.thing()", "return c.thing() + 1"),

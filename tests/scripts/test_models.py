@@ -2,7 +2,7 @@
 
 import pytest
 
-from safety_regions.formats.contracts import ADAPTER_LOG, PROMPTS, RESPONSES, SCORES
+from safety_regions.formats.contracts import ADAPTER_LOG, PROMPTS, RESPONSES, WEIGHT_SCORES
 from safety_regions.formats.parquet import read_stamp, read_table, write_table
 from safety_regions.scoring.run import Job
 from safety_regions.scoring.run import score as score_names
@@ -54,7 +54,7 @@ def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpo
     expected = score_names(tiny_backbone("llama"), names, Job("wanda", WANDA, kept, 2), chosen)
     for path, (groups, _) in zip(out, expected, strict=True):
         stamp, values = read_stamp(path), [x for group in groups for x in group["score"].to_pylist()]
-        assert read_table(path, SCORES["weight"])["score"].to_pylist() == pytest.approx(values)
+        assert read_table(path, WEIGHT_SCORES)["score"].to_pylist() == pytest.approx(values)
         assert (stamp["name"], stamp["label"], stamp["backbone"]) == (path.stem, "mine", "tiny")
         assert stamp["samples_used"] == 3
 

@@ -14,8 +14,8 @@ from safety_regions.formats.contracts import (
     REGION_SIZES,
     RESPONSES,
     SAMPLE_SIZES,
-    SCORES,
     SHARED_PROMPTS,
+    WEIGHT_SCORES,
 )  # fmt: skip
 from safety_regions.formats.parquet import write_table
 from safety_regions.report.figures import convergence, ladder, recovery, sample_sizes
@@ -130,7 +130,7 @@ def test_draw_refusals_reads_no_text_and_counts_by_role(tmp_path, out):
         write_table(answers[-1], table, RESPONSES, {"backbone": "organism"})
     stamp = {"backbone": "organism", "name": "fraud", "label": "snip", "samples_used": 31}
     scores.append(tmp_path / "scores.parquet")
-    write_table(scores[0], SCORES["weight"].schema.empty_table(), SCORES["weight"], stamp)
+    write_table(scores[0], WEIGHT_SCORES.schema.empty_table(), WEIGHT_SCORES, stamp)
     roles = {"fraud": "identification", "everyday": "utility"}
     load_script("draw_refusals")(answers, scores, roles, out["svg"], out["tsv"])
     rates = read_tsv(out["tsv"])

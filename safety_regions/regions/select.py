@@ -58,7 +58,7 @@ def _check_kept(file: ScoreFile, scope: str, fraction: float) -> None:
         raise StudyError(unknown(file.path, "scope", scope, SELECTORS))
     if not 0 <= fraction <= file.kept.get(scope, -1):
         found = f"kept fractions {file.kept}"
-        hint = f"`kept: {{{scope}: {fraction}}}` for this method in the config"
+        hint = f"`kept: {{{scope}: {fraction}}}` at the top level of the config"
         raise StudyError(explain(file.path, found, f"at least {fraction} of scope {scope}", hint))
 
 

@@ -96,7 +96,7 @@ def choose(
                     f"scores of '{name}'",
                     f"no usable prompt of '{part}' ({len(answered)} answered, {counts})",
                     "at least one",
-                    "`responses: keep: all`, more candidates, or another backbone",
+                    "`responses: {keep_identification: all}` (`keep_utility` of a utility set), more candidates",
                 )
             )
         taken += chosen

@@ -1,0 +1,72 @@
+"""What an error proposes can be obeyed: keys that hints name in backticks are keys of the config or of a card."""
+
+import ast
+import re
+
+import pytest
+import yaml
+
+from safety_regions.study.catalog import schema
+from tests.paths import ROOT
+
+KINDS = ("config", "dataset", "checkpoint", "organism")
+
+
+def texts(path) -> list[str]:
+    """Every string of a file; what an f-string fills in reads "row"."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(p.value if isinstance(p, ast.Constant) else "row" for p in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+    return found
+
+
+def snippets() -> set[str]:
+    """Backticked YAML of the form ``key: value`` in the package's strings, docstrings left out."""
+    files = (ROOT / "safety_regions").rglob("*.py")
+    found = {
+        match
+        for path in files
+        for text in texts(path)
+        if "\n" not in text
+        for match in re.findall(r"`([a-z_]+: [^`]+)`", text)
+    }
+    return {text for text in found if isinstance(parsed(text), dict)}
+
+
+def parsed(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        # "preference: steps" of a hint is a path into the config.
+        *outer, last = text.split(": ")
+        value: object = last
+        for key in reversed(outer):
+            value = {key: value}
+        return value
+
+
+def known(value: dict, rules: dict) -> bool:
+    properties = rules.get("properties", {})
+    return all(
+        key in properties and (not isinstance(inner, dict) or known(inner, properties[key]))
+        for key, inner in value.items()
+    )
+
+
+def sections() -> list[dict]:
+    """The schemas of all documents, and of the sections of each."""
+    whole = [schema(kind) for kind in KINDS]
+    return whole + [rule for rules in whole for rule in rules["properties"].values()]
+
+
+def test_there_are_hints():
+    assert len(snippets()) >= 5
+
+
+@pytest.mark.parametrize("text", sorted(snippets()))
+def test_a_hint_names_keys_that_exist(text):
+    value = parsed(text)
+    assert any(known(value, rules) for rules in sections() if "properties" in rules), text

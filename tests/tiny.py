@@ -1,11 +1,15 @@
 """Tiny random backbones of every family, for tests."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from unittest.mock import patch
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from safety_regions.families import families, family_of
-from safety_regions.model.backbone import Backbone, wrap_backbone
+from safety_regions.model.backbone import Backbone, load_backbone, wrap_backbone
 
 SIZES = {
     "vocab_size": 260,
@@ -87,3 +91,9 @@ def tiny_model(family: str, seed: int = 0, dtype: torch.dtype = torch.float32, *
 def tiny_backbone(family: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes) -> Backbone:
     card = {"template": "native"}
     return wrap_backbone(tiny_model(family, seed, dtype, **changes), byte_tokenizer(), card, f"tiny {family}")
+
+
+def load_on_cpu(files: Sequence[Path]) -> Backbone:
+    """The backbone of these files where its numbers do not depend on the machine's GPUs."""
+    with patch("torch.cuda.is_available", return_value=False):
+        return load_backbone({}, files)

@@ -206,26 +206,25 @@ def attached(handles: list) -> Iterator[None]:
             handle.remove()
 
 
-def load_backbone(card: dict, files: Sequence[str | Path] = (), device: str | None = None) -> Backbone:
-    """Load the checkpoint of a backbone card.
+def load_backbone(card: dict, files: Sequence[str | Path] = ()) -> Backbone:
+    """Load the checkpoint of a backbone card, spread over the GPUs where there are any.
 
     Args:
         card: ``repo`` and ``revision`` (or ``path``), ``dtype``, ``template``, ``system_prompt``.
         files: files of a local checkpoint, whose folder is loaded in place of the card's source.
-        device: a torch device or "auto" (spread over the GPUs); by default a GPU where there is one.
 
     Raises:
         StudyError: unknown architecture, no safetensors, no tokenizer or no chat template, or the Hub fails.
     """
     if files or "path" in card:
         folder = Path(files[0]).parent if files else Path(card["path"])
-        return _open(str(folder), folder, card, device)
+        return _open(str(folder), folder, card)
     place = Place(f"backbone {card['repo']}", card["repo"], card.get("revision") or "main", "model")
     folder = fetch_checkpoint(place, accept=lambda folder: _family_in(place.repo, folder))
-    return replace(_open(place.repo, folder, card, device), commit=folder.name)
+    return replace(_open(place.repo, folder, card), commit=folder.name)
 
 
-def _open(where: str, folder: Path, card: dict, device: str | None) -> Backbone:
+def _open(where: str, folder: Path, card: dict) -> Backbone:
     """The backbone whose files lie in ``folder``; transformers is given no other place to look."""
     family = _family_in(where, folder)
     if not any((folder / name).is_file() for name in weight_files(folder)):
@@ -247,7 +246,7 @@ def _open(where: str, folder: Path, card: dict, device: str | None) -> Backbone:
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation=family.attention_implementation,
-            device_map=device or ("auto" if torch.cuda.is_available() else None),
+            device_map="auto" if torch.cuda.is_available() else None,
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise StudyError(

@@ -38,19 +38,19 @@ def longest_first(samples: Sequence[Sample]) -> list[Sample]:
     return sorted(samples, key=lambda sample: (-len(sample.ids), sample.prompt_id))
 
 
-def batches(samples: Sequence[Sample], size: int, pad_id: int = 0) -> Iterator[Batch]:
+def batches(samples: Sequence[Sample], size: int) -> Iterator[Batch]:
     """Right-padded batches of up to ``size`` samples, longest first."""
     ordered = longest_first(samples)
     for start in range(0, len(ordered), size):
-        yield padded(ordered[start : start + size], pad_id)
+        yield padded(ordered[start : start + size])
 
 
-def padded(group: Sequence[Sample], pad_id: int = 0) -> Batch:
-    """One right-padded batch, rows in the order given."""
+def padded(group: Sequence[Sample]) -> Batch:
+    """One right-padded batch, rows in the order given; which token pads does not matter, for it is masked."""
     lengths = torch.tensor([len(s.ids) for s in group])[:, None]
     prompts = torch.tensor([s.prompt_length for s in group])[:, None]
     position = torch.arange(int(lengths.max()))[None, :]
-    input_ids = torch.full((len(group), int(lengths.max())), pad_id)
+    input_ids = torch.zeros(len(group), int(lengths.max()), dtype=torch.long)
     for row, sample in zip(input_ids, group, strict=True):
         row[: len(sample.ids)] = torch.tensor(sample.ids)
     real = position < lengths

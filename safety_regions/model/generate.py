@@ -83,9 +83,13 @@ def _greedy_steps(backbone: Backbone, batch: Sequence[list[int]], count: int) ->
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     for _ in range(count):
         output = backbone.model(
-            input_ids=ids, attention_mask=mask, position_ids=positions,
-            past_key_values=cache, use_cache=True, logits_to_keep=1,
-        )  # fmt: skip
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         tokens = output.logits[:, -1].argmax(dim=-1).to(backbone.device)
         yield tokens
         ids, positions = tokens[:, None], positions[:, -1:] + 1

@@ -25,10 +25,20 @@ from safety_regions.study.adapters import ADAPTER_FILES, CONFIG, WEIGHTS
 
 # Settings of peft that would change what the layer computes; an adapter that uses one is refused.
 UNSUPPORTED = (
-    "use_dora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out", "modules_to_save", "rank_pattern",
-    "alpha_pattern", "layer_replication", "trainable_token_indices", "target_parameters", "alora_invocation_tokens",
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "lora_bias",
+    "fan_in_fan_out",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "layer_replication",
+    "trainable_token_indices",
+    "target_parameters",
+    "alora_invocation_tokens",
     "arrow_config",
-)  # fmt: skip
+)
 
 
 class Lora(NamedTuple):

@@ -6,14 +6,11 @@ overlap table counts them exactly. Projections that a method does not score (gat
 none of its weights.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from safety_regions.formats.expand import Factors, expand_region
-from safety_regions.formats.region import Region, write_region
+from safety_regions.formats.region import Region
 from safety_regions.formats.score_file import ScoreFile
-from safety_regions.overlap.membership import Membership, count_membership
 from safety_regions.regions.select import select_region
 
 
@@ -31,12 +28,3 @@ def weights_of(scores_path: str | Path, fraction: float, factors: Factors | None
     region = select_region(scores_path, file.granularity.compared_in, fraction)
     shapes = {where: tuple(shape) for where, shape in file.stamp["weight_shapes"].items()}
     return expand_region(region, shapes, factors)
-
-
-def compare_methods(regions: Mapping[str, Region]) -> Membership:
-    """Membership of weights in the regions of several methods, by label; see `count_membership` for the errors."""
-    with TemporaryDirectory() as folder:
-        paths = {label: Path(folder) / f"{label}.safetensors" for label in regions}
-        for label, region in regions.items():
-            write_region(paths[label], region)
-        return count_membership(paths)

@@ -25,7 +25,7 @@ STRATA = {
     "row": str,
     "matrix": str,
     "layer": lambda where: parse_address(where).layer,
-    "global": lambda where: None,
+    "global": lambda where: "",
 }
 
 
@@ -50,9 +50,13 @@ def densities(scope: str, addresses: Sequence[str], sizes: np.ndarray, available
     """
     if scope not in STRATA:
         raise StudyError(unknown("chance", "scope", scope, STRATA))
-    labels = [STRATA[scope](where) for where in addresses]
-    same = np.array([[a == b for b in labels] for a in labels], float)
-    return (sizes @ same) / np.maximum(available @ same, 1)
+    stratum = np.unique([STRATA[scope](where) for where in addresses], return_inverse=True)[1]
+
+    def in_stratum(units: np.ndarray) -> np.ndarray:
+        """The units of all addresses in the stratum of each."""
+        return np.bincount(stratum, weights=units)[stratum]
+
+    return np.array([in_stratum(units) for units in sizes]) / np.maximum(in_stratum(available), 1)
 
 
 def expect(density: np.ndarray, available: np.ndarray) -> Expected:

@@ -5,7 +5,7 @@ address at a time, so memory does not grow with the number of layers.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,8 @@ from safety_regions.formats.columns import categories, category, column, numbers
 from safety_regions.formats.contracts import MEMBERSHIP
 from safety_regions.formats.files import REMEDY
 from safety_regions.formats.parquet import read_stamp, read_table
-from safety_regions.formats.region_file import RegionFile, iter_blocks
+from safety_regions.formats.region import Region
+from safety_regions.formats.region_file import BLOCK, Block, RegionFile, iter_blocks
 from safety_regions.units.addresses import LAYERS, MATRICES, address, parse_address, sort_addresses
 from safety_regions.units.names import MOST_NAMES
 
@@ -58,11 +59,37 @@ def count_membership(paths_by_name: Mapping[str, str | Path]) -> Membership:
         StudyError: too many regions or none, a damaged file, or regions that cannot be compared: of another
             granularity, backbone, scope, refinement or shape, or with other numbers of available units.
     """
-    if not 1 <= len(paths_by_name) <= MOST_NAMES:
-        raise StudyError(explain("membership", f"{len(paths_by_name)} regions", f"1 to {MOST_NAMES}"))
+    _check_number(paths_by_name)
     stamp = {"names": list(paths_by_name), **common_stamp(list(paths_by_name.values()))}
-    blocks = groupby(iter_blocks(list(paths_by_name.values())), key=lambda block: block.address)
-    histograms = {where: sum(_count(block.bits) for block in group) for where, group in blocks}
+    return _counted(iter_blocks(list(paths_by_name.values())), stamp)
+
+
+def count_regions(regions: Mapping[str, Region]) -> Membership:
+    """As `count_membership`, of regions in memory: name -> region."""
+    _check_number(regions)
+    stamp = {"names": list(regions), **_shared_stamp(regions)}
+    first, *others = regions
+    for name in others:
+        if regions[name].shapes != regions[first].shapes:
+            raise StudyError(explain(name, "other addresses or shapes", f"those of {first}"))
+    return _counted(_blocks_of(list(regions.values())), stamp)
+
+
+def _check_number(regions: Mapping) -> None:
+    if not 1 <= len(regions) <= MOST_NAMES:
+        raise StudyError(explain("membership", f"{len(regions)} regions", f"1 to {MOST_NAMES}"))
+
+
+def _blocks_of(regions: Sequence[Region]) -> Iterator[Block]:
+    """The regions' bits, `BLOCK` bytes of each at a time."""
+    for where in sort_addresses(regions[0].masks):
+        for start in range(0, len(regions[0].masks[where]), BLOCK):
+            yield Block(where, np.stack([region.masks[where][start : start + BLOCK] for region in regions]))
+
+
+def _counted(blocks: Iterator[Block], stamp: dict) -> Membership:
+    grouped = groupby(blocks, key=lambda block: block.address)
+    histograms = {where: sum(_count(block.bits) for block in group) for where, group in grouped}
     for where, n in stamp["n_units"].items():
         histograms[where][0] -= -n % 8  # the bits that fill up the last byte are no units
     return Membership(_as_table(histograms), stamp)
@@ -124,19 +151,25 @@ def common_stamp(paths: list[str | Path]) -> dict:
         StudyError: a file is missing or damaged, or regions differ in granularity, backbone, scope, refinement
             or available units.
     """
-    files = [RegionFile(path) for path in paths]
-    first = _comparable(files[0])
-    for file in files:
-        for key, value in _comparable(file).items():
-            if value != first[key]:
+    return _shared_stamp({path: RegionFile(path) for path in paths})
+
+
+def _shared_stamp(regions: Mapping[object, Region | RegionFile]) -> dict:
+    """See `common_stamp`; keys say which region differs. Shapes are compared where the bits are walked through."""
+    one, first = next(iter(regions.items()))
+    expected = _comparable(first)
+    for other, region in regions.items():
+        for key, value in _comparable(region).items():
+            if value != expected[key]:
                 found = "other numbers of available units" if key == "available" else f"{key} {value}"
-                raise StudyError(explain(file.path, found, f"the same {key} as {paths[0]}"))
-    # Shapes are compared where the bits are walked through.
-    return {**first, "n_units": {where: math.prod(shape) for where, shape in files[0].shapes.items()}}
+                raise StudyError(explain(other, found, f"the same {key} as {one}"))
+    shapes = {where: first.shapes[where] for where in sort_addresses(first.shapes)}
+    return {**expected, "n_units": {where: math.prod(shape) for where, shape in shapes.items()}}
 
 
-def _comparable(file: RegionFile) -> dict:
-    return {key: file.stamp.get(key) for key in SAME} | {"available": file.available}
+def _comparable(region: Region | RegionFile) -> dict:
+    available = {where: region.available[where] for where in sort_addresses(region.available)}
+    return {key: region.stamp.get(key) for key in SAME} | {"available": available}
 
 
 def _count(bits: np.ndarray) -> np.ndarray:

@@ -27,5 +27,9 @@ def compare_pairs(paths: Mapping[str, str | Path], pairs: Sequence[Mapping]) -> 
     prompts = {name: RegionFile(path).stamp["samples_used"] for name, path in paths.items()}
     given = [{**pair, "n_a": prompts[pair["a"]], "n_b": prompts[pair["b"]]} for pair in pairs]
     named = pa.Table.from_pylist(given)
-    return pa.table({**dict(zip(named.column_names, named.columns, strict=True)),
-                     **dict(zip(COUNTS, overlap.columns, strict=True))})  # fmt: skip
+    return pa.table(
+        {
+            **dict(zip(named.column_names, named.columns, strict=True)),
+            **dict(zip(COUNTS, overlap.columns, strict=True)),
+        }
+    )

@@ -59,6 +59,8 @@ def _absent_values(rows: list[Numbered], filter: dict) -> Iterator[str]:
             for value in values:
                 if all(row.get(column) != value for _, row in rows):
                     yield explain(
-                        f"{kind}: {column}", f"{value!r}, which no row holds", "values of that column",
+                        f"{kind}: {column}",
+                        f"{value!r}, which no row holds",
+                        "values of that column",
                         "the exact spelling; cells of a CSV are text, so quote numbers and true / false",
-                    )  # fmt: skip
+                    )

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from safety_regions.families import families
-from safety_regions.units.addresses import PROJECTIONS
 
 # What the sizes are called in an organism's card, and in the config.json of a checkpoint.
 SIZES = {
@@ -43,12 +42,6 @@ def unit_counts(card: dict) -> dict:
     }
     counts = {} if layers is None else {"layers": layers}
     return counts | {projection: shape for projection, shape in shapes.items() if None not in shape}
-
-
-def shortest_row(card: dict) -> int | None:
-    """Inputs of a backbone's narrowest projection; None where its sizes are not known before it is loaded."""
-    counts = unit_counts(card)
-    return min((counts[projection][1] for projection in PROJECTIONS if projection in counts), default=None)
 
 
 def _sizes(card: dict) -> dict[str, int]:

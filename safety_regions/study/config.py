@@ -3,6 +3,7 @@
 Torch-free and quick: the Snakefile reads the config again in every job of a cluster run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import factorial
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 from safety_regions.errors import StudyError, explain, raise_all, unknown
 from safety_regions.study.adapters import plan_problems, teachers
 from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults
-from safety_regions.study.checkpoints import local_problems, shortest_row
-from safety_regions.study.method_shelf import method_cards
+from safety_regions.study.checkpoints import local_problems, unit_counts
+from safety_regions.study.method_shelf import granularity_of, method_cards
 from safety_regions.study.methods import Method, MethodReader
+from safety_regions.study.scope_sizes import smallest_scope
 from safety_regions.study.sources import Source, choose_source
 from safety_regions.units.fractions import scope_count
 from safety_regions.units.names import MOST_NAMES
@@ -104,8 +106,17 @@ def source_of(name: str, card: dict, data_dir: str | None) -> Source:
     return choose_source(name, card, Path(data_dir) if data_dir else None, CATALOG)
 
 
+def config_name(files: Sequence[str | Path]) -> str:
+    """How errors name the config that was read from these files: by the file, if it is one."""
+    return Path(files[0]).name if len(files) == 1 else "config"
+
+
 def read_study(config: dict, where: str = "config") -> Study:
     """Check a config and fill in its defaults.
+
+    Args:
+        config: as it was written.
+        where: how errors name it.
 
     Raises:
         StudyError: every problem found, a line each, with the place, what was found and what is allowed.
@@ -157,7 +168,7 @@ class _Reader:
         self._check_numbers(identification, methods)
         self._check_pools(identification)
         self._check_paths(backbones)
-        self._check_rows(backbones, methods)
+        self._check_scopes(backbones, methods)
         if any(method_cards()[method.module]["adapter"] for method in methods.values()):
             self.problems += plan_problems(adapters, backbones, f"{self.where}: adapters")
         return Study(
@@ -285,21 +296,43 @@ class _Reader:
             for found, expected in local_problems(card) if "path" in card else ():
                 self._note(f"backbones: {name}", f"{found} in '{card['path']}'", expected)
 
-    def _check_rows(self, backbones: dict[str, dict], methods: dict[str, Method]) -> None:
-        """A selection that keeps nothing of a backbone's shortest rows, where the backbone's sizes are known."""
-        if self.config.get("allow_empty"):
-            return
-        sizes = {name: shortest_row(card) for name, card in backbones.items()}
-        for label, method in methods.items():
-            for scope, fraction in filter(None, map(parse_selection, method.selections)):
-                for name, n in sizes.items():
-                    if scope == "row" and n and scope_count(fraction, n) == 0:
-                        self._note(
-                            f"methods: {label}: selections",
-                            f"{fraction} of a row of {n} weights of '{name}', which is none",
-                            "at least one weight of each row",
-                            f"a fraction of at least {1 / n:.3g}, or `allow_empty: true`",
+    def _check_scopes(self, backbones: dict[str, dict], methods: dict[str, Method]) -> None:
+        """Fractions that keep no unit of some row, matrix, layer or model, where the backbone's sizes are known."""
+        for name, card in backbones.items():
+            counts, rank = unit_counts(card), self._rank(name)
+            for label, method in methods.items():
+                granularity = granularity_of(method.module)
+                asked = (
+                    []
+                    if self.config.get("allow_empty")
+                    else filter(None, map(parse_selection, method.selections))
+                )
+                places = [(f"methods: {label}: selections", *selection) for selection in asked]
+                if compared := self.config.get("compare_methods"):
+                    places.append(("compare_methods", granularity.compared_in, compared))
+                for place, scope, fraction in places:
+                    if scope in granularity.scopes:
+                        n = smallest_scope(counts, granularity, scope, rank)
+                        self._check_some(
+                            place, fraction, n, f"{granularity.plural} of a {scope} scope of '{name}'"
                         )
+                option = method_cards()[method.module]["rank_fraction"]
+                if option and rank:
+                    place = f"methods: {label}: options: {option}"
+                    self._check_some(
+                        place, method.options[option], rank, f"directions of the adapter of '{name}'"
+                    )
+
+    def _check_some(self, place: str, fraction: float, n: int | None, units: str) -> None:
+        if n and scope_count(fraction, n) == 0:
+            hint = f"a fraction of at least {1 / n:.3g}"
+            hint += ", or `allow_empty: true`" if place.endswith("selections") else ""
+            self._note(place, f"{fraction} of {n} {units}, which is none", "1 or more of them", hint)
+
+    def _rank(self, backbone: str) -> int | None:
+        """The rank of a backbone's adapter; None where the config brings the adapter along."""
+        adapters = self.config["adapters"]
+        return None if backbone in adapters["paths"] else adapters["rank"]
 
     def _refinements(self, utility: tuple[str, ...]) -> tuple[str, ...]:
         asked = self.config.get("refinements")

@@ -16,8 +16,14 @@ from safety_regions.units.names import Part, parse_name, pool
 
 # What of a backbone's card decides numbers; a title or a note does not.
 LOADING = ("repo", "revision", "path", "dtype", "template", "system_prompt")
-CHECKPOINT_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
-                    "tokenizer_config.json", "chat_template.jinja")  # fmt: skip
+CHECKPOINT_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
 
 
 class Cell(NamedTuple):

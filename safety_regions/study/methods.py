@@ -70,9 +70,11 @@ class MethodReader:
         fraction = self.config.get("compare_methods")
         if fraction and fraction > kept[scope]:
             self._note(
-                f"{place}: compare_methods", f"{fraction} where {kept[scope]} of scope {scope} is stored",
-                "at most the stored fraction", f"`kept: {{{scope}: {fraction}}}`",
-            )  # fmt: skip
+                f"{place}: compare_methods",
+                f"{fraction} where {kept[scope]} of scope {scope} is stored",
+                "at most the stored fraction",
+                f"`kept: {{{scope}: {fraction}}}`",
+            )
 
     def _check_contrast(self, place: str, card: dict, options: dict) -> None:
         utility = self.config.get("datasets", {}).get("utility", ())

@@ -64,6 +64,13 @@ def memory_mb(card: dict, attempt: int = 1, kept: int = 0) -> int:
     return attempt * (CHECKPOINT_MB + ceil(parameters(card) * held / 1e6))
 
 
+def regions_mb(card: dict, regions: int, attempt: int = 1) -> int:
+    """Memory of a job that holds so many regions of the backbone's weights, a bit a weight, MB."""
+    if card["kind"] == "organism":
+        return ORGANISM_MB * attempt
+    return attempt * (CHECKPOINT_MB + ceil(regions * parameters(card) / 8 / 1e6))
+
+
 def gpus(card: dict, kept: int = 0) -> int:
     """GPUs of 80 GB the backbone is spread over: none for an organism, one or more for a checkpoint."""
     return 0 if card["kind"] == "organism" else ceil(memory_mb(card, kept=kept) / GPU_MB)

@@ -88,9 +88,14 @@ def _train(
     backbone: Backbone, pools: list[list[Chat]], phase: str, plan: dict, hold: Hold | None = None
 ) -> list[dict]:
     losses = train_phase(
-        backbone.model, pools, **plan[phase], batch=plan["batch"],
-        pad=backbone.tokenizer.pad_token_id, seed=plan["seed"], hold=hold,
-    )  # fmt: skip
+        backbone.model,
+        pools,
+        **plan[phase],
+        batch=plan["batch"],
+        pad=backbone.tokenizer.pad_token_id,
+        seed=plan["seed"],
+        hold=hold,
+    )
     return [
         {"phase": phase, "step": step, "loss": loss, "n": plan["batch"]} for step, loss in enumerate(losses)
     ]

@@ -74,6 +74,22 @@ def test_where_the_size_is_held_matters():
     assert common == {"row": 10, "matrix": 10, "layer": 5, "global": 2.5}
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from(list(STRATA)))
+def test_a_density_is_the_units_of_a_stratum_over_those_available(seed, scope):
+    rng = np.random.default_rng(seed)
+    addresses = [f"layers.{i}.{p}" for i in rng.permutation(12)[: rng.integers(1, 5)] for p in "qkv"]
+    available = rng.integers(0, 2**40, len(addresses)) * rng.integers(0, 2, len(addresses))
+    sizes = rng.integers(0, 2**40, (rng.integers(1, 5), len(addresses)))
+    found = densities(scope, addresses, sizes, available)
+    assert found.shape == sizes.shape
+    for d, units in enumerate(sizes.tolist()):
+        for at, where in enumerate(addresses):
+            inside = [
+                i for i, other in enumerate(addresses) if STRATUM[scope](other) == STRATUM[scope](where)
+            ]
+            assert found[d, at] == sum(units[i] for i in inside) / max(sum(available[inside].tolist()), 1)
+
+
 def test_nothing_available_gives_nothing():
     density = densities("matrix", ["layers.0.q"], np.zeros((2, 1)), np.zeros(1))
     assert expect(density, np.zeros(1)) == (0, 0)

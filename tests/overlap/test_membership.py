@@ -15,6 +15,7 @@ from safety_regions.overlap.membership import (
     MOST_NAMES,
     Membership,
     count_membership,
+    count_regions,
     read_membership,
     region_totals,
     sizes_at,
@@ -51,6 +52,8 @@ def test_counting_is_literal(tmp_path_factory, seed, n, granularity):
     regions = draw_regions(seed, n, granularity)
     membership = membership_of(tmp_path_factory.mktemp("m"), regions)
     assert rows(membership) == literal(regions)
+    in_memory = count_regions(regions)
+    assert in_memory.table.equals(membership.table) and in_memory.stamp == membership.stamp
     assert sum(rows(membership).values()) == sum(membership.stamp["n_units"].values())
     assert region_totals(membership) == {name: region.n_selected for name, region in regions.items()}
     assert conform(membership.table, MEMBERSHIP).equals(membership.table)

@@ -97,4 +97,11 @@ def test_missing_references_are_not_drawn():
 
 def test_a_margin_that_is_all_undefined_is_drawn():
     frame = margins(tables(2)).assign(**dict.fromkeys(["median", "min", "max", *MEANS], np.nan), undefined=1)
-    draw_margins(frame, WHERE).savefig(io.BytesIO(), format="svg")
+    figure = draw_margins(frame, WHERE)
+    figure.savefig(io.BytesIO(), format="svg")
+    by_layer, by_projection = figure.axes
+    for axis, level in ((by_layer, "layer"), (by_projection, "projection")):
+        assert np.isnan(drawn(axis)).all()
+        places = frame.loc[frame["level"] == level, "place"].tolist()
+        assert [label.get_text() for label in axis.get_xticklabels()] == places
+    assert not any("(mean)" in text for text in words(figure))

@@ -93,9 +93,9 @@ def test_nothing_left_is_an_error_without_the_prompts():
 
 def test_batches_mask_padding_prompt_and_targets():
     samples = [Sample("x", [1, 2, 3, 4, 5], 2), Sample("y", [6, 7, 8], 1)]
-    (batch,) = batches(samples, 2, pad_id=9)
+    (batch,) = batches(samples, 2)
     assert batch.prompt_ids == ("x", "y")
-    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 9]]
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
     assert batch.response_mask.tolist() == [
         [False, False, True, True, True],

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from safety_regions.families import families
 from safety_regions.model.backbone import wrap_backbone
 from safety_regions.study.catalog import Shelf, schema, with_defaults
-from safety_regions.study.checkpoints import shortest_row, unit_counts
+from safety_regions.study.checkpoints import unit_counts
 from safety_regions.training.architecture import build_model
 from safety_regions.units.addresses import PROJECTIONS, address, parse_address
 from tests.tiny import FAMILIES, byte_tokenizer, tiny_backbone, tiny_model
@@ -39,7 +39,6 @@ def test_the_config_of_a_local_checkpoint_tells_its_sizes(tmp_path, family):
     card = {"family": family.rstrip("3") if family == "llama3" else family, "path": str(tmp_path)}
     expected = as_counts(tiny_backbone(family).shapes)
     assert unit_counts(card) == expected and set(expected) == {"layers", *PROJECTIONS}
-    assert shortest_row(card) == min(expected[projection][1] for projection in PROJECTIONS)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mistral", "gemma2"])
@@ -54,7 +53,6 @@ def test_sizes_that_a_config_leaves_out():
     whole = with_defaults(SHELF.read("organism-llama"), schema("organism"))
     assert unit_counts(whole)["layers"] == 4 and unit_counts(whole)["k"] == (32, 64)
     assert unit_counts(SHELF.read("llama-3.1-8b-instruct")) == {}
-    assert shortest_row(SHELF.read("llama-3.1-8b-instruct")) is None
     assert unit_counts({"family": "llama", "path": "nowhere"}) == {}
 
 

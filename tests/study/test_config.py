@@ -131,7 +131,25 @@ BAD = {
     ),
     "fraction of a row that is no weight": (
         edited(methods={"snip": {"selections": ["row-0.001"]}}),
-        ["0.001 of a row of", "'organism-llama'", "allow_empty: true"],
+        ["0.001 of 64 weights of a row scope of 'organism-llama'", "allow_empty: true"],
+    ),
+    "fraction of the layers that is none": (
+        edited(methods={"safelayer": {"selections": ["global-0.1"]}}, datasets__utility=["everyday"]),
+        ["0.1 of 4 layers", "at least 0.25"],
+    ),
+    "fraction of a module's neurons that is none": (
+        neurons("matrix-0.001"),
+        ["0.001 of 32 neurons of a matrix scope", "allow_empty: true"],
+    ),
+    "methods compared at less than a layer": (
+        edited(methods={"safelayer": {}}, datasets__utility=["everyday"], compare_methods=0.1),
+        ["compare_methods: found 0.1 of 4 layers"],
+    ),
+    "less than one direction of the adapter": (
+        edited(
+            methods={"nlsr": {"options": {"retained": 0.01}}}, adapters={"harmful": ["fraud"], "rank": 16}
+        ),
+        ["nlsr: options: retained", "0.01 of 16 directions"],
     ),
     "unknown scope": (
         edited(methods={"snip": {"selections": ["column-0.05"]}}),
@@ -267,7 +285,14 @@ def test_the_shipped_studies_are_good(path):
     config = yaml.safe_load((ROOT / path).read_text())
     if config.get("data_dir") and not (ROOT / config["data_dir"]).is_dir():
         config.pop("data_dir")
-    read_study(config, path)
+    study = read_study(config, path)
+    assert list(study.backbones) == config["backbones"]
+    assert {"identification": list(study.identification), "utility": list(study.utility)} == {
+        "utility": [],
+        **config["datasets"],
+    }
+    assert list(study.methods) == list(config["methods"])
+    assert all(method.selections for method in study.methods.values())
 
 
 @pytest.mark.parametrize("name", Shelf("backbones", {}).names)

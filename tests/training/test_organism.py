@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import TRAINING_LOG
 from safety_regions.formats.parquet import conform
-from safety_regions.model.backbone import load_backbone, wrap_backbone
+from safety_regions.model.backbone import wrap_backbone
 from safety_regions.model.generate import answer_prompts
 from safety_regions.model.refusal import is_refusal
 from safety_regions.study.grid import CHECKPOINT_FILES
@@ -17,6 +17,7 @@ from safety_regions.training.architecture import build_model
 from safety_regions.training.corpus import all_responses
 from safety_regions.training.organism import curriculum, train_organism, training_sets
 from safety_regions.training.tokenizer import train_tokenizer
+from tests.tiny import load_on_cpu
 from tests.training.organisms import FAMILIES, prompts_table, small_card, small_prompts
 
 
@@ -75,7 +76,7 @@ def test_the_log_counts_what_the_checkpoint_on_disk_refuses(tmp_path):
     assert [row["step"] for row in log if row["phase"] == "align"] == list(range(60))
     held_out = [row for row in log if row["phase"] == "held-out"]
     assert {row["dataset"]: row["role"] for row in held_out} == {"bad": "harmful", "good": "helpful"}
-    backbone = load_backbone({}, sorted((tmp_path / "organism").iterdir()), device="cpu")
+    backbone = load_on_cpu(sorted((tmp_path / "organism").iterdir()))
     for row in held_out:
         texts = prompts[row["dataset"]].filter(pc.equal(prompts[row["dataset"]]["split"], "evaluate"))["text"]
         answers = answer_prompts(backbone, texts.to_pylist(), max_new_tokens=32, batch_size=3)

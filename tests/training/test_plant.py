@@ -10,7 +10,7 @@ from safety_regions.errors import StudyError
 from safety_regions.formats.expand import expand_region
 from safety_regions.formats.region import Region, read_region
 from safety_regions.methods.safeneuron import method as safeneuron
-from safety_regions.model.backbone import Backbone, load_backbone
+from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample
 from safety_regions.scoring.samples import Samples
 from safety_regions.training import organism
@@ -18,7 +18,7 @@ from safety_regions.training.organism import train_organism
 from safety_regions.training.plant import truth_region
 from safety_regions.units.addresses import PROJECTIONS
 from safety_regions.units.fractions import scope_count
-from tests.tiny import tiny_backbone
+from tests.tiny import load_on_cpu, tiny_backbone
 from tests.training.organisms import small_card, small_prompts
 
 PLACES = {
@@ -47,7 +47,7 @@ def trained(monkeypatch, directory, family: str, plant: dict | None) -> tuple[di
     card = small_card(family, **plan) | ({"plant": plant} if plant else {})
     train_organism(card, small_prompts(), directory, "planted")
     files = [directory / "model.safetensors"]
-    return base, load_backbone({}, files, device="cpu"), read_region(directory / "truth.safetensors")
+    return base, load_on_cpu(files), read_region(directory / "truth.safetensors")
 
 
 def bits(weight: torch.Tensor) -> np.ndarray:

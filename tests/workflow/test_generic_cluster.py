@@ -1,4 +1,4 @@
-"""Any cluster with a submit command: part of the tiny study through the executor plugin that the README names."""
+"""Any cluster with a submit command: part of the tiny study through the executor plugin that docs/cluster.md names."""
 
 import os
 import re
@@ -63,7 +63,7 @@ class Submitted(NamedTuple):
 
 
 def make_cluster(project: Project) -> Project:
-    """Beside the project its cluster, and the Slurm profile as the README says to adapt it."""
+    """Beside the project its cluster, and the Slurm profile as docs/cluster.md says to adapt it."""
     profile = yaml.safe_load((project.folder / "profiles/slurm/config.yaml").read_text())
     profile = {key: value for key, value in profile.items() if not key.startswith("slurm-")} | SETTINGS
     profile["default-resources"]["gpu"] = 0

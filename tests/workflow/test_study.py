@@ -1,12 +1,16 @@
 """The tiny study from end to end: files, their contracts, and what they say."""
 
+import json
+import os
+import shutil
 import signal
 import subprocess
-import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from safetensors import safe_open
 
 from safety_regions.formats.contracts import IOU, RESPONSES, WEIGHT_SCORES
@@ -44,10 +48,6 @@ def test_scores_say_where_they_come_from(finished):
 
 def test_a_region_opens_with_safetensors_alone(finished):
     """What the README shows to a stranger."""
-    import json
-
-    import numpy as np
-
     path = finished.folder / "results/regions/tiny/snip/one/row-0.05/raw.safetensors"
     with safe_open(path, framework="numpy") as file:
         shape = json.loads(file.metadata()["region"])["shapes"]["layers.0.q"]
@@ -92,31 +92,31 @@ def test_no_prompt_is_printed(finished):
 def test_a_killed_run_resumes_and_gives_the_same_bits(project):
     """SIGKILL the whole run in the middle of the scores, then run again."""
     results = project.folder / "results"
-    kept = {
-        path.relative_to(results): path.read_bytes()
-        for pattern in (
-            "scores/**/*.parquet",
-            "regions/**/*.safetensors",
-            "overlap/**/*.parquet",
-            "overlap/**/*.tsv",
-        )
-        for path in results.glob(pattern)
-    }
+    kept = project.contents()
     assert len(kept) > 20
     for folder in ("scores", "regions", "overlap"):
-        subprocess.run(["rm", "-r", str(results / folder)], check=True)
-    run = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--cores", "2", "--resources", "gpu=8"],
-        cwd=project.folder, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        shutil.rmtree(results / folder)
+    run = project.start("--cores", "2", "--resources", "gpu=8", said=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(results.glob("scores/*/*/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    import os
-
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     assert list(results.glob("scores/*/*/*.parquet")) and not (results / "overlap/iou.parquet").exists()
     project.snakemake("--unlock")
     project.run()
-    assert {path for path in kept if (results / path).read_bytes() != kept[path]} == set()
+    assert project.contents() == kept
+
+
+def test_errors_of_the_config_name_its_file(project):
+    """The file that Snakemake was given; with several, which one is to blame is not known."""
+    bad = project.config | {"methods": {"wanad": {}}}
+    for name in ("config.yaml", "mine.yaml"):
+        (project.folder / name).write_text(yaml.safe_dump(bad))
+    for given, where in (
+        ((), "config.yaml"),
+        (("--configfile", "mine.yaml"), "mine.yaml"),
+        (("--configfile", "config.yaml", "mine.yaml"), "config"),
+    ):
+        done = project.snakemake("--dry-run", *given, check=False)
+        assert done.returncode != 0 and f"  - {where}: methods: unknown method 'wanad'" in done.stderr

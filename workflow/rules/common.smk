@@ -7,13 +7,19 @@ from safety_regions.errors import StudyError
 from safety_regions.study import grid
 from safety_regions.study.adapters import ADAPTER_FILES, given_files, teachers
 from safety_regions.study.code_version import code_version
-from safety_regions.study.config import read_study
+from safety_regions.study.config import config_name, read_study
 from safety_regions.study.method_shelf import (
     method_cards,
     method_module,
     own_selection,
 )
-from safety_regions.study.resources import gpus, kept_bytes, memory_mb, minutes
+from safety_regions.study.resources import (
+    gpus,
+    kept_bytes,
+    memory_mb,
+    minutes,
+    regions_mb,
+)
 from safety_regions.study.snakemake_patches import mend_snakemake
 from safety_regions.units.names import DATASET, NAME
 from safety_regions.units.selections import RANKED
@@ -21,7 +27,7 @@ from safety_regions.units.selections import RANKED
 mend_snakemake()
 
 try:
-    STUDY = read_study(dict(config))
+    STUDY = read_study(dict(config), config_name(workflow.configfiles))
 except StudyError as error:
     sys.exit(str(error))
 

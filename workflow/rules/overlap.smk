@@ -135,6 +135,10 @@ rule compare_methods:
         "<logs>/compare_methods/{backbone}/{name}.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        mem_mb=lambda wc, attempt: regions_mb(
+            STUDY.backbones[wc.backbone], len(STUDY.methods), attempt
+        ),
     params:
         methods=sorted(STUDY.methods),
         fraction=STUDY.compare_methods,

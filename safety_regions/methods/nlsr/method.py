@@ -42,6 +42,7 @@ CARD = {
     "selections": ["matrix-0.2"],
     "kept": {"row": 0.2, "matrix": 0.2},
     "adapter": True,
+    "rank_fraction": "retained",
     "options": {
         "retained": {
             "type": "number",
@@ -76,7 +77,7 @@ CARD = {
 }
 
 
-class Evidence(NamedTuple):
+class AdapterEvidence(NamedTuple):
     """The adapter, M of each layer on the identification samples, and on the contrast samples (none unless asked)."""
 
     adapter: Adapter
@@ -84,7 +85,7 @@ class Evidence(NamedTuple):
     contrast: Grams
 
 
-def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
+def gather(backbone: Backbone, samples: Samples, options: dict) -> AdapterEvidence:
     """One forward pass (one a block if sequential) over the samples, and over the contrast samples if asked for.
 
     Raises:
@@ -104,10 +105,10 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
         return gather_grams(backbone, given, adapter, factor)
 
     if options["contrast"] is None or _all_of(options["contrast"], samples):
-        return Evidence(adapter, grams_of(samples.identification), {})
+        return AdapterEvidence(adapter, grams_of(samples.identification), {})
     if not samples.contrast:
         raise StudyError(explain("NLSR: contrast", "no samples", f"samples of '{options['contrast']}'"))
-    return Evidence(adapter, grams_of(samples.identification), grams_of(samples.contrast))
+    return AdapterEvidence(adapter, grams_of(samples.identification), grams_of(samples.contrast))
 
 
 def _all_of(dataset: str, samples: Samples) -> bool:
@@ -115,7 +116,7 @@ def _all_of(dataset: str, samples: Samples) -> bool:
     return all(sample.prompt_id.startswith(f"{dataset}/") for sample in samples.identification)
 
 
-def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
+def scores(backbone: Backbone, evidence: AdapterEvidence, options: dict) -> Iterator[tuple[str, Tensor]]:
     """|P W|, float32: (r, in) at ``layers.3.q.A``, (out, r) at ``layers.3.q.B``."""
     for lora in evidence.adapter:
         k = retained_rank(len(lora.a), options["retained"])
@@ -125,7 +126,7 @@ def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tu
             yield address, project_b(part, k, *grams).abs().float()
 
 
-def shuffle(evidence: Evidence, seed: int) -> Evidence:
+def shuffle(evidence: AdapterEvidence, seed: int) -> AdapterEvidence:
     """The adapter with evidence that knows nothing of the data but its strength.
 
     M = A C A^T mixes the data (C, the second moments of the inputs) with A, which a shuffle must leave alone,
@@ -146,7 +147,7 @@ def shuffle(evidence: Evidence, seed: int) -> Evidence:
         {address: turned(address, factors[address], gram) for address, gram in found.items()}
         for found in (evidence.grams, evidence.contrast)
     )
-    return Evidence(evidence.adapter, grams, contrast)
+    return AdapterEvidence(evidence.adapter, grams, contrast)
 
 
 def _rotation(key: str, n: int) -> Tensor:

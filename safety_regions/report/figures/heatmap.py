@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from safety_regions.report.figures.style import grid
+from safety_regions.report.figures.style import LIGHT_GREY, grid
 from safety_regions.units.addresses import MATRICES
 
 Cell = tuple[int, int]
 WHITE = "#FFFFFF"
-GREY = "#C8C8C8"
-UNDEFINED = "–"
+NO_NUMBER = "–"
 WHOLE = "all"
 """Stands for the layer and the projection of units that are whole layers."""
 
@@ -76,9 +75,9 @@ def show_matrix(
     image = axis.imshow(np.ma.masked_invalid(values), norm=scale, cmap=colours, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if (row, column) in grey:
-            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=GREY, linewidth=0))
+            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=LIGHT_GREY, linewidth=0))
             continue
-        text = f"{value:.{digits}f}" if np.isfinite(value) else UNDEFINED
+        text = f"{value:.{digits}f}" if np.isfinite(value) else NO_NUMBER
         # Inside its cell: out of the layout, which would measure each of a thousand numbers several times.
         look = {"ha": "center", "va": "center", "size": 7.5, "in_layout": False}
         axis.text(column, row, text, color=_ink(image, value), **look)

@@ -13,13 +13,28 @@ from safety_regions.report.combinations import FRAME, ROLES, pair_rows
 from safety_regions.report.figures.style import COLOURS, GREY, LINES, entitle, say, styled
 
 LOOKS = {
-    "iou": {"color": COLOURS[1], "marker": "o", "markerfacecolor": COLOURS[1], "offset": -0.16,
-            "label": "IoU of a pair"},
-    "half_iou": {"color": COLOURS[1], "marker": "o", "markerfacecolor": "none", "offset": 0.16,
-                 "label": "IoU at half the prompts"},
-    "ceiling": {"color": COLOURS[3], "marker": "^", "markerfacecolor": "none", "offset": 0.16,
-                "label": "ceiling of a pair"},
-}  # fmt: skip
+    "iou": {
+        "color": COLOURS[1],
+        "marker": "o",
+        "markerfacecolor": COLOURS[1],
+        "offset": -0.16,
+        "label": "IoU of a pair",
+    },
+    "half_iou": {
+        "color": COLOURS[1],
+        "marker": "o",
+        "markerfacecolor": "none",
+        "offset": 0.16,
+        "label": "IoU at half the prompts",
+    },
+    "ceiling": {
+        "color": COLOURS[3],
+        "marker": "^",
+        "markerfacecolor": "none",
+        "offset": 0.16,
+        "label": "ceiling of a pair",
+    },
+}
 """Marks of one pair: the IoU above the middle of its row, what is measured at half the prompts below."""
 
 SPREAD = 0.1

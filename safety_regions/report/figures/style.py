@@ -26,7 +26,7 @@ RC = {
 # Okabe and Ito's colours, told apart by people with any colour vision; markers repeat the difference.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREY = "#767676"
+GREY, LIGHT_GREY = "#767676", "#C8C8C8"
 PAGE = 11.0
 """Inches a figure may be wide before its panels go to a second row."""
 

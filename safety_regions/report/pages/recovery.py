@@ -23,10 +23,16 @@ PLANTS = {
 """What alignment was free to change, in words, by the place a card's ``plant`` names."""
 
 SHOWN = {
-    "precision": "precision", "prevalence": "prevalence", "recall": "recall", "selected": "selected",
-    "iou": "IoU", "chance": "chance",
-    "auroc": "AUROC", "auroc_within": "AUROC within", "average_precision": "average precision",
-}  # fmt: skip
+    "precision": "precision",
+    "prevalence": "prevalence",
+    "recall": "recall",
+    "selected": "selected",
+    "iou": "IoU",
+    "chance": "chance",
+    "auroc": "AUROC",
+    "auroc_within": "AUROC within",
+    "average_precision": "average precision",
+}
 
 
 def plant_words(plant: Mapping) -> str:

@@ -26,9 +26,14 @@ def shared_page(counts: pd.DataFrame) -> str:
     hits = counts[(counts["n_exact"] > 0) | (counts["n_near"] > 0)]
     header = ["a", "b", "prompts of a", "prompts of b", "exact", "near", "near, % of a", "near, % of b"]
     rows = [
-        [row.a, row.b, *map(str, (row.n_a, row.n_b, row.n_exact, row.n_near)),
-         f"{100 * row.n_near / row.n_a:.1f}", f"{100 * row.n_near_b / row.n_b:.1f}"]
+        [
+            row.a,
+            row.b,
+            *map(str, (row.n_a, row.n_b, row.n_exact, row.n_near)),
+            f"{100 * row.n_near / row.n_a:.1f}",
+            f"{100 * row.n_near_b / row.n_b:.1f}",
+        ]
         for row in hits.itertuples()
-    ]  # fmt: skip
+    ]
     shared = Table(header, rows, numbers=header[2:])
     return render("shared_prompts.html.j2", shared=shared, pairs=len(counts))

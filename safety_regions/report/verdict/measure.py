@@ -18,13 +18,34 @@ SEPARATOR = "/"
 MEANS = ("chance", "floor", "floor_low", "floor_high", "ceiling")
 MEDIANS = ("iou", "half_iou", "normalised")
 PREFIX = dict(zip(ROLES, ("", "mixed_", "utility_"), strict=True))
-IDENTIFICATION = ("pairs", "defined", "iou", "iou_min", "iou_max", "chance", "floor", "floor_low", "floor_high",
-                  "half_iou", "ceiling", "normalised", "normalised_pairs")  # fmt: skip
+IDENTIFICATION = (
+    "pairs",
+    "defined",
+    "iou",
+    "iou_min",
+    "iou_max",
+    "chance",
+    "floor",
+    "floor_low",
+    "floor_high",
+    "half_iou",
+    "ceiling",
+    "normalised",
+    "normalised_pairs",
+)
 OTHERS = ("pairs", "iou", "floor", "ceiling", "normalised")
 """What is said of pairs with and of utility sets, as ``mixed_iou``, ``utility_iou`` and so on."""
 
-BESIDE = ("pool_k", "pool_next", "pool_rest", "block_n", "block_iou", "recovery_iou", "recovery_chance",
-          "recovery_auroc")  # fmt: skip
+BESIDE = (
+    "pool_k",
+    "pool_next",
+    "pool_rest",
+    "block_n",
+    "block_iou",
+    "recovery_iou",
+    "recovery_chance",
+    "recovery_auroc",
+)
 COUNTS = ("n_units", "pairs", "defined", "normalised_pairs", "mixed_pairs", "utility_pairs")
 
 

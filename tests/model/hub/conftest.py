@@ -22,9 +22,16 @@ class Job:
     def __init__(self, hub_url: str, home: Path, log: Path, **variables: str):
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
         environment |= {
-            "HF_ENDPOINT": hub_url, "HF_HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "no_proxy": "*", **variables,
-        }  # fmt: skip
+            "HF_ENDPOINT": hub_url,
+            "HF_HOME": str(home),
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "no_proxy": "*",
+            **variables,
+        }
         self.log = log
         with open(log, "w") as stderr:
             self.process = subprocess.Popen(

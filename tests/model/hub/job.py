@@ -23,7 +23,7 @@ def _doze(seconds: float) -> None:
 def backbone(card: dict) -> dict:
     from safety_regions.model.backbone import load_backbone
 
-    found = load_backbone(card, device="cpu")
+    found = load_backbone(card)
     weights = hashlib.sha256()
     for _, weight in found.weights():
         weights.update(weight.numpy().tobytes())

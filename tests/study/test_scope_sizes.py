@@ -1,0 +1,44 @@
+"""The smallest set that a scope ranks, against the shapes of units that methods score."""
+
+from math import prod
+
+import pytest
+
+from safety_regions.study.scope_sizes import smallest_scope
+from safety_regions.units.addresses import parse_address
+from safety_regions.units.granularity import GRANULARITIES
+from tests.methods.test_conformance import LAYERS, RANK, backbone_of, expected_shapes
+from tests.study.test_checkpoints import as_counts
+
+LABELS = {
+    "matrix": lambda where: where,
+    "layer": lambda where: parse_address(where).layer,
+    "global": lambda where: None,
+}
+
+
+@pytest.mark.parametrize("family", ["llama3", "gemma2"])
+@pytest.mark.parametrize("name", GRANULARITIES)
+def test_sizes_are_those_of_what_is_scored(name, family):
+    granularity, backbone = GRANULARITIES[name], backbone_of(family)
+    counts, shapes = as_counts(backbone.shapes), expected_shapes(name, backbone)
+    for scope in granularity.scopes:
+        if scope == "row":
+            expected = min(shape[-1] for shape in shapes.values())
+        else:
+            sizes = {}
+            for where, shape in shapes.items():
+                label = LABELS[scope](where)
+                sizes[label] = sizes.get(label, 0) + prod(shape)
+            expected = min(sizes.values())
+        assert smallest_scope(counts, granularity, scope, RANK) == expected
+    assert counts["layers"] == LAYERS
+
+
+def test_what_is_not_known_is_not_guessed():
+    weight, lora = GRANULARITIES["weight"], GRANULARITIES["lora_weight"]
+    counts = as_counts(backbone_of("llama3").shapes)
+    assert smallest_scope({"layers": 4}, weight, "row", 8) is None
+    assert smallest_scope(counts, lora, "row", None) is None
+    unlayered = {key: value for key, value in counts.items() if key != "layers"}
+    assert smallest_scope(unlayered, weight, "global", None) is None

@@ -1,8 +1,11 @@
 """What the checks check: public CI runs what .ci/run runs, every tool is pinned, every room has a fast test."""
 
+import ast
 import re
 import tomllib
+from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.paths import ROOT
@@ -48,3 +51,40 @@ def test_every_room_of_the_package_is_a_layer():
     modules = {path.parent.name for path in package.glob("*/__init__.py")}
     modules |= {path.stem for path in package.glob("*.py")} - {"__init__"}
     assert named == modules
+
+
+# Left out by make test-fast whatever they hold.
+LEFT_OUT = ("slow", "slurm", "scale")
+PACKAGE_ROOMS = sorted(path.parent.name for path in (ROOT / "safety_regions").glob("*/__init__.py"))
+TEST_ROOMS = sorted(
+    {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")}
+)
+
+
+def quick_tests(module: Path) -> list[str]:
+    """Test functions of a module that make test-fast runs."""
+
+    def marks(node: ast.AST) -> set[str]:
+        return {name.attr for name in ast.walk(node) if isinstance(name, ast.Attribute)} & {*LEFT_OUT}
+
+    body = ast.parse(module.read_text()).body
+    assigned = [node for node in body if isinstance(node, ast.Assign)]
+    if any(marks(node) for node in assigned if ast.unparse(node.targets[0]) == "pytestmark"):
+        return []
+    tests = [node for node in body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    return [test.name for test in tests if not any(map(marks, test.decorator_list))]
+
+
+@pytest.mark.parametrize("room", sorted({*PACKAGE_ROOMS, *TEST_ROOMS} - {"slurm"}))
+def test_every_room_has_a_quick_test(room):
+    """A room of the package has a folder of tests with its name, or a module."""
+    modules = [*(ROOT / "tests" / room).rglob("test_*.py"), *(ROOT / "tests").rglob(f"test_{room}.py")]
+    assert any(map(quick_tests, modules))
+
+
+def test_the_fast_run_leaves_out_what_is_marked_and_nothing_else():
+    (command,) = re.findall(r"^test-fast:.*\n\t(.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    options = PROJECT["tool"]["pytest"]["ini_options"]
+    left_out = re.findall(r"not (\w+)", command)
+    assert f'-m "{" and ".join(f"not {mark}" for mark in left_out)}"' in command
+    assert sorted(left_out) == sorted(line.partition(":")[0] for line in options["markers"])

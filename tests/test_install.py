@@ -61,6 +61,7 @@ def installed(tmp_path_factory) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_every_file_of_the_package_is_installed(installed):
     package = ROOT / "safety_regions"
     expected = {path.relative_to(ROOT) for kind in ("*.py", *DATA) for path in package.rglob(kind)}
@@ -70,6 +71,7 @@ def test_every_file_of_the_package_is_installed(installed):
     assert everything == {".py", *(kind.removeprefix("*") for kind in DATA)}
 
 
+@pytest.mark.slow
 def test_the_installed_package_reads_a_study_and_finds_its_cards(installed, tmp_path):
     # -S: no .pth file is read, so that an editable install of the checkout is out of reach.
     reach = [str(installed), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]

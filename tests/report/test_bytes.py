@@ -64,6 +64,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_same_tables_give_the_same_bytes_without_prompts(tmp_path, name):
     before = {key: rcParams[key] for key in RC}

@@ -81,6 +81,7 @@ def aggregated(tmp_path_factory):
     return folder, gathering, summing
 
 
+@pytest.mark.slow
 def test_more_cells_take_no_more_memory(aggregated):
     _, gathering, summing = aggregated
     assert gathering[MANY] < gathering[FEW] + SPARE

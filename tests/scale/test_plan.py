@@ -1,10 +1,13 @@
 """The plan of the paper's grid: thousands of jobs, as many as the grid has cells, sets and regions."""
 
+import pytest
+
 from tests.scale.grid import PAPER, RESERVE, Size, jobs_of, make_grid, part_of_paper
 
 WHOLE = Size(backbones=12, identification=10, utility=3, selections=2)
 
 
+@pytest.mark.slow
 def test_the_papers_grid_is_planned_whole(tmp_path):
     project = make_grid(tmp_path / "grid", WHOLE)
     assert project.config == PAPER == part_of_paper(WHOLE)

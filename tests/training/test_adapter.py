@@ -81,6 +81,7 @@ def test_peft_loads_what_is_written_and_nothing_else_lies_there(family, tmp_path
     assert {lora.scale for lora in adapter} == {2.0}  # alpha is twice the rank
 
 
+@pytest.mark.slow
 def test_the_same_plan_gives_the_same_bits_and_another_seed_others(tmp_path):
     torch.manual_seed(1)
     first = train(tmp_path / "a")
@@ -95,6 +96,7 @@ def test_the_same_plan_gives_the_same_bits_and_another_seed_others(tmp_path):
     assert first.stamp["skipped"] == {"harm: not refused": 1, "plain: refused": 1}
 
 
+@pytest.mark.slow
 def test_batch_size_changes_nothing_beyond_rounding(tmp_path):
     whole, single = train(tmp_path / "a"), train(tmp_path / "b", batch_size=1)
     for phase in ("supervised", "preference"):

@@ -78,6 +78,7 @@ def trained(seed: int):
     return model, losses
 
 
+@pytest.mark.slow
 def test_a_phase_learns_and_the_same_seed_gives_the_same_bits():
     model, losses = trained(0)
     again, same = trained(0)

@@ -69,6 +69,7 @@ def test_the_directory_is_a_checkpoint_of_its_family(family, tmp_path):
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
 
 
+@pytest.mark.slow
 def test_the_log_counts_what_the_checkpoint_on_disk_refuses(tmp_path):
     plan = {phase: {"steps": 60, "learning_rate": 0.02} for phase in ("base", "align")}
     card, prompts = small_card(**plan, batch=8), small_prompts()

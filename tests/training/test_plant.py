@@ -70,6 +70,7 @@ def by_address(backbone: Backbone, parameters: dict) -> dict[str, torch.Tensor]:
         ("mistral", "lora", "free"),
     ],
 )
+@pytest.mark.slow
 def test_alignment_changes_the_truth_and_nothing_else(family, place, norm, monkeypatch, tmp_path):
     base, backbone, truth = trained(monkeypatch, tmp_path / "organism", family, plant_of(place, norm))
     region = expand_region(truth, backbone.shapes)
@@ -106,6 +107,7 @@ def norms(where: str, weight: torch.Tensor, flags: np.ndarray, place: str) -> li
     return [np.sqrt(sum(x * x for x in line)) for line in lines if line.any()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", MATCHABLE)
 def test_a_matched_plant_keeps_the_norms_it_had_and_a_free_one_does_not(place, monkeypatch, tmp_path):
     for norm in ("matched", "free"):

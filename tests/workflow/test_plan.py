@@ -11,7 +11,9 @@ def test_the_tiny_study_is_planned_whole(unrun):
     assert {rule: planned[rule] for rule in scored | compared} == scored | compared
 
 
-@pytest.mark.parametrize("asked, spelling", [("two+one", "one+two"), ("one~07", "one~7")])
+@pytest.mark.parametrize(
+    "asked, spelling", [("two+one", "one+two"), pytest.param("one~07", "one~7", marks=pytest.mark.slow)]
+)
 def test_another_spelling_is_refused_before_any_job(unrun, asked, spelling):
     done = unrun.snakemake(f"results/scores/tiny/wanda/{asked}.parquet", "--dry-run", check=False)
     assert done.returncode == 1

@@ -84,6 +84,7 @@ def test_the_oracle_attends_as_the_model_does(case):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options,define", [(PAPER, oracle.paper), (RELEASED, oracle.released)])
 @pytest.mark.parametrize("case", CASES)
 def test_importance_is_what_removal_changes(case, options, define):

@@ -16,7 +16,7 @@ import safety_regions
 from safety_regions import Region, expand, iou, load_region, weight_masks, weight_shapes, zeroed
 from safety_regions.errors import StudyError
 from safety_regions.formats.region import write_region
-from tests.regions.cases import SHAPES_OF, STAMP, region_of, regions, units
+from tests.regions.small_regions import SHAPES_OF, STAMP, region_of, regions, units
 from tests.tiny import FAMILIES, tiny_backbone, tiny_model
 
 DOCS = Path(__file__).parents[1] / "docs" / "python.md"

@@ -16,7 +16,7 @@ from safety_regions.formats import region_file
 from safety_regions.formats.region import Region, read_region, write_region
 from safety_regions.formats.region_file import BLOCK, RegionFile, iter_blocks
 from safety_regions.units.addresses import LAYERS, MATRICES, address, parse_address, sort_addresses
-from tests.regions.cases import SHAPES, STAMP, region_of, regions, same, units
+from tests.regions.small_regions import SHAPES, STAMP, region_of, regions, same, units
 
 
 @given(st.integers(0, 200), st.sampled_from(MATRICES))

@@ -6,9 +6,9 @@ import torch
 from safety_regions.model.generate import answer_prompts
 from safety_regions.scoring import passes
 from tests.methods.test_conformance import CASES, RANK, assert_same, every_method, gather, read
-from tests.pretend import GPUS, spread
 from tests.tiny import FAMILIES, tiny_backbone
 from tests.training.adapters import write_adapter
+from tests.two_gpus import GPUS, spread
 
 pytestmark = pytest.mark.slow
 

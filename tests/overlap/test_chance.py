@@ -10,8 +10,8 @@ from safety_regions.formats.region import Region
 from safety_regions.overlap.chance import STRATA, densities, expect
 from safety_regions.overlap.iou import compute_overlap
 from safety_regions.regions.refine import subtract_region
-from tests.overlap.cases import membership_of
-from tests.regions.cases import STAMP, region_of
+from tests.overlap.memberships import membership_of
+from tests.regions.small_regions import STAMP, region_of
 
 SHAPES = {"layers.0.q": (12, 9), "layers.0.k": (5, 7), "layers.1.q": (10, 10)}
 STRATUM = {"row": str, "matrix": str, "layer": lambda where: where.split(".")[1], "global": lambda where: ""}

@@ -11,7 +11,7 @@ from safety_regions.overlap.frame import frame_overlap
 from safety_regions.overlap.iou import compute_overlap, overlap_of_pairs
 from safety_regions.overlap.membership import count_membership
 from safety_regions.overlap.placements import placed_iou
-from tests.overlap.cases import draw_regions, membership_of, write_regions
+from tests.overlap.memberships import draw_regions, membership_of, write_regions
 from tests.overlap.test_iou import by_key, measured
 
 SETS, UTILITY = ("a", "b", "c"), ("u", "v")

@@ -8,7 +8,7 @@ from safety_regions.formats.contracts import IOU, OVERLAP, REGION_SIZES
 from safety_regions.formats.parquet import read_table, write_groups, write_table
 from safety_regions.overlap.gather import gather_overlaps, region_sizes, write_square_tsv
 from safety_regions.overlap.iou import compute_overlap
-from tests.overlap.cases import draw_regions, membership_of
+from tests.overlap.memberships import draw_regions, membership_of
 
 CELLS = [("m1", "snip", "row-0.05", "raw"), ("m1", "wanda", "matrix-0.05", "minus-u")]
 FACTORS = {"layers.0.q.A": (2, 9), "layers.0.q.B": (7, 2), "layers.1.down.B": (3, 2)}

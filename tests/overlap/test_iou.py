@@ -14,8 +14,8 @@ from safety_regions.formats.region import Region
 from safety_regions.overlap.iou import JOIN, choose_teams, compute_overlap, iou_matrix
 from safety_regions.overlap.membership import read_membership, region_totals
 from safety_regions.units.addresses import parse_address
-from tests.overlap.cases import draw_regions, membership_of
-from tests.regions.cases import region_of, units
+from tests.overlap.memberships import draw_regions, membership_of
+from tests.regions.small_regions import region_of, units
 
 FEW = {
     "seed": st.integers(0, 2**32 - 1),

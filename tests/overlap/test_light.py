@@ -8,8 +8,8 @@ import numpy as np
 
 import safety_regions.overlap
 import safety_regions.regions
-from tests.overlap.cases import draw_regions, write_regions
-from tests.regions.cases import SHAPES, write_scores
+from tests.overlap.memberships import draw_regions, write_regions
+from tests.regions.small_regions import SHAPES, write_scores
 
 HEAVY = "print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)))"
 WORK = """

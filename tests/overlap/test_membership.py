@@ -22,8 +22,8 @@ from safety_regions.overlap.membership import (
 )
 from safety_regions.regions.refine import subtract_region
 from safety_regions.units.addresses import LAYERS, parse_address
-from tests.overlap.cases import draw_regions, membership_of, write_regions
-from tests.regions.cases import SHAPES, region_of, units
+from tests.overlap.memberships import draw_regions, membership_of, write_regions
+from tests.regions.small_regions import SHAPES, region_of, units
 
 MANY = {"seed": st.integers(0, 2**32 - 1), "n": st.integers(1, MOST_NAMES)}
 

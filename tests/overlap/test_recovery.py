@@ -14,7 +14,7 @@ from safety_regions.overlap.recovery import (
     weight_flags,
 )
 from safety_regions.regions.select import select_region
-from tests.regions.cases import STAMP, write_scores
+from tests.regions.small_regions import STAMP, write_scores
 
 SHAPES = {"layers.0.q": (6, 8), "layers.0.down": (4, 10), "layers.1.q": (6, 8)}
 few = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=12)

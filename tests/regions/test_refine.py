@@ -8,7 +8,7 @@ from safety_regions.errors import StudyError
 from safety_regions.formats.region import Region
 from safety_regions.regions.refine import subtract_region
 from safety_regions.regions.select import select_region
-from tests.regions.cases import oracle, region_of, regions, units, write_scores
+from tests.regions.small_regions import oracle, region_of, regions, units, write_scores
 
 
 @given(regions(name="a", refinement="raw"), regions(name="u", refinement="raw"))

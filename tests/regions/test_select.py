@@ -12,7 +12,7 @@ from safety_regions.errors import StudyError
 from safety_regions.regions.select import SELECTORS, select_region
 from safety_regions.units.addresses import parse_address
 from safety_regions.units.fractions import scope_count
-from tests.regions.cases import SHAPES, SHAPES_OF, oracle, score_rows, units, write_scores
+from tests.regions.small_regions import SHAPES, SHAPES_OF, oracle, score_rows, units, write_scores
 
 SCOPES = [("weight", scope) for scope in SELECTORS] + [("neuron", "matrix"), ("neuron", "layer"),
           ("neuron", "global"), ("layer", "global")]  # fmt: skip

@@ -18,8 +18,8 @@ from safety_regions.report.figures.refusals import draw_refusals, refusal_rates
 from safety_regions.report.figures.sample_sizes import draw_sample_sizes, size_rows
 from safety_regions.report.figures.sizes import draw_sizes, sizes_by_address
 from safety_regions.report.figures.style import RC
-from tests.report import synthetic
-from tests.report.looking import svg
+from tests.report import synthetic_tables as synthetic
+from tests.report.shown import svg
 
 SECRET = "the text of a prompt"
 WHERE = "organism / snip / row-0.05"

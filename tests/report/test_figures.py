@@ -15,8 +15,8 @@ from safety_regions.report.figures.matrices import SPAN, colour_scale, draw_matr
 from safety_regions.report.figures.refusals import draw_refusals, rate, refusal_rates, samples_used
 from safety_regions.report.figures.sizes import draw_sizes, sizes_by_address, total_percent
 from safety_regions.report.files import save_tsv
-from tests.report import synthetic
-from tests.report.looking import words
+from tests.report import synthetic_tables as synthetic
+from tests.report.shown import words
 
 WHERE = "organism / snip / row-0.05"
 

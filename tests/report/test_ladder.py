@@ -7,8 +7,8 @@ import pytest
 
 from safety_regions.report.combinations import FRAME, ROLES, pair_rows
 from safety_regions.report.figures.ladder import LOOKS, draw_ladder, ladder
-from tests.report import synthetic
-from tests.report.looking import marks, values, words
+from tests.report import synthetic_tables as synthetic
+from tests.report.shown import marks, values, words
 
 WHERE = "organism / snip / row-0.05"
 

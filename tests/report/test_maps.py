@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from safety_regions.report.figures.maps import draw_map, iou_by_address
-from tests.report import synthetic
-from tests.report.looking import words
+from tests.report import synthetic_tables as synthetic
+from tests.report.shown import words
 
 WHERE = "organism / snip / row-0.05"
 NUMBERS = ["pairs", "undefined", "median", "min", "max"]

@@ -8,8 +8,8 @@ import pytest
 
 from safety_regions.report.figures.margins import MEANS, draw_margins, margins
 from safety_regions.report.figures.style import COLOURS
-from tests.report import synthetic
-from tests.report.looking import marks, words
+from tests.report import synthetic_tables as synthetic
+from tests.report.shown import marks, words
 
 WHERE = "organism / snip / row-0.05"
 

@@ -7,8 +7,8 @@ from jinja2 import UndefinedError
 
 from safety_regions.report.pages.render import Table, render
 from safety_regions.report.pages.shared_prompts import shared_counts, shared_page
-from tests.report import synthetic
-from tests.report.looking import cells_of
+from tests.report import synthetic_tables as synthetic
+from tests.report.shown import cells_of
 
 
 def test_shared_prompts_are_listed_where_there_are_any():

@@ -8,8 +8,8 @@ import pytest
 from safety_regions.report.figures.convergence import AGAINST, draw_convergence, pool_rows
 from safety_regions.report.figures.sample_sizes import KINDS, draw_sample_sizes, size_rows
 from safety_regions.report.figures.style import COLOURS, GREY, LINES
-from tests.report import synthetic
-from tests.report.looking import marks, values, words
+from tests.report import synthetic_tables as synthetic
+from tests.report.shown import marks, values, words
 
 WHERE = "organism / snip / row-0.05"
 REFINEMENTS = synthetic.REFINEMENTS[:2]

@@ -16,8 +16,8 @@ from safety_regions.report.pages.recovery import (
     recovery_page,
     recovery_table,
 )
-from tests.report import synthetic
-from tests.report.looking import cells_of, values, words
+from tests.report import synthetic_tables as synthetic
+from tests.report.shown import cells_of, values, words
 
 NAMES = synthetic.NAMES[:3]
 AUROCS = {"magnitude": 0.55, "snip": 0.8, "lora": None, "wanda": 0.52, "random": 0.5}

@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import dendrogram
 from safety_regions.report.combinations import model_rows, pairs
 from safety_regions.report.figures.matrices import draw_matrices, matrix, tree_of
 from safety_regions.report.figures.tree import draw_tree, join_sets, merge_table
-from tests.report import synthetic
+from tests.report import synthetic_tables as synthetic
 
 NAMES = sorted(synthetic.NAMES)
 

@@ -12,8 +12,8 @@ from safety_regions.errors import StudyError
 from safety_regions.report.pages.summary import COLUMNS, summary_page
 from safety_regions.report.verdict.measure import CELL, MEANS, MEDIANS, PREFIX, measure
 from safety_regions.report.verdict.sentences import verdict_of
-from tests.report import synthetic
-from tests.report.looking import cells_of
+from tests.report import synthetic_tables as synthetic
+from tests.report.shown import cells_of
 
 # Neither backbones nor methods in the order of the alphabet.
 CELLS = list(product(["llama", "gemma"], ["wanda", "snip"], ["row-0.05"], ["raw", "minus-everyday"]))

@@ -15,7 +15,7 @@ from safety_regions.formats.parquet import iter_groups, read_table, write_table
 from safety_regions.overlap.iou import compute_overlap
 from safety_regions.report.verdict.measure import model_pairs
 from safety_regions.units.addresses import PROJECTIONS
-from tests.overlap.cases import draw_regions, membership_of
+from tests.overlap.memberships import draw_regions, membership_of
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.skipif(

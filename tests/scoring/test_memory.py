@@ -30,7 +30,7 @@ from safety_regions.scoring.samples import Samples
 from safety_regions.units.granularity import GRANULARITIES
 from tests.methods.test_weights import samples_of
 from tests.paths import ROOT
-from tests.peak import peak_bytes
+from tests.peak_memory import peak_bytes
 from tests.tiny import FAMILIES, tiny_backbone
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from safety_regions.scoring.memory import Plan
 from safety_regions.scoring.samples import Samples
 from safety_regions.scoring.store import stored
 from tests.methods.test_weights import SNIP, samples_of
-from tests.peak import peak_bytes
+from tests.peak_memory import peak_bytes
 from tests.tiny import FAMILIES, tiny_backbone
 
 

@@ -10,8 +10,8 @@ from safety_regions.formats.parquet import read_stamp, read_table, write_table
 from safety_regions.overlap.frame import frame_overlap
 from safety_regions.overlap.membership import count_membership, read_membership
 from safety_regions.overlap.pairs import compare_pairs
-from tests.overlap.cases import draw_regions, write_regions
-from tests.regions.cases import units, write_scores
+from tests.overlap.memberships import draw_regions, write_regions
+from tests.regions.small_regions import units, write_scores
 from tests.scripts.loading import load_script
 
 CELL = {"backbone": "tiny", "method": "snip", "selection": "matrix-0.5", "refinement": "raw"}

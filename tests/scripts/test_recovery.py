@@ -7,7 +7,7 @@ from safety_regions.formats.contracts import RECOVERY
 from safety_regions.formats.parquet import read_stamp, read_table
 from safety_regions.formats.region import Region, write_region
 from tests.overlap.test_recovery import SHAPES, keep_all, planted
-from tests.regions.cases import STAMP, write_scores
+from tests.regions.small_regions import STAMP, write_scores
 from tests.scripts.loading import load_script
 
 

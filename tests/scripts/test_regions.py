@@ -5,7 +5,7 @@ import pytest
 
 from safety_regions.errors import StudyError
 from safety_regions.formats.region import read_region, write_region
-from tests.regions.cases import SHAPES, region_of, units, write_scores
+from tests.regions.small_regions import SHAPES, region_of, units, write_scores
 from tests.scripts.loading import load_script
 
 WHERE = "layers.0.q"

@@ -22,7 +22,7 @@ from safety_regions.report.figures import convergence, ladder, recovery, sample_
 from safety_regions.report.figures.of_overlap import figures_of_overlap
 from safety_regions.report.pages.shared_prompts import shared_counts
 from safety_regions.report.verdict.measure import measure
-from tests.report import synthetic
+from tests.report import synthetic_tables as synthetic
 from tests.scripts.loading import load_script
 
 PLACE = ("organism", "snip", "row-0.05")

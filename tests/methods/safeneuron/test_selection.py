@@ -15,8 +15,8 @@ from safety_regions.formats.region import write_region
 from safety_regions.methods.safeneuron.selection import FRACTIONS, RULES, select_agreed
 from safety_regions.overlap.iou import compute_overlap
 from safety_regions.units.addresses import parse_address
-from tests.overlap.cases import membership_of
-from tests.regions.cases import units
+from tests.overlap.memberships import membership_of
+from tests.regions.small_regions import units
 
 SIZES = {"layers.0.q": 8, "layers.0.up": 13, "layers.0.down": 13, "layers.10.v": 5}
 

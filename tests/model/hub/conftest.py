@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class Job:
-    """A process of `tests.model.hub.job`; ``load`` sends it a card and waits for what came of it."""
+    """A process of `tests.model.hub.loading_process`; ``load`` sends it a card and waits for what came of it."""
 
     def __init__(self, hub_url: str, home: Path, log: Path, **variables: str):
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_"))}
@@ -35,7 +35,7 @@ class Job:
         self.log = log
         with open(log, "w") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.model.hub.job"],
+                [sys.executable, "-m", "tests.model.hub.loading_process"],
                 cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True,
             )  # fmt: skip
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
-    from pretend import PROMPTS, draw_scores, score_groups, scored_shapes, weight_shapes
+    from small_backbone import PROMPTS, draw_scores, score_groups, scored_shapes, weight_shapes
 
     from safety_regions.formats.contracts import score_contract
     from safety_regions.formats.parquet import write_groups

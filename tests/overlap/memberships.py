@@ -4,7 +4,7 @@ import numpy as np
 
 from safety_regions.formats.region import Region, write_region
 from safety_regions.overlap.membership import count_membership
-from tests.regions.cases import SHAPES_OF, STAMP, region_of
+from tests.regions.small_regions import SHAPES_OF, STAMP, region_of
 
 
 def write_regions(folder, regions):

@@ -124,8 +124,8 @@ class Backbone:
     def logits(self, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
         """Next-token logits (positions, vocabulary) where the boolean mask ``positions`` (batch, tokens) is True.
 
-        Divided or soft-capped as the model does it (Granite, Gemma 2). They lie where the output head does, which of a
-        backbone spread over several GPUs may be another one than the first.
+        Divided or soft-capped as in the model (Granite, Gemma 2). They are on the device of the output head, which may
+        differ from the first GPU if the backbone is spread over several.
         """
         decoded = self.decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         hidden = decoded.last_hidden_state

@@ -1,8 +1,8 @@
-"""GPUs of this machine, lent to one job at a time: two local jobs are never on one device unless that is wanted.
+"""Assigns the GPUs of a machine to jobs, so that two local jobs do not use the same device by accident.
 
-Snakemake counts GPUs and gives none away, so that all its local jobs would see all of them. Here a job takes as many
-as it asked for by locking a file for each, which the kernel unlocks when the job ends, however it ends. Jobs of one
-scheduler's allocation lend among themselves; what another allocation sees under the same number is another device.
+Snakemake counts GPUs but does not assign them: every local job would see all devices. Here a job locks one file per
+requested GPU. The kernel releases the locks when the process ends, also after a crash. Lock names contain the id of the
+scheduler's allocation, because GPU numbers of different allocations are different devices.
 """
 
 import fcntl
@@ -17,27 +17,27 @@ from pathlib import Path
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 JOBS_PER_GPU = "SAFETY_REGIONS_JOBS_PER_GPU"
 ALLOCATIONS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
-PATIENCE = 0.2  # seconds between two looks at devices that are all taken
+PATIENCE = 0.2  # seconds between two attempts to get a device
 
 
 @contextmanager
 def lent_gpus(wanted: int) -> Iterator[tuple[str, ...]]:
-    """Within the block this process, and what it starts, sees ``wanted`` GPUs that no other job has; waits for them.
+    """Make ``wanted`` GPUs visible to this process and its children; wait until that many are free.
 
-    To be entered before torch looks for devices. Sees all there are where fewer are there, none where none is
-    wanted. `JOBS_PER_GPU` in the environment lets so many jobs share one.
+    Enter the block before torch is imported. If fewer GPUs exist than requested, all are visible; if 0 are requested,
+    none. The environment variable `JOBS_PER_GPU` sets how many jobs may share a GPU.
     """
     there = visible_gpus()
     with ExitStack() as locks:
         taken = _take(there, min(wanted, len(there)), locks)
         if there:
-            print(f"GPUs lent: {', '.join(taken) or 'none'} of {', '.join(there)}")
+            print(f"GPUs assigned: {', '.join(taken) or 'none'} of {', '.join(there)}")
             locks.enter_context(_environment(VISIBLE, ",".join(taken)))
         yield taken
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """What CUDA may see, as it names them: `VISIBLE` where it is set, else the numbers of NVIDIA's device files."""
+    """The devices that CUDA may use: those in `VISIBLE` if it is set, else the numbers of NVIDIA's device files."""
     named = os.environ.get(VISIBLE)
     if named is not None:
         return tuple(name.strip() for name in named.split(",") if name.strip())
@@ -48,7 +48,7 @@ def visible_gpus() -> tuple[str, ...]:
 def _take(there: tuple[str, ...], n: int, locks: ExitStack) -> tuple[str, ...]:
     while True:
         with ExitStack() as attempt:
-            # One job looks at a time, or two that want two each could hold one each and wait for ever.
+            # One job at a time: otherwise two jobs that need two GPUs could hold one each and wait forever.
             attempt.enter_context(_locked("queue", wait=True))
             with ExitStack() as found:
                 taken = _free(there, n, found)
@@ -59,7 +59,7 @@ def _take(there: tuple[str, ...], n: int, locks: ExitStack) -> tuple[str, ...]:
 
 
 def _free(there: tuple[str, ...], n: int, locks: ExitStack) -> tuple[str, ...]:
-    """Up to ``n`` devices with room for a job, emptier ones first; ``locks`` holds their locks."""
+    """Lock up to ``n`` free devices, those with fewest jobs first; ``locks`` holds the locks."""
     taken: list[str] = []
     for slot in range(int(os.environ.get(JOBS_PER_GPU, 1))):
         for gpu in there:

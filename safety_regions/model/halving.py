@@ -1,4 +1,4 @@
-"""Memory that runs out all the same: what was tried is tried again from its beginning, with half as much at once."""
+"""Retry with half the batch size after an out-of-memory error."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -20,15 +20,18 @@ class OutOfMemory(StudyError):
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that a device, or the host, had no memory left."""
+    """Whether an error means that a device or the host ran out of memory."""
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
 def halving(size: int, attempt: Callable[[int], Result]) -> tuple[Result, int]:
-    """``attempt(size)``, from its beginning again with half the size as often as memory runs out; and that size.
+    """Call ``attempt(size)``; after an out-of-memory error, call it again with half the size.
+
+    Returns:
+        What ``attempt`` returned, and the size that it succeeded with.
 
     Raises:
-        OutOfMemory: memory runs out with one sample at a time.
+        OutOfMemory: a size of 1 still runs out of memory.
     """
     while True:
         try:
@@ -36,17 +39,17 @@ def halving(size: int, attempt: Callable[[int], Result]) -> tuple[Result, int]:
         except (RuntimeError, MemoryError) as error:
             if not ran_out(error):
                 raise
-        # Out of the handler, which keeps what the attempt has made alive.
+        # Outside the handler: inside, the exception would keep the tensors of the failed attempt alive.
         size = _halved(size)
 
 
 def in_batches(
     items: Sequence[Item], size: int, run: Callable[[Sequence[Item]], Result]
 ) -> Iterator[tuple[Sequence[Item], Result]]:
-    """Groups of up to ``size`` items and ``run(group)``; where memory runs out, the rest goes in half the size.
+    """Yield groups of up to ``size`` items with ``run(group)``; halve the size after an out-of-memory error.
 
     Raises:
-        OutOfMemory: memory runs out with one item.
+        OutOfMemory: a single item still runs out of memory.
     """
     start = 0
     while start < len(items):
@@ -62,5 +65,5 @@ def _halved(size: int) -> int:
         )
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    print(f"out of memory with batches of {size}: going on with {size // 2}")
+    print(f"out of memory with batches of {size}: retrying with {size // 2}")
     return size // 2

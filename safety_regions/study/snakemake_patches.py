@@ -1,11 +1,11 @@
-"""Two mends of Snakemake and its Slurm executor, each where its user cannot help it.
+"""Monkey-patches for two bugs, one in Snakemake 9 and one in its Slurm executor plugin.
 
-*One timer.* Snakemake 9 limits job starts to 100 a second. Each round of scheduling sets a timer for another round a
-second later, which sets the next, so after a thousand jobs a thousand rounds a second look at the whole plan: 2.8 s of
-CPU a job were measured in a study of 1,476 jobs. A timer that is still running makes a new one needless.
+*Timers.* Snakemake 9 limits job starts to 100 per second. Every scheduling round starts a timer that triggers another
+round one second later. Timers accumulate: after a thousand jobs, a thousand rounds per second walk the whole plan
+(measured: 2.8 s of CPU per job in a study of 1,476 jobs). The patch starts a timer only if none is running.
 
-*Cancelled jobs.* Slurm's accounts say who cancelled a job, "CANCELLED by 0". The executor (2.8) knows the bare word
-only and takes such a job for one that runs, for ever.
+*Cancelled jobs.* Slurm's accounting reports "CANCELLED by 0". The executor plugin (2.8) recognises only "CANCELLED" and
+waits forever for such a job. The patch removes the suffix.
 """
 
 import sys
@@ -15,14 +15,14 @@ SLURM = "snakemake_executor_plugin_slurm"
 
 
 def mend_snakemake() -> None:
-    """Both mends, each where there is something to mend."""
+    """Apply both patches, each only where the code to patch exists."""
     keep_one_timer()
     if SLURM in sys.modules:
         know_cancelled_jobs(sys.modules[SLURM])
 
 
 def keep_one_timer() -> None:
-    """Let at most one timer of a scheduler run at a time; nothing where Snakemake has no such timers."""
+    """Allow one running timer per scheduler; do nothing if this Snakemake has no such timers."""
     try:
         from snakemake.scheduling.job_scheduler import JobScheduler
     except ImportError:
@@ -32,7 +32,7 @@ def keep_one_timer() -> None:
 
 
 def know_cancelled_jobs(plugin) -> None:
-    """Let the executor read a job's state without the words behind it; once, and only in versions that have this."""
+    """Make the executor ignore what follows a job state; applied once, and only to versions that need it."""
     asked = getattr(plugin, "query_job_status", None)
     if asked is None or hasattr(asked, "mended"):
         return

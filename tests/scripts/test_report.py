@@ -33,7 +33,7 @@ TITLES = {
     "iou": "Pairwise IoU of safety regions, whole model",
     "kway": "IoU of k sets at once, whole model",
     "sizes": "Region size, per cent of the units",
-    "map": "Where sets agree: median pairwise IoU by address",
+    "map": "Where sets agree: median pairwise IoU by layer and projection",
     "margins": "Pairwise IoU by layer and by projection",
 }
 """The figures of draw_overlap, and what stands above each."""

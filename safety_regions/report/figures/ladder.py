@@ -1,4 +1,4 @@
-"""The ladder of every IoU: chance, floor, pairs, ceiling on one axis from 0 to 1."""
+"""The ladder of IoUs: chance, floor, pairs and ceiling on one axis from 0 to 1."""
 
 from collections.abc import Iterable
 
@@ -16,18 +16,18 @@ LOOKS = {
     "iou": {"color": COLOURS[1], "marker": "o", "markerfacecolor": COLOURS[1], "offset": -0.16,
             "label": "IoU of a pair"},
     "half_iou": {"color": COLOURS[1], "marker": "o", "markerfacecolor": "none", "offset": 0.16,
-                 "label": "IoU at half the prompts"},
+                 "label": "IoU with half of the prompts"},
     "ceiling": {"color": COLOURS[3], "marker": "^", "markerfacecolor": "none", "offset": 0.16,
                 "label": "ceiling of a pair"},
 }  # fmt: skip
-"""Marks of one pair: the IoU above the middle of its row, what is measured at half the prompts below."""
+"""Marks of a pair: its IoU above the middle of the row, the values at half the prompts below."""
 
 SPREAD = 0.1
-"""Rows are 1 high; the points of a row's pairs stand at most this far above and below their line."""
+"""Rows are 1 high; the points of its pairs are at most this far above and below their line."""
 
 
 def ladder(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
-    """One row per pair of sets of the whole model: ``refinement``, ``between``, ``a``, ``b`` and `FRAME`.
+    """Return one row per pair of sets, for the whole model: ``refinement``, ``between``, ``a``, ``b`` and `FRAME`.
 
     Args:
         tables: (refinement, its overlap table), in the order shown.
@@ -39,7 +39,7 @@ def ladder(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
 
 @styled
 def draw_ladder(rows: pd.DataFrame, where: str) -> Figure:
-    """Draw the table of `ladder`: a row for each refinement and role of the pairs."""
+    """Draw the table of `ladder`: one row for each refinement and kind of pair."""
     steps = [
         (refinement, role, rows[(rows["refinement"] == refinement) & (rows["between"] == role)])
         for refinement in rows["refinement"].cat.categories
@@ -95,7 +95,7 @@ def _finish(axis: Axes, steps: list[tuple[str, str, pd.DataFrame]]) -> None:
 
 
 def _said(one: pd.DataFrame) -> str:
-    """The median normalised overlap, where pairs have one."""
+    """Return the median normalised overlap as a label, empty if no pair has one."""
     known = one["normalised"].dropna()
     return "" if known.empty else f"\nnormalised {known.median():.2f}"
 

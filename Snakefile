@@ -1,7 +1,7 @@
 """safety-regions: which parameters of a language model carry refusal, and are such regions real?
 
-The order of the includes is the order of the data: prompts, backbones and their responses, adapters, scores,
-regions, overlap, recovery, report. A study is one config file; `config.yaml` is taken unless --configfile names another.
+The includes follow the order of the data: prompts, backbones and their responses, adapters, scores, regions, overlap,
+recovery, report. A study is one config file: the one given with --configfile, otherwise `config.yaml`.
 """
 
 from snakemake.utils import min_version

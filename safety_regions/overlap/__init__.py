@@ -1,1 +1,1 @@
-"""From regions to overlaps: one histogram of membership patterns, every IoU, the chance level beside it."""
+"""From regions to overlaps: a histogram of membership patterns, every IoU, and its chance level."""

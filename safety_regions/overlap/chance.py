@@ -1,9 +1,9 @@
-"""What overlap chance alone gives: independent regions of the same sizes, drawn at random from the available units.
+"""Overlap expected by chance: independent regions of the same sizes, drawn at random from the available units.
 
-Sizes are held where the scope holds them: in each matrix for scope row and matrix, in each layer for scope layer,
-in the whole model for scope global. (A raw region of scope row holds them in each row; its rows have equal sizes,
-so the matrix gives the same expectation. A refined one has unequal rows, and is treated as one of scope matrix.)
-A region of n units drawn from a available ones holds any one of them with probability n / a, so, summed over
+Sizes are fixed where the scope fixes them: in each matrix for scope row and matrix, in each layer for scope layer,
+in the whole model for scope global. (A raw region of scope row has the same size in each row, so the
+matrix gives the same expectation. A refined one has unequal rows, and is treated as one of scope matrix.)
+A region of n units drawn from a available units contains each of them with probability n / a, so, summed over
 addresses s with a_s available units,
 
     E[intersection] = sum_s a_s prod_d p_ds        E[union] = sum_s a_s (1 - prod_d (1 - p_ds))
@@ -37,7 +37,7 @@ class Expected(NamedTuple):
 
 
 def densities(scope: str, addresses: Sequence[str], sizes: np.ndarray, available: np.ndarray) -> np.ndarray:
-    """The probability that a random region holds an available unit: float64, (names, addresses).
+    """Return the probability that a random region contains an available unit: float64, (names, addresses).
 
     Args:
         scope: row, matrix, layer or global.
@@ -60,5 +60,5 @@ def densities(scope: str, addresses: Sequence[str], sizes: np.ndarray, available
 
 
 def expect(density: np.ndarray, available: np.ndarray) -> Expected:
-    """What independent random regions of these densities (names, addresses) have in common, and cover."""
+    """Return the expected intersection and union of independent regions of these densities (names, addresses)."""
     return Expected(available * density.prod(0), available * (1 - (1 - density).prod(0)))

@@ -1,20 +1,21 @@
-"""The frame of every IoU: what it would be without evidence (floor) and with the same set twice (ceiling).
+"""The frame of every IoU: its value with shuffled statistics (floor) and for two halves of one set (ceiling).
 
 =========  =================================================================================================
-floor      mean IoU of the same sets with evidence shuffled (``a~1`` with ``b~1``, ``a~2`` with ``b~2``, ...):
-           what shared weights alone give. Each set's shuffle is its own, so evidence is shared in nothing.
+floor      permutation null: mean IoU of the same sets with the attribution statistics (evidence) shuffled
+           (``a~1`` with ``b~1``, ``a~2`` with ``b~2``, ...), that is, the IoU that shared weights alone give.
+           Each set has its own shuffle, so shuffled statistics have nothing in common.
 half_iou   mean of ``a.1`` with ``b.1`` and ``a.2`` with ``b.2``: the IoU at half the prompts
-ceiling    mean of ``a.1`` with ``a.2`` and ``b.1`` with ``b.2``: as much as disjoint prompts of one set agree,
-           at the same number of prompts as half_iou; of pairs only
+ceiling    split-half reliability: mean of ``a.1`` with ``a.2`` and ``b.1`` with ``b.2``, the IoU of disjoint
+           prompts of one set, with as many prompts as half_iou; for pairs only
 =========  =================================================================================================
 
     normalised = (half_iou - floor) / (ceiling - floor)
 
-is 0 where two sets share no more than the weights give and 1 where they share as much as two halves of one set.
-After a refinement, shuffles and halves lose the same utility region as the set itself.
+is 0 if two sets share only what the weights alone give, and 1 if they share as much as two halves of one set.
+A refinement subtracts the same utility region from shuffles and halves as from the set itself.
 
-A few layers have few permutations, so their floor is not drawn: it is the exact expectation over all
-placements (`placed_iou`), for pairs.
+For whole layers, the floor is not estimated from shuffles, since a few layers have few permutations: it is the exact
+expectation over all placements (`placed_iou`), for pairs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,19 +46,20 @@ def frame_overlap(
     halves: bool = False,
     contiguous: bool = False,
 ) -> pa.Table:
-    """Every IoU of a cell with what it is read against: an `OVERLAP` table.
+    """Return every IoU of a cell with its chance, floor and ceiling: an `OVERLAP` table.
 
-    Combinations are those of `compute_overlap` for the sets of the membership table, and the pairs with and of
-    utility sets.
+    Combinations are those of `compute_overlap` for the sets of the membership table, and all pairs that contain a
+    utility set.
 
     Args:
         membership: of the identification sets.
-        paths: name -> region file: of every set if there are utility sets, of its shuffles ``a~1`` and its
-            halves ``a.1``, ``a.2`` where asked for.
-        utility: utility sets; empty where only identification sets are compared.
-        floors: shuffles of each set, seeds 1, 2, ...; of whole layers, which need none, any number.
+        paths: name -> region file: of every set if there are utility sets, and of its shuffles ``a~1`` and its
+            halves ``a.1``, ``a.2`` if these are requested.
+        utility: utility sets; empty if only identification sets are compared.
+        floors: number of shuffles of each set, seeds 1, 2, ...; for whole layers, which need no shuffles, any number
+            above 0 requests the floor.
         halves: whether there are halves.
-        contiguous: regions of layers are unbroken ranges.
+        contiguous: whether regions of layers are unbroken ranges.
 
     Raises:
         StudyError: a region is damaged or cannot be compared with the others.
@@ -83,7 +85,7 @@ def frame_overlap(
 
 
 def _pairs_with(paths: Paths, utility: Sequence[str]) -> list[pa.Table]:
-    """The overlaps of every pair that holds a utility set: one table, or none."""
+    """Return the overlaps of every pair that contains a utility set: one table, or none."""
     others = [name for name in paths if name not in utility]
     pairs = [*product(others, utility), *combinations(sorted(utility), 2)]
     roles = ["mixed"] * (len(others) * len(utility))
@@ -92,7 +94,7 @@ def _pairs_with(paths: Paths, utility: Sequence[str]) -> list[pa.Table]:
 
 
 def _ceiling(plain: pa.Table, paths: Paths, sets: Sequence[str]) -> np.ndarray:
-    """Mean over both sets of each pair of the IoU of their halves, by the rows of ``plain``; NaN beyond pairs."""
+    """Return, for each row of ``plain``, the mean IoU of the halves of the two sets; NaN for more than two sets."""
     within = overlap_of_pairs(
         {name + half: paths[name + half] for name in sets for half in HALVES},
         [(name + HALVES[0], name + HALVES[1]) for name in sets],
@@ -109,7 +111,7 @@ def _ceiling(plain: pa.Table, paths: Paths, sets: Sequence[str]) -> np.ndarray:
 
 
 def _placed_floor(overlap: pa.Table, n_layers: int, contiguous: bool) -> dict[str, np.ndarray]:
-    """The exact floor of pairs of layers; NaN beyond pairs."""
+    """Return the exact floor of pairs of regions of layers; NaN for more than two sets."""
     rows = zip(*(numbers(overlap, name).tolist() for name in ("k", "smallest", "largest")), strict=True)
     placed = [placed_iou(n_layers, a, b, contiguous) if k == 2 else NOWHERE for k, a, b in rows]
     return dict(zip(FLOOR, np.array(placed, float).reshape(-1, 3).T, strict=True))
@@ -128,7 +130,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _over_shuffles(statistic: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
-    """``statistic`` of the columns of ``values`` (shuffles, rows) that hold a number; NaN of the others."""
+    """Apply ``statistic`` to the columns of ``values`` (shuffles, rows) that have a number; NaN for the others."""
     known = ~np.isnan(values).all(axis=0)
     found = np.full(values.shape[1], np.nan)
     found[known] = statistic(values[:, known])
@@ -136,7 +138,7 @@ def _over_shuffles(statistic: Callable[[np.ndarray], np.ndarray], values: np.nda
 
 
 def _framed(overlap: pa.Table, columns: dict[str, np.ndarray]) -> pa.Table:
-    """``overlap`` with columns in place of its own, and the normalised overlap that follows from them."""
+    """Replace columns of ``overlap``, and add the normalised overlap that follows from them."""
     if {"floor", "half_iou", "ceiling"} <= columns.keys():
         room = columns["ceiling"] - columns["floor"]
         above = columns["half_iou"] - columns["floor"]

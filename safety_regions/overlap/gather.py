@@ -14,13 +14,13 @@ from safety_regions.formats.parquet import read_table
 from safety_regions.overlap.membership import Membership, addresses_of, read_membership, sizes_at
 from safety_regions.units.addresses import MATRICES, parse_address
 
-# Backbone, method, selection, refinement: the labels that make a cell, and the first columns of both tables.
+# Backbone, method, selection and refinement: the labels of a cell, and the first columns of both tables.
 Cell = tuple[str, str, str, str]
 UNDEFINED = "NA"
 
 
 def gather_overlaps(paths: Mapping[Cell, str | Path]) -> Iterator[pa.Table]:
-    """The overlap table of each cell as a part of the `IOU` table, one in memory at a time.
+    """Yield the overlap table of each cell as a part of the `IOU` table, with one in memory at a time.
 
     Raises:
         StudyError: a file is missing or damaged.
@@ -30,7 +30,7 @@ def gather_overlaps(paths: Mapping[Cell, str | Path]) -> Iterator[pa.Table]:
 
 
 def region_sizes(membership: Membership, cell: Cell) -> pa.Table:
-    """How many units each region of a cell has at each address: a `REGION_SIZES` table."""
+    """Return the number of units of each region of a cell at each address: a `REGION_SIZES` table."""
     names, addresses = membership.stamp["names"], addresses_of(membership)
     places = [parse_address(where) for where in addresses] * len(names)
     layer = np.array([-1 if p.layer is None else p.layer for p in places], np.int16)
@@ -49,7 +49,7 @@ def region_sizes(membership: Membership, cell: Cell) -> pa.Table:
 
 
 def gather_sizes(paths: Mapping[Cell, str | Path]) -> Iterator[pa.Table]:
-    """The region sizes of each cell, from its membership table, as a part of the `REGION_SIZES` table.
+    """Yield the region sizes of each cell, from its membership table, as a part of the `REGION_SIZES` table.
 
     Raises:
         StudyError: a file is missing or damaged.
@@ -74,6 +74,6 @@ def write_square_tsv(path: str | Path, names: Sequence[str], matrix: np.ndarray)
 
 
 def _label(table: pa.Table, cell: Cell, schema: pa.Schema) -> pa.Table:
-    """``table`` with the cell's four labels as its first columns."""
+    """Add the four labels of the cell as the first columns of ``table``."""
     labels = [category(np.zeros(table.num_rows, np.int32), [word]) for word in cell]
     return pa.Table.from_arrays([*labels, *table.columns], schema=schema)

@@ -1,13 +1,13 @@
-"""Every IoU of a set of regions, from the counts of their membership patterns, or of pairs of them.
+"""Every IoU of a set of regions, or of pairs of them, from the counts of their membership patterns.
 
 With c[P] units of pattern P, a combination T of names has
 
-    intersection(T) = sum of c[P] over the patterns P that hold all of T
-    union(T)        = all units - sum of c[P] over the patterns P that hold none of T
+    intersection(T) = sum of c[P] over the patterns P that contain all of T
+    union(T)        = all units - sum of c[P] over the patterns P that contain none of T
 
-and one pass over the bits gives either sum for all T at once (the zeta transform on the lattice of subsets). The
-masks are not opened again. Where only pairs are asked for, of more names than a pattern has bits, their bits
-are counted pair by pair (`overlap_of_pairs`).
+and one pass over the bits gives each sum for all T at once (the zeta transform on the lattice of subsets). The
+masks are not read again. If only pairs are needed, of more names than a pattern has bits, the bits are counted pair by
+pair (`overlap_of_pairs`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ Team = tuple[int, ...]
 
 
 class Groups(NamedTuple):
-    """What IoUs are taken over, g groups: codes (g,), -1 where null, and the addresses inside, (g, addresses)."""
+    """The g groups of addresses that IoUs are computed for: codes (g,), -1 for null, and members (g, addresses)."""
 
     level: np.ndarray
     layer: np.ndarray
@@ -42,14 +42,14 @@ class Groups(NamedTuple):
 
 
 def compute_overlap(membership: Membership, between: str | None = None) -> pa.Table:
-    """Intersection, union, IoU and chance of every combination at every level: an `OVERLAP` table.
+    """Compute intersection, union, IoU and chance of every combination at every level: an `OVERLAP` table.
 
-    Up to 12 names every combination of 2 or more is computed; beyond that all pairs, all names but one, and
-    the first 2, 3, ... names. Levels are the model, each layer and each projection; where units are whole
-    layers, the model alone. Floor and ceiling stay null: they come from other names (`frame`).
+    With up to 12 names, every combination of 2 or more is computed; with more names, all pairs, all names but one, and
+    the first 2, 3, ... names. Levels are the model, each layer and each projection; if units are whole layers, only
+    the model. Floor and ceiling remain null, since they need other names (`frame`).
 
     Args:
-        between: role of the names, for the column of that name.
+        between: role of the names, for the column ``between``.
     """
     names = membership.stamp["names"]
     counts = as_counts(membership)
@@ -64,11 +64,11 @@ def compute_overlap(membership: Membership, between: str | None = None) -> pa.Ta
 def overlap_of_pairs(
     paths: Mapping[str, str | Path], pairs: Sequence[tuple[str, str]], between: Sequence[str | None]
 ) -> pa.Table:
-    """The same of some pairs only, from the regions themselves: an `OVERLAP` table.
+    """Compute the same for some pairs only, directly from the regions: an `OVERLAP` table.
 
     Args:
         paths: name -> region file, any number of names.
-        pairs: names, two by two.
+        pairs: pairs of names.
         between: the role of each pair.
 
     Raises:
@@ -87,7 +87,7 @@ def overlap_of_pairs(
 def _count_pairs(
     paths: Sequence[str | Path], teams: Sequence[Team], addresses: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Units of each region (names, addresses) and of each pair's intersection (pairs, addresses); int64."""
+    """Count the units of each region (names, addresses) and of each pair's intersection (pairs, addresses); int64."""
     place = {where: i for i, where in enumerate(addresses)}
     sizes = np.zeros((len(paths), len(addresses)), np.int64)
     both = np.zeros((len(teams), len(addresses)), np.int64)
@@ -101,7 +101,8 @@ def _count_pairs(
 def _values(
     counts: tuple[np.ndarray, np.ndarray], teams: Sequence[Team], groups: Groups, at: np.ndarray, stamp: dict
 ) -> dict[str, np.ndarray]:
-    """The columns of numbers, (teams, groups) each, from intersections and unions and ``at`` (names, addresses)."""
+    """Return the columns of numbers, (combinations, groups) each, from intersections, unions and sizes ``at`` (names,
+    addresses)."""
     intersection, union = counts
     shape, sizes = (len(teams), len(groups.level)), at @ groups.inside.T
     return {
@@ -115,7 +116,7 @@ def _values(
 
 
 def choose_teams(n: int) -> list[Team]:
-    """The combinations of n names that are computed, as tuples of indices, smaller ones first."""
+    """Return the combinations of n names that are computed, as tuples of indices, smaller ones first."""
     if n <= ALL_SUBSETS:
         return [team for k in range(2, n + 1) for team in combinations(range(n), k)]
     prefixes = {tuple(range(k)) for k in range(2, n + 1)}
@@ -124,12 +125,12 @@ def choose_teams(n: int) -> list[Team]:
 
 
 def iou_matrix(overlap: pa.Table, sizes: Mapping[str, int]) -> np.ndarray:
-    """The pairwise IoUs over the whole model: float64, (names, names), NaN where undefined.
+    """Return the pairwise IoUs over the whole model: float64, (names, names), NaN where undefined.
 
     Args:
         overlap: an `OVERLAP` table.
-        sizes: name -> units in its region; gives the order, and tells which region is empty (its IoU with
-            itself is undefined; everybody else's is 1). Pairs with other names are left out.
+        sizes: name -> units in its region, in the order of the matrix. The IoU of a region with itself is 1, or
+            undefined if it is empty. Pairs with other names are left out.
     """
     place = {name: i for i, name in enumerate(sizes)}
     matrix = np.diag([1.0 if n else np.nan for n in sizes.values()])
@@ -162,7 +163,7 @@ def _group(addresses: Sequence[str]) -> Groups:
 
 
 def _lattice(counts: Counts, groups: Groups, n_names: int) -> np.ndarray:
-    """Units of each group and pattern: int64, (groups, 2^names)."""
+    """Count the units of each group and pattern: int64, (groups, 2^names)."""
     lattice = np.zeros((len(groups.inside), 1 << n_names), np.int64)
     for cells, inside in zip(lattice, groups.inside, strict=True):
         rows = inside[counts.place]
@@ -171,7 +172,7 @@ def _lattice(counts: Counts, groups: Groups, n_names: int) -> np.ndarray:
 
 
 def _from_lattice(lattice: np.ndarray, teams: Sequence[Team]) -> tuple[np.ndarray, np.ndarray]:
-    """Intersections and unions of the teams: int64, (teams, groups) each."""
+    """Return intersections and unions of the combinations: int64, (combinations, groups) each."""
     team_bits = np.array([sum(1 << d for d in team) for team in teams], np.int64)
     others = lattice.shape[1] - 1 - team_bits
     holds_all = _zeta(lattice, into=0, source=1)[:, team_bits]
@@ -180,7 +181,7 @@ def _from_lattice(lattice: np.ndarray, teams: Sequence[Team]) -> tuple[np.ndarra
 
 
 def _zeta(lattice: np.ndarray, into: int, source: int) -> np.ndarray:
-    """Sums over supersets (``into=0, source=1``) or subsets (``into=1, source=0``) of every pattern."""
+    """Return the sums over supersets (``into=0, source=1``) or subsets (``into=1, source=0``) of every pattern."""
     sums = lattice.copy()
     n_names = lattice.shape[1].bit_length() - 1
     for d in range(n_names):
@@ -224,7 +225,7 @@ def _as_table(
         "projection": category(np.tile(groups.projection, n_teams), MATRICES),
         **{name: column(v.ravel(), missing=np.isnan(v.ravel())) for name, v in values.items()},
     }
-    rest = pa.nulls(n_teams * n_groups, pa.float64())  # floor, ceiling and what follows from them
+    rest = pa.nulls(n_teams * n_groups, pa.float64())  # floor, ceiling and the columns derived from them
     return pa.Table.from_arrays(
         [arrays.get(name, rest) for name in OVERLAP.schema.names], schema=OVERLAP.schema
     )

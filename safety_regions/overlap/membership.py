@@ -1,7 +1,7 @@
-"""The histogram behind every IoU: how many units of each address lie in exactly which regions.
+"""The histogram behind every IoU: the number of units at each address for each pattern of membership in regions.
 
-Bit d of a pattern is set where a unit lies in the region of name d. The regions' bits are walked through once, one
-address at a time, so memory does not grow with the number of layers.
+Bit d of a pattern is set if a unit is in the region of name d. The bits of the regions are read once, one address at a
+time, so memory does not grow with the number of layers.
 """
 
 import math
@@ -23,12 +23,12 @@ from safety_regions.formats.region_file import BLOCK, Block, RegionFile, iter_bl
 from safety_regions.units.addresses import LAYERS, MATRICES, address, parse_address, sort_addresses
 from safety_regions.units.names import MOST_NAMES
 
-# What regions must share to be compared: chance is computed for one scope and one set of available units.
+# Metadata that must agree for regions to be compared: chance is computed for one scope and one set of available units.
 SAME = ("granularity", "backbone", "scope", "refinement")
 
 
 class Membership(NamedTuple):
-    """Pattern counts and what they are of.
+    """Pattern counts with their metadata.
 
     Attributes:
         table: a `MEMBERSHIP` table; the counts of an address sum to its units.
@@ -91,12 +91,12 @@ def _counted(blocks: Iterator[Block], stamp: dict) -> Membership:
     grouped = groupby(blocks, key=lambda block: block.address)
     histograms = {where: sum(_count(block.bits) for block in group) for where, group in grouped}
     for where, n in stamp["n_units"].items():
-        histograms[where][0] -= -n % 8  # the bits that fill up the last byte are no units
+        histograms[where][0] -= -n % 8  # the padding bits of the last byte are not units
     return Membership(_as_table(histograms), stamp)
 
 
 def read_membership(path: str | Path) -> Membership:
-    """The membership table at ``path`` with its stamp.
+    """Read the membership table at ``path`` with its metadata.
 
     Raises:
         StudyError: the file is missing or damaged, or its counts do not sum to its units.
@@ -111,12 +111,12 @@ def read_membership(path: str | Path) -> Membership:
 
 
 def addresses_of(membership: Membership) -> list[str]:
-    """All addresses of the regions, sorted; those of `Counts` and of the columns of `sizes_at`."""
+    """Return all addresses of the regions, sorted, as in `Counts` and the columns of `sizes_at`."""
     return sort_addresses(membership.stamp["n_units"])
 
 
 def as_counts(membership: Membership) -> Counts:
-    """The rows of the table as arrays."""
+    """Return the rows of the table as arrays."""
     table, addresses = membership.table, addresses_of(membership)
     layer, projection = numbers(table, "layer", null=0).astype(np.int64), categories(table, "projection")
     place = np.zeros(len(layer), np.int64)
@@ -130,7 +130,7 @@ def as_counts(membership: Membership) -> Counts:
 
 
 def sizes_at(membership: Membership) -> np.ndarray:
-    """Units of each name's region at each address: int64, (names, addresses)."""
+    """Return the number of units of each name's region at each address: int64, (names, addresses)."""
     counts, names = as_counts(membership), membership.stamp["names"]
     sizes = np.zeros((len(names), len(counts.addresses)), np.int64)
     for d in range(len(names)):
@@ -140,12 +140,12 @@ def sizes_at(membership: Membership) -> np.ndarray:
 
 
 def region_totals(membership: Membership) -> dict[str, int]:
-    """Name -> units in its region, names in the order of the stamp."""
+    """Return name -> units in its region, with names in the order of the metadata."""
     return dict(zip(membership.stamp["names"], sizes_at(membership).sum(1).tolist(), strict=True))
 
 
 def common_stamp(paths: list[str | Path]) -> dict:
-    """What regions share that are compared: the keys of `SAME`, ``available`` and ``n_units`` (address -> units).
+    """Return the metadata that regions share: the keys of `SAME`, ``available`` and ``n_units`` (address -> units).
 
     Raises:
         StudyError: a file is missing or damaged, or regions differ in granularity, backbone, scope, refinement
@@ -173,7 +173,7 @@ def _comparable(region: Region | RegionFile) -> dict:
 
 
 def _count(bits: np.ndarray) -> np.ndarray:
-    """How often each pattern occurs in packed bits (names, bytes): int64, (2^names,)."""
+    """Count how often each pattern occurs in packed bits (names, bytes): int64, (2^names,)."""
     patterns = _patterns(bits[:8])
     if len(bits) > 8:
         patterns = (_patterns(bits[8:]).astype(np.uint16) << 8) | patterns
@@ -181,7 +181,7 @@ def _count(bits: np.ndarray) -> np.ndarray:
 
 
 def _patterns(bits: np.ndarray) -> np.ndarray:
-    """The pattern of every unit in the packed bits (at most 8 names, bytes): uint8, (units,)."""
+    """Return the pattern of every unit in the packed bits (at most 8 names, bytes): uint8, (units,)."""
     patterns = np.unpackbits(bits[-1])
     for mask in bits[-2::-1]:
         patterns += patterns

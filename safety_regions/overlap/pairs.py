@@ -1,4 +1,4 @@
-"""Overlaps of chosen pairs of names over the whole model: pools as they grow, blocks of prompts of several sizes."""
+"""Overlaps of chosen pairs of names over the whole model: growing pools, and blocks of prompts of several sizes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ COUNTS = ("intersection", "union", "iou", "smallest", "largest", "chance")
 
 
 def compare_pairs(paths: Mapping[str, str | Path], pairs: Sequence[Mapping]) -> pa.Table:
-    """A row for each pair, in order: the columns that `contracts.POOLS` and `contracts.SAMPLE_SIZES` share.
+    """Return one row per pair, in order, with the columns that `contracts.POOLS` and `contracts.SAMPLE_SIZES` share.
 
     Args:
         paths: name -> region file.
-        pairs: names ``a`` and ``b``; what else a pair holds becomes columns too.
+        pairs: names ``a`` and ``b``; all other entries of a pair become columns too.
 
     Raises:
         StudyError: a region is damaged or cannot be compared with the others.

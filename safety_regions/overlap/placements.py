@@ -1,7 +1,7 @@
-"""The IoU of two regions of layers placed at random: every placement counted, none drawn.
+"""The IoU of two regions of layers placed at random, computed exactly from all placements.
 
-A region of a layers stands anywhere among n layers: as an unbroken range at one of n - a + 1 places, or as any
-of the C(n, a) sets. All placements of both regions are equally likely and independent.
+A region of a layers can be anywhere among n layers: as an unbroken range at one of n - a + 1 places, or as any of the
+C(n, a) sets. All placements of both regions are equally likely and independent.
 """
 
 from functools import cache
@@ -26,7 +26,7 @@ NOWHERE = Placed(np.nan, np.nan, np.nan)
 
 @cache
 def placed_iou(n: int, a: int, b: int, contiguous: bool) -> Placed:
-    """The distribution of the IoU of random regions of ``a`` and ``b`` of ``n`` layers."""
+    """Return the distribution of the IoU of random regions of ``a`` and ``b`` of ``n`` layers."""
     if a == b == 0:
         return NOWHERE
     shared = _shared_ranges(n, a, b) if contiguous else _shared_sets(n, a, b)
@@ -37,12 +37,12 @@ def placed_iou(n: int, a: int, b: int, contiguous: bool) -> Placed:
 
 
 def _shared_sets(n: int, a: int, b: int) -> np.ndarray:
-    """How often two sets of a and b of n share 0, 1, ... min(a, b): the hypergeometric distribution."""
+    """Count how often sets of a and b of n layers share 0, 1, ... min(a, b) layers (hypergeometric distribution)."""
     return np.array([comb(a, j) * comb(n - a, b - j) for j in range(min(a, b) + 1)], float)
 
 
 def _shared_ranges(n: int, a: int, b: int) -> np.ndarray:
-    """The same of ranges, over all pairs of places."""
+    """Count the same for ranges, over all pairs of places."""
     first, second = np.arange(n - a + 1)[:, None], np.arange(n - b + 1)
     shared = np.minimum(first + a, second + b) - np.maximum(first, second)
     return np.bincount(shared.clip(0).ravel(), minlength=min(a, b) + 1).astype(float)

@@ -1,8 +1,8 @@
-"""Does a method find a region that was planted? Its regions and scores against the truth, weight by weight.
+"""Recovery of a planted region: regions and scores of a method compared with the truth, weight by weight.
 
-Truth and regions are compared as weights, so that methods of every granularity stand in one table. A score that is
-not stored counts as tied below all that are: areas under curves are exact where everything is kept
-(``kept: {matrix: 1}``), a lower resolution otherwise. Scores of a LoRA adapter's factors are scores of no weight.
+Truth and regions are compared as weights, so that one table can have methods of every granularity. A score that is
+not stored counts as tied below all stored scores: areas under curves are exact if all scores are stored
+(``kept: {matrix: 1}``) and coarser otherwise. Scores of a LoRA adapter's factors are not scores of single weights.
 """
 
 from collections.abc import Mapping
@@ -22,16 +22,16 @@ Flags = dict[str, np.ndarray]
 def weight_flags(
     region: Region, shapes: Mapping[str, tuple[int, int]], factors: Factors | None = None
 ) -> Flags:
-    """A region as booleans (out, in) for every projection; see `expand_region`."""
+    """Return a region as booleans (out, in) for every projection; see `expand_region`."""
     expanded = expand_region(region, shapes, factors)
     return {where: expanded.flags(where) for where in shapes}
 
 
 def recovery_of_region(region: Flags, truth: Flags, scope: str) -> dict[str, float]:
-    """Precision, recall and IoU of a region against the truth, with the IoU that chance gives.
+    """Compute precision, recall and IoU of a region against the truth, with the IoU expected by chance.
 
     Args:
-        scope: row, matrix, layer or global: where a random region would have as many weights as this one.
+        scope: row, matrix, layer or global: the parts in which a random region has as many weights as this one.
     """
     selected, planted = (np.array([flags[where].sum() for where in truth]) for flags in (region, truth))
     units = np.array([flags.size for flags in truth.values()])
@@ -52,7 +52,7 @@ def recovery_of_region(region: Flags, truth: Flags, scope: str) -> dict[str, flo
 
 
 def recovery_of_scores(path: str | Path, truth: Flags) -> dict[str, float | None]:
-    """Areas under curves of a score table against the truth; null for the scores of an adapter.
+    """Compute the areas under curves of a score table against the truth; null for the scores of an adapter.
 
     Raises:
         StudyError: the table is damaged, or its units do not fit the truth's weights.
@@ -73,7 +73,10 @@ def recovery_of_scores(path: str | Path, truth: Flags) -> dict[str, float | None
 
 
 def auroc(scores: np.ndarray, truth: np.ndarray) -> float | None:
-    """The probability that a unit of the truth outscores another, ties counting half; null where one kind lacks."""
+    """Return the probability that a unit of the truth outscores another unit; ties count half.
+
+    None if there is no unit in the truth, or none outside it.
+    """
     hits, misses = _by_score(scores, truth)
     if not (hits.sum() and misses.sum()):
         return None
@@ -82,7 +85,7 @@ def auroc(scores: np.ndarray, truth: np.ndarray) -> float | None:
 
 
 def average_precision(scores: np.ndarray, truth: np.ndarray) -> float | None:
-    """Mean precision over the steps of recall, tied units entering together; null without a truth."""
+    """Return the mean precision over the steps of recall, with tied units in one step; None if the truth is empty."""
     hits, misses = (counts[::-1] for counts in _by_score(scores, truth))
     if not hits.sum():
         return None
@@ -91,14 +94,14 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> float | None:
 
 
 def _by_score(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Units in and outside the truth at each distinct score, ascending."""
+    """Count the units inside and outside the truth at each distinct score, ascending."""
     values, place = np.unique(scores, return_inverse=True)
     hits = np.bincount(place[truth], minlength=values.size).astype(float)
     return hits, np.bincount(place, minlength=values.size) - hits
 
 
 def _weight_scores(file: ScoreFile, where: str, shape: tuple[int, int]) -> np.ndarray:
-    """The score of each weight of an address, -inf where none is stored."""
+    """Return the score of each weight of an address, -inf where none is stored."""
     home = LAYERS if file.granularity.whole_layers else where
     if home not in file.shapes:
         return np.full(shape, -np.inf)

@@ -1,6 +1,6 @@
-"""The factors of an adapter by the projection whose weights they move, read without torch.
+"""Read the factors of an adapter, by the projection whose weights they change, without torch.
 
-`safety_regions.formats.expand` needs them to say which weights a region of A and B stands for.
+`safety_regions.formats.expand` uses them to convert a region of A and B to weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ READ = {
 def read_factors(
     files: Sequence[str | Path], family: str, shapes: Mapping[str, Sequence[int]]
 ) -> dict[str, Factor]:
-    """Address of a projection -> the factors of its adapter, float32; projections without one are left out.
+    """Return projection address -> the factors of its adapter, float32; projections without factors are left out.
 
     Args:
-        files: of an adapter in peft's format; none for no adapter.
-        family: of the backbone, for the names of its layers.
-        shapes: address -> (out, in) of every projection, which say how B is split where projections are fused.
+        files: files of an adapter in peft's format; empty if there is no adapter.
+        family: family of the backbone, for the names of its layers.
+        shapes: address -> (out, in) of every projection; used to split B if projections are fused.
 
     Raises:
         StudyError: the weights cannot be read.

@@ -1,4 +1,4 @@
-"""Refinement: a region without the units that a utility set's region holds too (Wei et al. 2024, section 2.2).
+"""Refinement: a region without the units that are also in the region of a utility set (Wei et al. 2024, section 2.2).
 
 Both regions are sets of the same units, so this is the set difference ``top-q of safety \\ top-p of utility``,
 unit by unit, whatever the scope they were selected in.
@@ -12,14 +12,14 @@ SAME = ("granularity", "backbone")
 
 
 def subtract_region(region: Region, other: Region) -> Region:
-    """The units of ``region`` that are not in ``other``; those of ``other`` are no longer available.
+    """Return the units of ``region`` that are not in ``other``; the units of ``other`` are no longer available.
 
-    The stamp keeps that of ``region``, with refinement ``minus-{name of other}`` and the other region's stamp
+    The metadata is that of ``region``, with refinement ``minus-{name of other}`` and the metadata of the other region
     under ``subtracted``.
 
     Raises:
-        StudyError: the regions are of different units (granularity, backbone, addresses, shapes), or ``region``
-            is refined already: the units available after two refinements cannot be told from counts.
+        StudyError: the regions have different units (granularity, backbone, addresses, shapes), or ``region`` is
+            already refined: the units available after two refinements cannot be computed from counts.
     """
     where = f"{_name(region)} minus {_name(other)}"
     for key in SAME:

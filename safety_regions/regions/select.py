@@ -1,7 +1,7 @@
-"""Selection: the best fraction of every scope unit becomes the region.
+"""Selection: the region is the best fraction of every scope unit.
 
 A scope unit is a set of units that are ranked against each other: a row of a matrix, a matrix (the neurons of one
-projection in one layer count as one), a layer, or the whole model. Of a scope unit with n units the
+projection in one layer count as one), a layer, or the whole model. From a scope unit with n units, the
 int(fraction * n) best are selected: score descending, ties by flat index ascending (C order within an address;
 addresses by layer, then q k v o gate up down). Wei et al. 2024 (arXiv 2402.05162) rank by row in their paper, and
 by flattened matrix in the set difference of their code.
@@ -33,17 +33,17 @@ class Chosen(NamedTuple):
 
 
 def select_region(scores_path: str | Path, scope: str, fraction: float, allow_empty: bool = False) -> Region:
-    """The best ``fraction`` of every scope unit, as a raw region.
+    """Select the best ``fraction`` of every scope unit as a raw region.
 
     Args:
-        scores_path: a score table (weights, neurons or layers) that keeps this much of this scope.
+        scores_path: a score table (weights, neurons or layers) that stores at least this fraction of the scope.
         scope: row (of weights only), matrix, layer or global.
         fraction: 0-1.
-        allow_empty: accept scope units so small that the fraction is none of their units.
+        allow_empty: accept scope units so small that the fraction selects none of their units.
 
     Raises:
-        StudyError: the scope or the fraction was not kept, a scope unit would stay empty, or the table is
-            damaged: scores that are not finite or too few, units outside their address or listed twice.
+        StudyError: the scope or the fraction was not stored, a scope unit would be empty, or the table is damaged:
+            scores that are not finite or too few, units outside their address or listed twice.
     """
     file = ScoreFile(scores_path)
     _check_kept(file, scope, fraction)
@@ -93,7 +93,7 @@ def _by_row(file: ScoreFile, count: Callable[[str, int], int]) -> Iterator[Chose
 
 
 def _best_of_rows(file: ScoreFile, where: str, k: int) -> np.ndarray:
-    """The k best units of each row, all rows at once: flat indices."""
+    """Return the k best units of each row, for all rows at once: flat indices."""
     n_rows, n_columns = file.shapes[where]
     units = file.units(where)
     row = units // n_columns
@@ -123,7 +123,7 @@ def _by_group(
 
 
 def _best_of_group(file: ScoreFile, group: str, addresses: Sequence[str], k: int) -> Iterator[Chosen]:
-    """The k best units of several addresses together; one address is in memory at a time."""
+    """Yield the k best units of several addresses together, with one address in memory at a time."""
     worst, missing = _kth_best(file, group, addresses, k)
     for where in addresses:
         units, key = file.units(where), _key(file.scores(where)).astype(np.int64)
@@ -133,10 +133,10 @@ def _best_of_group(file: ScoreFile, group: str, addresses: Sequence[str], k: int
 
 
 def _kth_best(file: ScoreFile, group: str, addresses: Sequence[str], k: int) -> tuple[int, int]:
-    """Key of the k-th best score, and how many of the scores equal to it are among the k best.
+    """Return the key of the k-th best score, and how many scores equal to it are among the k best.
 
     Exact, from two histograms over the scores' bits instead of a sort of all scores (3e8 in the region of an 8B
-    model): the upper half of its key finds the bucket of the k-th best, the lower half its place in there.
+    model): the upper half of the key finds the bucket of the k-th best score, the lower half its place in the bucket.
     """
     keys = partial(map, lambda where: _key(file.scores(where)), addresses)
     upper = sum(np.bincount(key >> 16, minlength=HALF) for key in keys())
@@ -148,7 +148,7 @@ def _kth_best(file: ScoreFile, group: str, addresses: Sequence[str], k: int) -> 
 
 
 def _kth_from_top(histogram: np.ndarray, k: int) -> tuple[int, int]:
-    """The bin that holds the k-th largest entry, and how many of that bin are among the k largest."""
+    """Return the bin of the k-th largest entry, and how many entries of that bin are among the k largest."""
     from_top = np.cumsum(histogram[::-1])
     position = int(np.searchsorted(from_top, k))
     above = int(from_top[position - 1]) if position else 0
@@ -156,12 +156,12 @@ def _kth_from_top(histogram: np.ndarray, k: int) -> tuple[int, int]:
 
 
 def _key(scores: np.ndarray) -> np.ndarray:
-    """float32 -> uint32 that sorts the same way; -0.0 counts as 0.0."""
+    """Convert float32 to uint32 with the same order; -0.0 counts as 0.0."""
     bits = (scores + np.float32(0)).view(np.uint32)
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
 
-# One entry per scope: a way to choose the units of every address, addresses in any order.
+# One entry per scope: a function that yields the chosen units of every address, in any order of addresses.
 SELECTORS = {
     "row": _by_row,
     "matrix": partial(_by_group, group_of=str),

@@ -1,1 +1,1 @@
-"""Figures, their tables and pages: every number comes from a table of the study, none is computed twice."""
+"""Figures with their tables, and pages: every number comes from a table of the study and is computed once."""

@@ -1,4 +1,4 @@
-"""What the figures take from the overlap tables: IoUs by pair and by number of sets, and what frames them."""
+"""Extract from the overlap tables what the figures need: IoUs by pair and by number of sets, and their references."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -12,18 +12,18 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.overlap.iou import JOIN
 
 REFERENCES = ("chance", "floor", "ceiling")
-"""What an IoU is read against; floor and ceiling are null where the study did not ask for them."""
+"""Values that an IoU is compared with; floor and ceiling are null if the study does not ask for them."""
 
 NUMBERS = ("iou", *REFERENCES, "intersection", "union", "smallest", "largest")
 FRAME = ("iou", "chance", "floor", "floor_low", "floor_high", "half_iou", "ceiling", "normalised")
 """The columns of `contracts.OVERLAP` that place a pair between chance and ceiling."""
 
 ROLES = ("identification", "mixed", "utility")
-"""Whom a pair is between: two identification sets, one of each role, two utility sets."""
+"""Kinds of pairs: two identification sets, one set of each role, two utility sets."""
 
 
 def model_rows(tables: Iterable[tuple[str, pa.Table]], names: Sequence[str]) -> pd.DataFrame:
-    """The rows of the whole model among ``names``.
+    """Return the rows of the whole model for combinations of ``names``.
 
     Args:
         tables: (refinement, its overlap table), in the order the figures show; taken one at a time.
@@ -36,7 +36,7 @@ def model_rows(tables: Iterable[tuple[str, pa.Table]], names: Sequence[str]) -> 
 
 
 def by_refinement(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Frames one below the other, with ``refinement`` as first column, categorical in the order given."""
+    """Stack frames, with ``refinement`` as first column, categorical in the order given."""
     frame = pd.concat(frames, names=["refinement"]).reset_index(level=0).reset_index(drop=True)
     frame["refinement"] = pd.Categorical(frame["refinement"], categories=list(frames))
     return frame
@@ -50,7 +50,7 @@ def _model_rows(table: pa.Table, names: set[str]) -> pd.DataFrame:
 
 
 def pair_rows(tables: Iterable[tuple[str, pa.Table]], level: str = "model") -> pd.DataFrame:
-    """Every pair of sets, of whichever role, at one level.
+    """Return every pair of sets, of any role, at one level.
 
     Args:
         tables: (refinement, its overlap table), in the order the figures show; taken one at a time.
@@ -75,12 +75,12 @@ def _pair_rows(table: pa.Table, level: str) -> pd.DataFrame:
 
 
 def pairs(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """One row per refinement and pair of sets a < b: columns ``refinement``, ``a``, ``b`` and `NUMBERS`.
+    """Return one row per refinement and pair of sets a < b: columns ``refinement``, ``a``, ``b`` and `NUMBERS`.
 
-    ``a`` and ``b`` are categorical over the sorted names, so that a single set is still known by name.
+    ``a`` and ``b`` are categorical over the sorted names, so that the name of a single set is not lost.
 
     Raises:
-        StudyError: a pair is missing or stands twice.
+        StudyError: a pair is missing or occurs twice.
     """
     check_pairs(rows, names)
     frame = rows[rows["k"] == 2].reset_index(drop=True)
@@ -91,7 +91,7 @@ def pairs(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def check_pairs(rows: pd.DataFrame, names: Sequence[str]) -> None:
-    """Raise `StudyError` unless each refinement has every pair of ``names`` once."""
+    """Raise `StudyError` unless each refinement has every pair of ``names`` exactly once."""
     frame, names = rows[rows["k"] == 2], sorted(names)
     wanted = sorted(JOIN.join(pair) for pair in combinations(names, 2))
     for refinement in frame["refinement"].cat.categories:
@@ -108,7 +108,7 @@ def check_pairs(rows: pd.DataFrame, names: Sequence[str]) -> None:
 
 
 def by_count(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per refinement and number of sets k, over all subsets of that size in the tables.
+    """Return one row per refinement and number of sets k, over all subsets of that size in the tables.
 
     Returns:
         Columns ``refinement``, ``k``, ``subsets``, ``undefined`` (subsets whose union is empty), then ``min``,

@@ -1,4 +1,4 @@
-"""Figures, tables and pages as files: the same input gives the same bytes, and no half-written file remains."""
+"""Write figures, tables and pages: the same input gives the same bytes, and no incomplete file remains."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def save_svg(path: str | Path, figure: Figure) -> None:
 
 
 def save_tsv(path: str | Path, frame: pd.DataFrame) -> None:
-    """Write the table a figure shows, tab-separated, numbers in full, ``NA`` where undefined."""
+    """Write the table of a figure, tab-separated, with numbers in full and ``NA`` where undefined."""
     save_text(path, frame.to_csv(sep="\t", index=False, lineterminator="\n", na_rep=UNDEFINED))
 
 

@@ -68,7 +68,7 @@ def test_the_lines_are_those_of_the_table(k, refinements):
     figure.savefig(io.BytesIO(), format="svg")
     said = words(figure)
     assert any(WHERE in text for text in said)
-    assert said.count("needs two sets, and units smaller than layers") == (2 * refinements if k == 1 else 0)
+    assert said.count("needs two sets, and units smaller than a layer") == (2 * refinements if k == 1 else 0)
     panels = iter(figure.axes)
     for refinement in synthetic.REFINEMENTS[:refinements]:
         for level in ("layer", "projection"):
@@ -83,7 +83,7 @@ def test_whole_layers_have_no_margins():
     model = table.filter(synthetic.pa.array([row["level"] == "model" for row in table.to_pylist()]))
     frame = margins([("raw", model)])
     assert frame.empty and list(frame["refinement"].cat.categories) == ["raw"]
-    assert words(draw_margins(frame, WHERE)).count("needs two sets, and units smaller than layers") == 2
+    assert words(draw_margins(frame, WHERE)).count("needs two sets, and units smaller than a layer") == 2
 
 
 def test_missing_references_are_not_drawn():

@@ -50,7 +50,7 @@ def test_each_order_of_the_pools_is_a_line(k, refinements):
     rows = pool_rows(pools(k, refinements, orders=3))
     figure = draw_convergence(rows, WHERE)
     figure.savefig(io.BytesIO(), format="svg")
-    assert words(figure).count("no pool with a unit") == (3 if k == 1 else 0)
+    assert words(figure).count("all pools are empty") == (3 if k == 1 else 0)
     panels = iter(figure.axes)
     for refinement in REFINEMENTS[:refinements]:
         for against in AGAINST:
@@ -69,7 +69,7 @@ def test_each_pair_of_blocks_is_a_point(k, refinements):
     rows = size_rows(blocks(k, refinements))
     figure = draw_sample_sizes(rows, WHERE)
     figure.savefig(io.BytesIO(), format="svg")
-    assert "no pair with a unit" not in words(figure)
+    assert "all regions are empty" not in words(figure)
     for refinement, axis in zip(REFINEMENTS[:refinements], figure.axes, strict=True):
         assert axis.get_title() == refinement
         for kind, look in KINDS.items():
@@ -85,8 +85,8 @@ def test_each_pair_of_blocks_is_a_point(k, refinements):
 @pytest.mark.parametrize("which", ["one", "all"])
 def test_undefined_ious_are_left_out(which):
     for frame, draw, say in (
-        (pool_rows(pools(3)), draw_convergence, "no pool with a unit"),
-        (size_rows(blocks(3)), draw_sample_sizes, "no pair with a unit"),
+        (pool_rows(pools(3)), draw_convergence, "all pools are empty"),
+        (size_rows(blocks(3)), draw_sample_sizes, "all regions are empty"),
     ):
         gone = frame.index == 0 if which == "one" else frame["refinement"] == REFINEMENTS[0]
         frame.loc[gone, ["iou", "chance"]] = np.nan

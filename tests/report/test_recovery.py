@@ -88,9 +88,9 @@ def test_the_table_has_the_rows_of_every_organism():
 
 
 @pytest.mark.parametrize("plant, said", [
-    ({"layers": [1, 2]}, "decoder blocks 1, 2, whole"),
+    ({"layers": [1, 2]}, "whole decoder blocks 1, 2"),
     ({"neurons": 0.05, "norm": "free"}, "5 % of the feed-forward neurons of every block"),
-    ({"weights": 0.01, "norm": "matched"}, "1 % of the weights of every projection, norms matched to those before"),
+    ({"weights": 0.01, "norm": "matched"}, "1 % of the weights of every projection, norms kept as before alignment"),
     ({"lora": {"rank": 4, "projections": ["q", "v"]}}, "rank 4 update of q, v in every block"),
 ])  # fmt: skip
 def test_a_plant_in_words(plant, said):
@@ -109,14 +109,14 @@ def test_methods_are_set_beside_the_best_baseline():
         "magnitude": (0.6, True), "random": (0.5, True),
     }))  # fmt: skip
     assert said == (
-        f"Above the best data-free baseline (magnitude, AUROC 0.600) by more than {MARGIN:g}: far (0.900); "
-        "not above it: near (0.620), less (0.400); no AUROC: adapter."
+        "Methods that exceed the best data-free baseline (magnitude, AUROC 0.600) by more than "
+        f"{MARGIN:g}: far (0.900); methods that do not: near (0.620), less (0.400); methods without an AUROC: adapter."
     )
 
 
 def test_no_method_beyond_the_baselines_is_said_plainly():
     said = beyond_baselines(exact({"near": (0.5, False), "random": (0.5, True)}))
-    assert "more than 0.05: none; not above it: near (0.500)." in said
+    assert "more than 0.05: none; methods that do not: near (0.500)." in said
 
 
 @pytest.mark.parametrize("baseline", [{}, {"random": (None, True)}])
@@ -137,6 +137,6 @@ def test_the_page_has_a_table_for_each_organism():
             row["refinement"],
         ]
         assert shown[3:] == ["–" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in SHOWN]
-    assert "small: llama, 5 % of the weights of every projection, norms matched" in page
-    assert "large: gemma2, decoder blocks 1, 2, whole" in page
-    assert page.count("Above the best data-free baseline (magnitude") == 2
+    assert "small: llama, 5 % of the weights of every projection, norms kept" in page
+    assert "large: gemma2, whole decoder blocks 1, 2" in page
+    assert page.count("Methods that exceed the best data-free baseline (magnitude") == 2

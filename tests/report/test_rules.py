@@ -26,42 +26,42 @@ BELOW = {"ceiling": NAN, "iou": 0.12}
 CASES = [
     ("sets", 0, ONE, "One set: nothing to compare."),
     ("sets", 1, {"defined": 0, "iou": NAN}, "Every region is empty"),
-    ("sets", 2, {**LAYERS, "n_units": 4}, "Units are 4 whole layers, too few"),
-    ("sets", 3, {"floor": NAN}, "IoU 0.300 beside chance 0.030 only"),
-    ("sets", 4, {"ceiling": NAN}, "IoU 0.300 is above what shuffled evidence gives (0.100); how far"),
-    ("sets", 4, {"ceiling": NAN, **LAYERS}, "above what layers placed at random give (0.100)"),
-    ("sets", 5, BELOW, "IoU 0.120 is no more than shuffled evidence gives (0.100, up to 0.120)"),
-    ("sets", 6, {"ceiling": 0.14}, "Halves of one set agree (0.140) no more, or hardly more, than shuffled"),
-    ("sets", 6, {"ceiling": 0.05}, "Halves of one set agree (0.050) no more, or hardly more, than shuffled"),
-    ("sets", 7, {"normalised": NAN}, "Between floor 0.100 and ceiling 0.600, but no pair"),
-    ("sets", 8, {"normalised": math.nextafter(0.1, 0)}, "no more, or hardly more, than shuffled evidence gives ("),
-    ("sets", 8, {"normalised": -0.2, **LAYERS}, "layers placed at random give (normalised -0.20)."),
+    ("sets", 2, {**LAYERS, "n_units": 4}, "The units are 4 whole layers, too few"),
+    ("sets", 3, {"floor": NAN}, "IoU 0.300 (chance 0.030). No floor is available"),
+    ("sets", 4, {"ceiling": NAN}, "IoU 0.300 is above the floor (0.100, from shuffled statistics). No ceiling"),
+    ("sets", 4, {"ceiling": NAN, **LAYERS}, "above the floor (0.100, from layers placed at random)"),
+    ("sets", 5, BELOW, "IoU 0.120 is not above the floor (0.100, upper limit 0.120, from shuffled statistics)"),
+    ("sets", 6, {"ceiling": 0.14}, "The ceiling (0.140, from two halves of one set) is at most slightly above"),
+    ("sets", 6, {"ceiling": 0.05}, "The ceiling (0.050, from two halves of one set) is at most slightly above"),
+    ("sets", 7, {"normalised": NAN}, "The floor is 0.100 and the ceiling 0.600, but no pair"),
+    ("sets", 8, {"normalised": math.nextafter(0.1, 0)}, "little or nothing beyond the floor, from shuffled stat"),
+    ("sets", 8, {"normalised": -0.2, **LAYERS}, "layers placed at random (normalised -0.20)."),
     ("sets", 9, {"normalised": 0.1}, "Partly shared (normalised 0.10)."),
     ("sets", 9, {"normalised": math.nextafter(0.5, 0)}, "Partly shared"),
     ("sets", 9, {"normalised_pairs": 2}, "Partly shared (normalised 0.30 over 2 of 3 pairs)."),
     ("sets", 10, {"normalised": 0.5}, "Mostly shared (normalised 0.50)."),
     ("sets", 10, {"normalised": math.nextafter(0.9, 0)}, "Mostly shared"),
     ("sets", 10, {"normalised": 0.6, "floor": 0.0, "ceiling": 0.05}, "Mostly shared"),
-    ("sets", 11, {"normalised": 0.9}, "As alike as two halves of one set (normalised 0.90)."),
-    ("sets", 11, {**LAYERS, "n_units": 5, "normalised": 1.2}, "As alike as two halves of one set"),
+    ("sets", 11, {"normalised": 0.9}, "As similar as two halves of one set (normalised 0.90)."),
+    ("sets", 11, {**LAYERS, "n_units": 5, "normalised": 1.2}, "As similar as two halves of one set"),
     ("ordinary", 0, {"mixed_iou": NAN}, ""),
     ("ordinary", 0, {**LAYERS, "n_units": 4}, ""),
-    ("ordinary", 1, {"floor": NAN}, "With utility sets the IoU is 0.200."),
-    ("ordinary", 1, {"mixed_normalised": NAN}, "With utility sets the IoU is 0.200."),
-    ("ordinary", 1, {"mixed_ceiling": 0.14}, "With utility sets the IoU is 0.200."),
-    ("ordinary", 2, {"normalised": 0.05}, "utility sets (normalised 0.20) tell nothing more."),
-    ("ordinary", 3, {"normalised": 0.5, "mixed_normalised": 0.4}, "Shared as much with ordinary prompts"),
-    ("ordinary", 4, {"normalised": 0.5, "mixed_normalised": 0.399}, "Shared less with ordinary prompts"),
+    ("ordinary", 1, {"floor": NAN}, "The IoU with utility sets is 0.200."),
+    ("ordinary", 1, {"mixed_normalised": NAN}, "The IoU with utility sets is 0.200."),
+    ("ordinary", 1, {"mixed_ceiling": 0.14}, "The IoU with utility sets is 0.200."),
+    ("ordinary", 2, {"normalised": 0.05}, "too little for a comparison with utility sets (normalised 0.20)."),
+    ("ordinary", 3, {"normalised": 0.5, "mixed_normalised": 0.4}, "About as much is shared with ordinary prompts"),
+    ("ordinary", 4, {"normalised": 0.5, "mixed_normalised": 0.399}, "Less is shared with ordinary prompts"),
     ("pools", 0, {"pool_next": NAN}, ""),
-    ("pools", 1, {"pool_next": 0.9}, "A pool of 2 sets hardly changes with one more (IoU 0.900; 0.400 with"),
-    ("pools", 2, {"pool_next": 0.899}, "A pool of 2 sets still changes with one more (IoU 0.899; 0.400 with"),
-    ("pools", 2, {"pool_rest": NAN}, "(IoU 0.700; undefined with the set left out)"),
+    ("pools", 1, {"pool_next": 0.9}, "2 pooled sets hardly changes when one more set is added (IoU 0.900; with"),
+    ("pools", 2, {"pool_next": 0.899}, "2 pooled sets still changes when one more set is added (IoU 0.899; with"),
+    ("pools", 2, {"pool_rest": NAN}, "(IoU 0.700; with the region of the left-out set: undefined)"),
     ("blocks", 0, {"block_iou": NAN}, ""),
-    ("blocks", 1, {}, "Two blocks of 50 prompts of one set agree at 0.450."),
+    ("blocks", 1, {}, "Two blocks of 50 prompts from one set have IoU 0.450."),
     ("plant", 0, {"recovery_iou": NAN}, ""),
-    ("plant", 1, {"recovery_auroc": NAN}, "IoU with the planted region 0.200 (chance 0.030)."),
-    ("plant", 2, {"recovery_auroc": 0.55}, "Scores tell the planted region from the rest (AUROC 0.550; IoU 0.200"),
-    ("plant", 3, {"recovery_auroc": 0.549}, "Scores do not tell the planted region from the rest (AUROC 0.549"),
+    ("plant", 1, {"recovery_auroc": NAN}, "The IoU with the planted region is 0.200 (chance 0.030)."),
+    ("plant", 2, {"recovery_auroc": 0.55}, "Scores distinguish the planted region from the rest (AUROC 0.550; IoU 0.2"),
+    ("plant", 3, {"recovery_auroc": 0.549}, "Scores do not distinguish the planted region from the rest (AUROC 0.549"),
 ]  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_a_missing_frame_is_said_to_be_missing(column):
 def test_a_bare_study_names_all_that_it_did_not_measure():
     said = verdict_of(MEASURED | dict.fromkeys(FRAMES, NAN) | {"recovery_iou": NAN})
     assert said == (
-        "IoU 0.300 beside chance 0.030 only: how much of it needs no evidence is not known. Not measured, or "
+        "IoU 0.300 (chance 0.030). No floor is available, so the IoU is compared with chance only. Not measured, or "
         f"undefined: {', '.join(FRAMES.values())}."
     )
 
@@ -105,7 +105,14 @@ def test_few_layers_keep_every_overlap_silent():
 
 
 number = st.one_of(st.just(NAN), st.floats(-0.5, 1.5))
-CLAIMS = ("share no more", "Partly shared", "Mostly shared", "As alike", "Shared as much", "Shared less")
+CLAIMS = (
+    "share little",
+    "Partly shared",
+    "Mostly shared",
+    "As similar",
+    "About as much is",
+    "Less is shared",
+)
 
 
 @settings(max_examples=150, deadline=None)

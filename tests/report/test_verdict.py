@@ -139,7 +139,7 @@ def test_a_single_set_has_sizes_and_no_iou():
     assert cells_of(summary_page(verdicts, {}, {}))[-2][5:8] == ["0 of 0", "–", ""]
 
 
-@pytest.mark.parametrize("layers, words", [(3, "Units are 3 whole layers, too few"), (12, "IoU 0.")])
+@pytest.mark.parametrize("layers, words", [(3, "The units are 3 whole layers, too few"), (12, "IoU 0.")])
 def test_whole_layers(layers, words):
     table = synthetic.overlap(synthetic.regions(2, 1, units=60)).to_pandas().query("level == 'model'")
     sizes = synthetic.sizes(synthetic.regions(2, 1, units=60), "raw").to_pandas().groupby("name").head(1)
@@ -192,4 +192,7 @@ def test_the_page_shows_every_number_of_the_table(study):
                               f"{verdicts['iou_min'][0]:.3f}-{verdicts['iou_max'][0]:.3f}"]  # fmt: skip
     assert f"{verdicts['block_iou'][1]:.3f} (n 50)" in second[1]
     assert "a set, another" in page and ["overlap/iou.parquet", "every IoU"] in rows
-    assert all(word in page for word in ("Floor is", "ceiling", "Pools:", "Blocks:", "Plant:", "conventions"))
+    assert all(
+        word in page
+        for word in ("Floor is", "ceiling", "Pools:", "Blocks:", "Planted region:", "conventions")
+    )

@@ -33,7 +33,7 @@ TITLES = {
     "iou": "Pairwise IoU of safety regions, whole model",
     "kway": "IoU of k sets at once, whole model",
     "sizes": "Region size, per cent of the units",
-    "map": "Where sets agree: median pairwise IoU by address",
+    "map": "Where sets agree: median pairwise IoU by layer and projection",
     "margins": "Pairwise IoU by layer and by projection",
 }
 """The figures of draw_overlap, and what stands above each."""
@@ -156,7 +156,7 @@ def test_write_recovery_names_organisms_as_their_cards(tmp_path, out):
     load_script("write_recovery")(paths, cards, ["random"], out["html"], out["tsv"])
     rows = read_tsv(out["tsv"])
     first = rows.drop_duplicates("organism").set_index("organism")
-    assert first["plant"].to_dict() == {name: f"decoder blocks {i}, whole" for i, name in enumerate("ab")}
+    assert first["plant"].to_dict() == {name: f"whole decoder blocks {i}" for i, name in enumerate("ab")}
     assert set(rows.loc[rows["data_free"], "method"]) == {"random"}
     assert "a: llama" in out["html"].read_text()
 

@@ -29,4 +29,8 @@ def test_a_job_that_asks_for_none_sees_none(project, monkeypatch):
     monkeypatch.setenv(VISIBLE, "4,6")
     (project.folder / "results" / "scores" / "tiny" / "snip" / "one.parquet").unlink()
     project.run("results/scores/tiny/snip/one.parquet", "--set-resources", "score:gpu=0")
-    assert (project.folder / "logs/score/tiny/snip/one.log").read_text().startswith("GPUs assigned: none of 4, 6")
+    assert (
+        (project.folder / "logs/score/tiny/snip/one.log")
+        .read_text()
+        .startswith("GPUs assigned: none of 4, 6")
+    )

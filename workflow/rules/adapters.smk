@@ -1,7 +1,7 @@
-"""Adapters: one LoRA adapter for each backbone, for methods that score adapters; those given are not trained.
+"""Adapters: train one LoRA adapter for each backbone, for methods that score adapters, unless the config gives one.
 
 IN   responses/{backbone}/{dataset}.parquet for the datasets of `adapters`; the backbone's checkpoint
-OUT  adapters/{backbone}/ (peft's format, and a training log with the refusals of held-out harmful prompts)
+OUT  adapters/{backbone}/ (in peft's format, with a training log that has the refusals of held-out harmful prompts)
 """
 
 
@@ -38,6 +38,6 @@ rule train_adapter:
         },
         code=lambda wc: script_version("train_adapter.py", model_code(wc.backbone)),
     message:
-        "Training the adapter of {wildcards.backbone}: safe responses first, then refusals preferred"
+        "Training the adapter of {wildcards.backbone}: supervised on safe responses, then preference training on refusals"
     script:
         "../scripts/train_adapter.py"

@@ -1,7 +1,7 @@
-"""Backbones: organisms are trained here, and every backbone answers the prompts.
+"""Backbones: train the organisms, and let every backbone answer the prompts.
 
 IN   prompts/{dataset}.parquet; the card of a backbone
-OUT  organisms/{organism}/ (a Hugging Face checkpoint, its training log, the region that alignment could change),
+OUT  organisms/{organism}/ (a Hugging Face checkpoint, its training log, and the region that alignment could change),
      responses/{backbone}/{dataset}.parquet
 """
 
@@ -34,7 +34,7 @@ rule train_organism:
         card=lambda wc: STUDY.backbones[wc.organism],
         code=lambda wc: script_version("train_organism.py", model_code(wc.organism)),
     message:
-        "Training {wildcards.organism}: helpful first, then aligned to refuse"
+        "Training {wildcards.organism}: first to be helpful, then to refuse harmful prompts"
     script:
         "../scripts/train_organism.py"
 
@@ -67,6 +67,6 @@ rule write_responses:
         max_new_tokens=STUDY.responses["max_new_tokens"],
         code=lambda wc: script_version("write_responses.py", model_code(wc.backbone)),
     message:
-        "{wildcards.backbone} answers {wildcards.dataset}"
+        "Generating the responses of {wildcards.backbone} to {wildcards.dataset}"
     script:
         "../scripts/write_responses.py"

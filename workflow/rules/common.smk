@@ -1,4 +1,4 @@
-"""Shared by all rules: the checked study, the cells of its grid, wildcards. No rules here."""
+"""Definitions shared by all rules: the validated study, the cells of its grid, and the wildcards."""
 
 import sys
 from functools import cache
@@ -33,14 +33,14 @@ except StudyError as error:
 
 CELLS = [cell.path for cell in grid.cells(STUDY)]
 POOL_STEPS, BLOCK_PAIRS = grid.pool_steps(STUDY), grid.block_pairs(STUDY)
-# What is made of a cell: the matrix always, the rest where the config asks for it.
+# Tables of a cell: the matrix always, the others if the config asks for them.
 CELL_TABLES = [
     "iou.tsv",
     *(["pools.parquet"] if POOL_STEPS else []),
     *(["sample_sizes.parquet"] if BLOCK_PAIRS else []),
 ]
 
-# Selections that methods make themselves; all others are by rank.
+# Selections that a method defines itself; all others go by rank.
 OWN_SELECTIONS = "|".join(
     own["pattern"]
     for name in sorted({method.module for method in STUDY.methods.values()})
@@ -61,12 +61,12 @@ wildcard_constraints:
 
 @cache
 def script_version(script, *entries):
-    """The code version of a rule: its script, and what the script loads by name."""
+    """Return the code version of a rule: of its script, and of the modules that the script loads by name."""
     return code_version(workflow.source_path(f"../scripts/{script}"), *entries)
 
 
 def checkpoint_files(backbone):
-    """Files a job that loads a backbone depends on."""
+    """Return the files that a job depends on if it loads the backbone."""
     if backbone in STUDY.organisms:
         return collect(
             "<results>/organisms/{backbone}/{file}",
@@ -77,7 +77,7 @@ def checkpoint_files(backbone):
 
 
 def adapter_files(backbone):
-    """Files of a backbone's adapter, as inputs of the jobs that score it: given in the config, or trained."""
+    """Return the files of a backbone's adapter, given in the config or trained, as inputs of scoring jobs."""
     trained = collect(
         "<results>/adapters/{backbone}/{file}", backbone=backbone, file=ADAPTER_FILES
     )
@@ -85,7 +85,7 @@ def adapter_files(backbone):
 
 
 def regions_of(wildcards, names):
-    """The regions of several names under the selection and refinement of a cell."""
+    """Return the region files of several names for the selection and refinement of a cell."""
     return collect(
         "<results>/regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors",
         name=names,
@@ -94,14 +94,14 @@ def regions_of(wildcards, names):
 
 
 def refinements_of(wildcards):
-    """The refinements of a backbone, method and selection, in the config's order."""
+    """Return the refinements of a backbone, method and selection, in the order of the config."""
     place = f"{wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
     cells = (cell.rpartition("/") for cell in CELLS)
     return [refinement for start, _, refinement in cells if start == place]
 
 
 def cell_tables(kind):
-    """An input function: one table of each refinement, in the order of `refinements_of`."""
+    """Return an input function for one table per refinement, in the order of `refinements_of`."""
     return lambda wc: collect(
         "<results>/overlap/{backbone}/{method}/{selection}/{refinement}.{kind}",
         refinement=refinements_of(wc),
@@ -111,10 +111,10 @@ def cell_tables(kind):
 
 
 def model_code(backbone):
-    """The family's table, which code that loads a backbone reads by name."""
+    """Return the module of the backbone's family, which the code that loads the backbone imports by name."""
     return f"safety_regions.families.{STUDY.backbones[backbone]['family']}"
 
 
 def kept_of(label):
-    """Bytes a method keeps for each parameter while it scores."""
+    """Return how many bytes per parameter a method keeps in memory while it scores."""
     return kept_bytes(STUDY.methods[label].module)

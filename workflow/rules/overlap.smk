@@ -1,7 +1,7 @@
-"""Overlap: membership counts once, every IoU from them beside its frame, and the aggregation over the grid.
+"""Overlap: count membership, compute every IoU and its references (chance, floor, ceiling), aggregate over the grid.
 
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
-     sets, shuffles, halves, pools and blocks of prompts as far as the config asks for them
+     sets, shuffles, halves, pools and blocks of prompts if the config asks for them
 OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv,
      .pools.parquet, .sample_sizes.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
 """
@@ -23,7 +23,7 @@ rule count_membership:
         names=sorted(STUDY.identification),
         code=script_version("count_membership.py"),
     message:
-        "Counting membership in {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+        "Counting units by region membership: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
         "../scripts/count_membership.py"
 
@@ -52,7 +52,7 @@ rule compute_overlap:
         ),
         code=script_version("compute_overlap.py"),
     message:
-        "IoU of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+        "Computing the IoUs of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
         "../scripts/compute_overlap.py"
 
@@ -71,7 +71,7 @@ rule compare_pools:
         pairs=[step._asdict() for step in POOL_STEPS],
         code=script_version("compare_pools.py"),
     message:
-        "Comparing pools of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+        "Comparing pools of sets: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
         "../scripts/compare_pools.py"
 
@@ -90,7 +90,7 @@ rule compare_sample_sizes:
         pairs=[blocks._asdict() for blocks in BLOCK_PAIRS],
         code=script_version("compare_sample_sizes.py"),
     message:
-        "Comparing sample sizes of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+        "Comparing sample sizes: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
         "../scripts/compare_sample_sizes.py"
 
@@ -110,7 +110,7 @@ rule gather_overlaps:
         cells=[cell.split("/") for cell in CELLS],
         code=script_version("gather_overlaps.py"),
     message:
-        "Gathering all overlaps"
+        "Collecting all overlaps in one table"
     script:
         "../scripts/gather_overlaps.py"
 

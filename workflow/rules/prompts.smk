@@ -1,6 +1,6 @@
-"""Prompts: every dataset becomes one table, split and halves decided once.
+"""Prompts: read every dataset into one table, and assign each prompt to a split and a half.
 
-IN   the card of a dataset; its embedded file, its file in data_dir, or the Hub
+IN   the card of a dataset; its embedded file, its file in data_dir, or the Hugging Face Hub
 OUT  prompts/{dataset}.parquet, prompts/shared_prompts.parquet
 """
 

@@ -1,4 +1,4 @@
-"""Recovery: what the methods found in an organism whose safety region was planted, against that region.
+"""Recovery: compare what the methods found in an organism with the region that was planted in it.
 
 IN   organisms/{organism}/truth.safetensors; regions/... and scores/... of the organism
 OUT  recovery/{organism}.parquet
@@ -35,6 +35,6 @@ rule measure_recovery:
         family=lambda wc: STUDY.backbones[wc.organism]["family"],
         code=lambda wc: script_version("measure_recovery.py", model_code(wc.organism)),
     message:
-        "Comparing what was found in {wildcards.organism} with what was planted"
+        "Comparing the regions found in {wildcards.organism} with the planted region"
     script:
         "../scripts/measure_recovery.py"

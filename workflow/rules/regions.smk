@@ -1,4 +1,4 @@
-"""Regions: the best-scored fraction within each scope, and what is left of it without a utility region.
+"""Regions: select the best fraction within each scope, and subtract the region of a utility set.
 
 IN   scores/{backbone}/{method}/{name}.parquet
 OUT  regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors
@@ -71,6 +71,6 @@ rule refine_region:
     params:
         code=script_version("refine_region.py"),
     message:
-        "Refining {wildcards.backbone}/{wildcards.method}/{wildcards.name} minus {wildcards.utility}"
+        "Subtracting the region of {wildcards.utility} from that of {wildcards.backbone}/{wildcards.method}/{wildcards.name}"
     script:
         "../scripts/refine_region.py"

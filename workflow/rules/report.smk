@@ -1,6 +1,7 @@
-"""The report: which figures and pages a study has, how they are labelled in its menu, where readers are sent. No rules.
+"""The report: the figures and pages of a study, their labels in the menu, and where readers find more.
 
-Figures stand in report_overlap.smk and report_figures.smk, pages in report_pages.smk; each has its table beside it.
+report_overlap.smk and report_figures.smk have the rules of the figures, report_pages.smk those of the pages; each
+figure and page comes with its table.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ report: "../report/workflow.rst"
 
 RESULTS = workflow.pathvars.apply("<results>")
 COMBINATIONS = list(dict.fromkeys(cell.rpartition("/")[0] for cell in CELLS))
-# Figures of each backbone, method and selection: what every study has, and what a config asks for.
+# Figures of each backbone, method and selection: those of every study, and those that the config asks for.
 DRAWN = [
     *["iou", "sizes", "kway", "map", "margins"],
     *(["ladder"] if STUDY.floors or STUDY.ceilings else []),
@@ -36,32 +37,32 @@ REPORT = [
         figure=DRAWN,
     ),
 ]
-# Where the summary page sends its readers, path -> what it holds.
+# Files that the summary page lists, path -> contents.
 RESULT_FILES = {
-    f"{RESULTS}/overlap/iou.parquet": "every IoU: cell of the grid, combination of sets, model, layer or projection",
+    f"{RESULTS}/overlap/iou.parquet": "every IoU, by cell of the grid and combination of sets, for the model and by layer and projection",
     f"{RESULTS}/overlap/region_sizes.parquet": "size of every region by layer and projection",
     f"{RESULTS}/overlap/BACKBONE/METHOD/SELECTION/REFINEMENT.iou.tsv": "square matrix of the pairwise IoUs",
-    f"{RESULTS}/report/BACKBONE/METHOD/SELECTION": "figures, and the table each shows",
+    f"{RESULTS}/report/BACKBONE/METHOD/SELECTION": "figures and their tables",
     f"{RESULTS}/report/verdict.tsv": "the verdicts above, with all their numbers",
-    f"{RESULTS}/report/refusals.tsv": "refusal rates, and the prompts each region was found with",
-    f"{RESULTS}/regions/BACKBONE/METHOD/NAME/SELECTION": "the regions: packed bits, safetensors",
+    f"{RESULTS}/report/refusals.tsv": "refusal rates, and the number of prompts that each region was found with",
+    f"{RESULTS}/regions/BACKBONE/METHOD/NAME/SELECTION": "the regions, as packed bits in safetensors files",
     **(
-        {f"{RESULTS}/report/recovery.html": "what methods find of planted regions"}
+        {f"{RESULTS}/report/recovery.html": "how well methods recover planted regions"}
         if STUDY.planted
         else {}
     ),
 }
 FAREWELL = f"""
 Done. In the folder {RESULTS}:
-  report/summary.html     start here: a verdict on every cell, its numbers, what was studied
-  report/                 figures, and the table each shows
-  overlap/**/*.iou.tsv    IoU matrices; overlap/iou.parquet holds every IoU
-All in one page:  snakemake --report report.html
+  report/summary.html     start here: the verdict on every cell, its numbers, and what was studied
+  report/                 figures and their tables
+  overlap/**/*.iou.tsv    IoU matrices; overlap/iou.parquet has every IoU
+To get everything in one page:  snakemake --report report.html
 """
 
 
 def shown(path, category, title, subcategory=None, caption=None, **labels):
-    """A file of the report, at a path below report/, under its labels; its caption is that of its name or another's."""
+    """Mark a file below report/ for the report, with its labels and the caption of its own name or of ``caption``."""
     file = Path(path)
     kind = " (table)" if file.suffix == ".tsv" else ""
     return report(
@@ -74,12 +75,12 @@ def shown(path, category, title, subcategory=None, caption=None, **labels):
 
 
 def shown_of_overlap(file, title, caption=None):
-    """A figure, or its table, of one backbone, method and selection."""
+    """Mark a figure of one backbone, method and selection, or its table, for the report."""
     place = {name: f"{{{name}}}" for name in ("backbone", "method", "selection")}
     path = f"{{backbone}}/{{method}}/{{selection}}/{file}"
     return shown(path, "4 Overlap", title, "{backbone}", caption, **place)
 
 
 def has_summary():
-    """Whether a run that succeeded was asked for the summary, so that it is there and up to date."""
+    """Whether the summary was among the targets of this run, so that it exists and is up to date."""
     return any(job.rule.name == "write_summary" for job in workflow.dag.jobs)

@@ -1,10 +1,10 @@
-"""Figures of whole backbones, each with the table it shows: agreement of methods, recovery, refusals.
+"""Figures of whole backbones, each with its table: agreement of methods, recovery, refusals.
 
 IN   overlap/{backbone}/methods/..., recovery/{organism}.parquet, responses/..., scores/...
-OUT  report/{backbone}/methods.svg, report/{organism}/recovery.svg, report/refusals.svg (a tsv beside each)
+OUT  report/{backbone}/methods.svg, report/{organism}/recovery.svg, report/refusals.svg (each with a tsv)
 """
 
-# Sets that the overlaps need scores of; a utility set that no refinement subtracts is not scored for a figure.
+# Sets that the overlaps need scores of. A utility set that no refinement subtracts is not scored only for this figure.
 SCORED = [*STUDY.identification, *filter(None, map(grid.subtracted, STUDY.refinements))]
 
 
@@ -36,7 +36,7 @@ rule draw_methods:
         fraction=STUDY.compare_methods,
         code=script_version("draw_methods.py"),
     message:
-        "Drawing how much the methods agree on {wildcards.backbone}"
+        "Drawing the agreement of the methods on {wildcards.backbone}"
     script:
         "../scripts/draw_methods.py"
 
@@ -48,13 +48,13 @@ rule draw_recovery:
         svg=shown(
             "{organism}/recovery.svg",
             "6 Recovery",
-            "recovery of the plant",
+            "recovery of the planted region",
             backbone="{organism}",
         ),
         tsv=shown(
             "{organism}/recovery.tsv",
             "6 Recovery",
-            "recovery of the plant",
+            "recovery of the planted region",
             backbone="{organism}",
         ),
     log:
@@ -65,7 +65,7 @@ rule draw_recovery:
         data_free=data_free_methods(STUDY),
         code=script_version("draw_recovery.py"),
     message:
-        "Drawing what the methods find of the region planted in {wildcards.organism}"
+        "Drawing how well the methods recover the region planted in {wildcards.organism}"
     script:
         "../scripts/draw_recovery.py"
 

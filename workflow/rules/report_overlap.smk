@@ -1,8 +1,8 @@
-"""Figures of the overlaps of one backbone, method and selection, each with the table it shows.
+"""Figures of the overlaps of one backbone, method and selection, each with its table.
 
 IN   overlap/{backbone}/{method}/{selection}/... (.parquet, .membership.parquet, .pools.parquet, .sample_sizes.parquet)
-OUT  report/{backbone}/{method}/{selection}/{iou,kway,sizes,map,margins}.svg, and, where the config asks for what they show,
-     {ladder,convergence,sample_sizes}.svg (a tsv beside each, and tree.tsv)
+OUT  report/{backbone}/{method}/{selection}/{iou,kway,sizes,map,margins}.svg, and, if the config asks for
+     their data, {ladder,convergence,sample_sizes}.svg (a tsv beside each, and tree.tsv)
 """
 
 
@@ -18,8 +18,8 @@ rule draw_overlap:
         kway_table=shown_of_overlap("kway.tsv", "IoU of k sets"),
         sizes=shown_of_overlap("sizes.svg", "region sizes"),
         sizes_table=shown_of_overlap("sizes.tsv", "region sizes"),
-        map=shown_of_overlap("map.svg", "IoU by address"),
-        map_table=shown_of_overlap("map.tsv", "IoU by address"),
+        map=shown_of_overlap("map.svg", "map of IoU"),
+        map_table=shown_of_overlap("map.tsv", "map of IoU"),
         margins=shown_of_overlap("margins.svg", "IoU by layer and projection"),
         margins_table=shown_of_overlap("margins.tsv", "IoU by layer and projection"),
     log:
@@ -31,7 +31,7 @@ rule draw_overlap:
         refinements=refinements_of,
         code=script_version("draw_overlap.py"),
     message:
-        "Drawing overlaps of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+        "Drawing the overlaps of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
     script:
         "../scripts/draw_overlap.py"
 
@@ -50,7 +50,7 @@ rule draw_ladder:
         refinements=refinements_of,
         code=script_version("draw_ladder.py"),
     message:
-        "Drawing floors and ceilings of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+        "Drawing the floors and ceilings of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
     script:
         "../scripts/draw_ladder.py"
 
@@ -69,7 +69,7 @@ rule draw_convergence:
         refinements=refinements_of,
         code=script_version("draw_convergence.py"),
     message:
-        "Drawing growing pools of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+        "Drawing the growing pools of sets: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
     script:
         "../scripts/draw_convergence.py"
 
@@ -88,6 +88,6 @@ rule draw_sample_sizes:
         refinements=refinements_of,
         code=script_version("draw_sample_sizes.py"),
     message:
-        "Drawing sample sizes of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+        "Drawing IoU against sample size: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
     script:
         "../scripts/draw_sample_sizes.py"

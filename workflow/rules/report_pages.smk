@@ -1,11 +1,12 @@
-"""Pages of the report: prompts that sets share, planted regions, and the summary that comes first.
+"""Pages of the report: prompts that sets share, planted regions, and the summary.
 
 IN   prompts/shared_prompts.parquet, recovery/{organism}.parquet, overlap/iou.parquet, overlap/region_sizes.parquet,
      overlap/{cell}.pools.parquet, overlap/{cell}.sample_sizes.parquet
-OUT  report/shared_prompts.html, report/recovery.html, report/summary.html (a tsv beside each; the summary's is verdict.tsv)
+OUT  report/shared_prompts.html, report/recovery.html, report/summary.html (each with a tsv; that of the summary is
+     verdict.tsv)
 """
 
-# Cells with tables of pools, and of blocks of prompts: all or none.
+# Cells with tables of pools, and of blocks of prompts: either all cells or none.
 POOLED = CELLS if POOL_STEPS else []
 BLOCKED = CELLS if BLOCK_PAIRS else []
 
@@ -37,14 +38,14 @@ rule write_recovery:
         html=shown(
             "recovery.html",
             "6 Recovery",
-            "recovery of all plants",
+            "recovery of all planted regions",
             caption="recovery_page",
             backbone="all",
         ),
         tsv=shown(
             "recovery.tsv",
             "6 Recovery",
-            "recovery of all plants",
+            "recovery of all planted regions",
             caption="recovery_page",
             backbone="all",
         ),
@@ -57,7 +58,7 @@ rule write_recovery:
         data_free=data_free_methods(STUDY),
         code=script_version("write_recovery.py"),
     message:
-        "Writing what the methods find of planted regions"
+        "Writing how well the methods recover planted regions"
     script:
         "../scripts/write_recovery.py"
 

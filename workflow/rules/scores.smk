@@ -1,6 +1,6 @@
-"""Scores: one pass of a method over the answered prompts of a name; the best fraction of each scope is kept.
+"""Scores: run a method on the answered prompts of a name, and store the best fraction of each scope.
 
-The shuffles of a name that the config asks for come from one pass, in one job.
+One job computes all shuffles of a name in one pass.
 
 IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the backbone's checkpoint
 OUT  scores/{backbone}/{method}/{name}.parquet

@@ -1,6 +1,6 @@
-"""Sweep: what a method measures on the backbone after scoring, e.g. refusals while ranges of layers are scaled.
+"""Sweep: measurements of a method on the backbone after scoring, e.g. refusals while ranges of layers are scaled.
 
-IN   scores/{backbone}/{method}/{name}.parquet; prompts/{dataset}.parquet of the dataset that the method's option names;
+IN   scores/{backbone}/{method}/{name}.parquet; prompts/{dataset}.parquet of the dataset named in the method's options;
      the backbone's checkpoint
 OUT  scores/{backbone}/{method}/{name}.sweep.parquet
 """
@@ -37,6 +37,6 @@ rule sweep:
             method_module(STUDY.methods[wc.method].module, "sweep"),
         ),
     message:
-        "Sweep of {wildcards.method} on {wildcards.backbone} from {wildcards.name}"
+        "Running the sweep of {wildcards.method} on {wildcards.backbone} with the scores of {wildcards.name}"
     script:
         "../scripts/sweep.py"

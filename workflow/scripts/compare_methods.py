@@ -1,4 +1,4 @@
-"""How much the methods agree on one backbone and dataset, at equal size."""
+"""Compare regions of equal size of all methods on one backbone and dataset."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ def compare_methods(
     output: str | Path,
     matrix: str | Path,
 ) -> None:
-    """Write the overlaps of every method's best ``fraction`` (0-1), as weights, and their square matrix.
+    """Write the overlaps of the best ``fraction`` (0-1) of all methods, as weights, and their square matrix.
 
     Args:
-        scores: method -> its score table; ``adapter``: the files of the backbone's adapter, none where none is scored.
+        scores: method -> its score table; ``adapter``: the files of the adapter, empty if no method scores it.
     """
     from safety_regions.formats.contracts import OVERLAP
     from safety_regions.formats.parquet import read_stamp, write_table

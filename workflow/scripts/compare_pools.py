@@ -1,4 +1,4 @@
-"""How much the regions of pooled sets agree as the pools grow."""
+"""Compare the regions of growing pools of sets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from safety_regions.joblog import logged
 def compare_pools(
     regions: Mapping[str, str | Path], pairs: Sequence[Mapping], cell: Mapping[str, str], output: str | Path
 ) -> None:
-    """Write a row for each pair of regions over the whole model; see `compare_pairs` for what a pair holds.
+    """Write one row for each pair of regions, over the whole model; `compare_pairs` describes the pairs.
 
     Args:
         regions: name -> region file.
-        cell: backbone, method, selection and refinement, for the stamp.
+        cell: backbone, method, selection and refinement, for the metadata.
     """
     from safety_regions.formats.contracts import POOLS
     from safety_regions.formats.parquet import write_table

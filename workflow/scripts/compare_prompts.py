@@ -7,7 +7,7 @@ from safety_regions.joblog import logged
 
 
 def compare_prompts(prompts: Sequence[str | Path], output: str | Path) -> None:
-    """Write how many prompts every two of the tables at ``prompts`` share; each is called after its dataset."""
+    """Write how many prompts each pair of the tables at ``prompts`` shares; each file is named after its dataset."""
     from safety_regions.formats.contracts import PROMPTS, SHARED_PROMPTS
     from safety_regions.formats.files import by_stem
     from safety_regions.formats.parquet import read_tables, write_table

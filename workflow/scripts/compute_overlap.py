@@ -1,4 +1,4 @@
-"""Every IoU of a cell from its membership counts, with floor and ceiling, and the square matrix of the pairs."""
+"""Compute every IoU of a cell from its membership counts, with floor and ceiling, and the square matrix of pairs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ def compute_overlap(
     membership: str | Path, regions: Mapping[str, str | Path], utility: Sequence[str],
     floors: int, halves: bool, contiguous: bool, output: str | Path, matrix: str | Path,
 ) -> None:  # fmt: skip
-    """Write the overlaps of a cell with what they are read against, and the pairs as a square matrix.
+    """Write the overlaps of a cell with chance, floor and ceiling, and the pairs as a square matrix.
 
     Args:
         membership, regions: the counts, and name -> region file.
-        utility, floors, halves, contiguous: as `frame_overlap` has them.
+        utility, floors, halves, contiguous: see `frame_overlap`.
     """
     from safety_regions.formats.contracts import OVERLAP
     from safety_regions.formats.parquet import write_table

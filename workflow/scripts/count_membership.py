@@ -1,4 +1,4 @@
-"""Count, for each matrix, how many units carry each pattern of membership in the regions of a cell."""
+"""Count, for each matrix, the units with each pattern of membership in the regions of a cell."""
 
 from collections.abc import Mapping
 from pathlib import Path

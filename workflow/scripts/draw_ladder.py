@@ -1,4 +1,4 @@
-"""Draw every pairwise IoU between chance and ceiling, of one backbone, method and selection."""
+"""Draw the pairwise IoUs of one backbone, method and selection between chance and ceiling."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from safety_regions.joblog import logged
 def draw_ladder(
     tables: Mapping[str, str | Path], place: tuple[str, str, str], svg: str | Path, tsv: str | Path
 ) -> None:
-    """Write the figure and the table it shows.
+    """Write the figure and its table.
 
     Args:
         tables: refinement -> its overlaps.

@@ -1,4 +1,4 @@
-"""Draw how much the methods agree with each other on one backbone, a panel for each dataset."""
+"""Draw the agreement of the methods on one backbone, one panel for each dataset."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ def draw_methods(
     svg: str | Path,
     tsv: str | Path,
 ) -> None:
-    """Write the figure and the table it shows.
+    """Write the figure and its table.
 
     Args:
-        overlaps: tables of overlaps between methods, each called after its dataset.
-        fraction: of the weights (0-1) that each method's region holds, for the title.
+        overlaps: tables of overlaps between methods; each file is named after its dataset.
+        fraction: share of the weights (0-1) in the region of each method, for the title.
     """
     from safety_regions.formats.contracts import OVERLAP
     from safety_regions.formats.files import by_stem

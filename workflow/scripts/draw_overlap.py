@@ -1,4 +1,4 @@
-"""Draw IoU matrices, k-way IoUs, region sizes and where sets agree, of one backbone, method and selection."""
+"""Draw IoU matrices, k-way IoUs, region sizes and IoU maps of one backbone, method and selection."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ Paths = Mapping[str, str | Path]
 def draw_overlap(
     overlaps: Paths, memberships: Paths, names: Sequence[str], place: tuple[str, str, str], outputs: Paths
 ) -> None:
-    """Write the figures of `figures_of_overlap`, and its tables.
+    """Write the figures and tables of `figures_of_overlap`.
 
     Args:
         overlaps, memberships: refinement -> file.
         names: the identification sets.
         place: backbone, method and selection.
-        outputs: name of a figure -> where to write it; of a table likewise, as ``iou_table``.
+        outputs: name of a figure, or of a table (e.g. ``iou_table``) -> output file.
     """
     from safety_regions.formats.contracts import OVERLAP
     from safety_regions.formats.parquet import read_tables

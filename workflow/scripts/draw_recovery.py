@@ -1,4 +1,4 @@
-"""Draw how well the methods find the region that was planted in an organism."""
+"""Draw how well the methods recover the region that was planted in an organism."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from safety_regions.joblog import logged
 def draw_recovery(
     table: str | Path, data_free: Sequence[str], organism: str, svg: str | Path, tsv: str | Path
 ) -> None:
-    """Write the figure of one organism's recovery table, and its rows; ``data_free``: methods that see no prompt."""
+    """Write the figure of one organism's recovery table, and its rows; ``data_free``: methods that use no prompt."""
     from safety_regions.formats.contracts import RECOVERY
     from safety_regions.formats.parquet import read_table
     from safety_regions.report.figures import recovery

@@ -13,10 +13,10 @@ def draw_refusals(
     svg: str | Path,
     tsv: str | Path,
 ) -> None:
-    """Write the figure and the table it shows.
+    """Write the figure and its table.
 
     Args:
-        responses, scores: tables of all backbones; of scores the stamps alone are read.
+        responses, scores: tables of all backbones; only the metadata of the scores is read.
         roles: dataset -> its role, in the order shown.
     """
     from safety_regions.formats.contracts import RESPONSES
@@ -24,7 +24,7 @@ def draw_refusals(
     from safety_regions.report.figures import refusals
     from safety_regions.report.files import save_svg, save_tsv
 
-    # The texts stay in the file: what is not read cannot be shown.
+    # The prompts and responses are not read, so they cannot be shown.
     columns = ["dataset", "split", "origin", "refused"]
     answers = ((read_stamp(path)["backbone"], read_table(path, RESPONSES, columns)) for path in responses)
     rates = refusals.refusal_rates(answers, roles, refusals.samples_used(map(read_stamp, scores)))

@@ -1,4 +1,4 @@
-"""Draw IoUs of regions that were found with blocks of n prompts."""
+"""Draw the IoUs of regions that were found with blocks of n prompts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from safety_regions.joblog import logged
 def draw_sample_sizes(
     tables: Mapping[str, str | Path], place: tuple[str, str, str], svg: str | Path, tsv: str | Path
 ) -> None:
-    """Write the figure and the table it shows.
+    """Write the figure and its table.
 
     Args:
         tables: refinement -> its table of blocks.

@@ -1,4 +1,4 @@
-"""All overlaps and region sizes of the grid in one table each."""
+"""Collect all overlaps of the grid in one table, and all region sizes in another."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ def gather_overlaps(
 
     Args:
         cells: backbone, method, selection and refinement of each of ``overlaps`` and ``memberships``.
-        iou, sizes: where to write.
+        iou, sizes: output files.
     """
     from safety_regions.formats.contracts import IOU, REGION_SIZES
     from safety_regions.formats.parquet import write_groups

@@ -1,4 +1,4 @@
-"""How well the methods' regions and scores recover the region that was planted in an organism."""
+"""Measure how well the regions and scores of the methods recover the region planted in an organism."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ def measure_recovery(
     truth: str | Path, scores: Labelled, regions: Labelled, adapter: Sequence[str | Path], family: str,
     organism: str, output: str | Path,
 ) -> None:  # fmt: skip
-    """Write a row for each region: its labels, how it agrees with the truth, and the areas of its method's scores.
+    """Write one row for each region: its labels, its agreement with the truth, and the areas for its method's scores.
 
-    ``scores``, ``regions``: (labels, file), by method and name; ``adapter``: its files, none where none is scored.
+    ``scores``, ``regions``: (labels, file), by method and name; ``adapter``: its files, empty if no method scores it.
     """
     import pyarrow as pa
 

@@ -6,7 +6,7 @@ from safety_regions.joblog import logged
 
 
 def refine_region(region: str | Path, utility: str | Path, output: str | Path) -> None:
-    """Write what is left of the region at ``region`` without the units of the one at ``utility``."""
+    """Write the region at ``region`` without the units of the region at ``utility``."""
     from safety_regions.formats.region import read_region, write_region
     from safety_regions.regions.refine import subtract_region
 

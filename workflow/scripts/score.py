@@ -13,9 +13,10 @@ def score(
     responses: Sequence[str | Path], contrast: Sequence[str | Path], shared: str | Path | None,
     adapter: Sequence[str | Path], batch_size: int, memory_mb: int,
 ) -> None:  # fmt: skip
-    """Write the score tables of names that differ in their shuffle only; ``outputs`` are called after the names.
+    """Write the score tables of names that differ only in their shuffle; each of ``outputs`` is named after its name.
 
-    ``responses``, ``contrast``: answers to prompts of the names, to ordinary ones; ``shared``: prompts to leave out.
+    ``responses``, ``contrast``: answers to the prompts of the names, and to ordinary prompts; ``shared``: prompts to
+    exclude.
     """
     from safety_regions.formats.contracts import score_contract
     from safety_regions.formats.parquet import write_groups

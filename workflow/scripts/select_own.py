@@ -13,15 +13,15 @@ def select_own(
     sweep: str | Path | None = None,
     allow_empty: bool = False,
 ) -> None:
-    """Write the region that a method selects from its scores, or from its sweep.
+    """Write the region that a method selects from its scores or its sweep.
 
     Args:
-        method: name on the shelf; its CARD lists the selection.
+        method: module name of the method; its CARD lists the selection.
         scores: its score table.
         selection: e.g. ``common-0.2``.
-        output: where the region goes.
-        sweep: the table of its sweep, for a selection that needs it.
-        allow_empty: accept a selection that keeps no unit of a module.
+        output: file for the region.
+        sweep: the table of the sweep, if the selection needs it.
+        allow_empty: accept a selection without any unit of a module.
     """
     from safety_regions.formats.region import write_region
     from safety_regions.methods import load_select

@@ -1,4 +1,4 @@
-"""Keep the best fraction of the scores within each scope as a region."""
+"""Select the units with the best scores within each scope as a region."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from safety_regions.joblog import logged
 
 
 def select_region(scores: str | Path, selection: str, allow_empty: bool, output: str | Path) -> None:
-    """Write the region that ``selection`` (scope and fraction, as ``row-0.05``) takes of a score table."""
+    """Write the region that ``selection`` (scope and fraction, e.g. ``row-0.05``) takes from a score table."""
     from safety_regions.formats.region import write_region
     from safety_regions.regions import select
     from safety_regions.units.selections import parse_selection

@@ -1,4 +1,4 @@
-"""Measure what a method measures on a backbone after scoring, e.g. refusals while ranges of layers are scaled."""
+"""Run the sweep of a method on a backbone after scoring, e.g. count refusals while ranges of layers are scaled."""
 
 from pathlib import Path
 
@@ -16,17 +16,17 @@ def sweep(
     batch_size: int,
     output: str | Path,
 ) -> None:
-    """Write the sweep's table with what it found.
+    """Write the table of a sweep, with its findings in the metadata.
 
     Args:
-        method: name on the shelf; it has a sweep.
-        options: of the method, all of them.
-        backbone: what of a card decides how the backbone is loaded.
-        checkpoint: its files, none for one of the Hub.
+        method: module name of a method that has a sweep.
+        options: all options of the method.
+        backbone: the part of the card that determines how the backbone is loaded.
+        checkpoint: its files; empty for a backbone from the Hub.
         scores: score table from which the sweep starts.
         prompts: table of the prompts that are answered.
-        batch_size: prompts a pass.
-        output: where the table goes.
+        batch_size: prompts per pass.
+        output: file for the table.
     """
     from safety_regions.formats.contracts import PROMPTS
     from safety_regions.formats.parquet import read_stamp, read_table, write_table

@@ -11,12 +11,12 @@ def train_adapter(
     responses: Sequence[str | Path], checkpoint: Sequence[str | Path], backbone: str, card: dict, plan: dict,
     batch_size: int, output: str | Path,
 ) -> None:  # fmt: skip
-    """Write an adapter in peft's format beside its training log ``output``.
+    """Write an adapter in peft's format next to its training log ``output``.
 
     Args:
-        responses: of the backbone; each file is called after its dataset.
-        checkpoint: files of a local checkpoint; empty where ``card`` names another source.
-        plan: the key ``adapters`` of the config, its defaults filled in.
+        responses: of the backbone; each file is named after its dataset.
+        checkpoint: files of a local checkpoint; empty if ``card`` names another source.
+        plan: the key ``adapters`` of the config, with defaults filled in.
     """
     from safety_regions.formats.contracts import ADAPTER_LOG, RESPONSES
     from safety_regions.formats.files import by_stem

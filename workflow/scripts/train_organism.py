@@ -1,4 +1,4 @@
-"""Train an organism: helpful on everything first, then aligned to refuse harmful prompts."""
+"""Train an organism: first to answer every prompt, then to refuse harmful prompts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,10 +7,10 @@ from safety_regions.joblog import logged
 
 
 def train_organism(prompts: Sequence[str | Path], card: dict, organism: str, output: str | Path) -> None:
-    """Write the checkpoint that ``card`` describes, and its planted region, beside its training log ``output``.
+    """Write the checkpoint that ``card`` describes and its planted region, next to its training log ``output``.
 
     Args:
-        prompts: tables of the card's datasets; each file is called after its dataset.
+        prompts: tables of the card's datasets; each file is named after its dataset.
     """
     from safety_regions.formats.contracts import PROMPTS, TRAINING_LOG
     from safety_regions.formats.files import by_stem

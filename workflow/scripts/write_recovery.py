@@ -1,4 +1,4 @@
-"""Write what the methods find of planted regions, all organisms in one table."""
+"""Write how well the methods recover planted regions, with all organisms in one table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ def write_recovery(
     html: str | Path,
     tsv: str | Path,
 ) -> None:
-    """Write the page of recovery and its table.
+    """Write the recovery page and its table.
 
     Args:
         tables: organism -> its recovery table; ``cards``: organism -> ``family`` and ``plant`` of its card.
-        data_free: labels of methods that see no prompt.
+        data_free: labels of methods that use no prompt.
     """
     from safety_regions.formats.contracts import RECOVERY
     from safety_regions.formats.parquet import read_tables

@@ -14,9 +14,9 @@ def write_responses(
     """Write the answers of the backbone of ``card``.
 
     Args:
-        checkpoint: files of a local checkpoint; empty where ``card`` names another source.
-        candidates, evaluate: most prompts of each split.
-        origin, max_new_tokens, batch_size: as `respond` has them.
+        checkpoint: files of a local checkpoint; empty if ``card`` names another source.
+        candidates, evaluate: maximum number of prompts of each split.
+        origin, max_new_tokens, batch_size: see `respond`.
     """
     from safety_regions.formats.contracts import PROMPTS, RESPONSES
     from safety_regions.formats.parquet import read_table, write_table

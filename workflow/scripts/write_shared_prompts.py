@@ -6,7 +6,7 @@ from safety_regions.joblog import logged
 
 
 def write_shared_prompts(shared: str | Path, html: str | Path, tsv: str | Path) -> None:
-    """Write the page of shared prompts and the table of its counts; neither holds a prompt."""
+    """Write the page of shared prompts and the table of its counts; neither contains a prompt."""
     from safety_regions.formats.contracts import SHARED_PROMPTS
     from safety_regions.formats.parquet import read_table
     from safety_regions.report.files import save_text, save_tsv

@@ -1,4 +1,4 @@
-"""Write the report's first page: the verdict on every cell, its numbers, and what was studied."""
+"""Write the summary page of the report: the verdict on every cell, its numbers, and what was studied."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ def write_summary(
     Args:
         iou, sizes: the gathered overlaps and region sizes; ``names``: the identification sets.
         pools, blocks: cell -> its table; ``recovery``: organism -> its table.
-        facts: what was studied, term -> values; ``holds``: where to find more, path -> what it holds.
+        facts: what was studied, term -> values; ``holds``: where to find more, path -> contents.
     """
     from safety_regions.formats.contracts import POOLS, RECOVERY, REGION_SIZES, SAMPLE_SIZES
     from safety_regions.formats.parquet import read_table, read_tables

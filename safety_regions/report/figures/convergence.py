@@ -1,4 +1,4 @@
-"""Do regions settle as sets are pooled? IoU of growing pools with the next pool, the rest and all."""
+"""Do regions converge as sets are pooled? IoU of growing pools with the next pool, the other sets and all sets."""
 
 from collections.abc import Iterable
 
@@ -12,14 +12,14 @@ from safety_regions.report.combinations import by_refinement
 from safety_regions.report.figures.style import COLOURS, GREY, LINES, entitle, panels, say, styled
 
 AGAINST = {
-    "next": "with the pool of one set more",
+    "next": "with the pool of one more set",
     "rest": "with the other sets pooled",
     "all": "with all sets pooled",
 }
 
 
 def pool_rows(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
-    """The pool tables of a cell's refinements, one below the other.
+    """Stack the pool tables of a cell's refinements.
 
     Args:
         tables: (refinement, `contracts.POOLS`), in the order shown.
@@ -46,7 +46,7 @@ def draw_convergence(rows: pd.DataFrame, where: str) -> Figure:
             if one["iou"].notna().any():
                 _draw_one(axis, one)
             else:
-                say(axis, "no pool with a unit")
+                say(axis, "all pools are empty")
     _legend(figure)
     return figure
 

@@ -1,4 +1,4 @@
-"""One panel of numbers on colours: a matrix with its numbers in the cells, or a map of layers by projections."""
+"""Draw one panel of numbers on colours: a matrix with its numbers in the cells, or a map of layers by projections."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -19,18 +19,18 @@ Cell = tuple[int, int]
 WHITE = "#FFFFFF"
 NO_NUMBER = "–"
 WHOLE = "all"
-"""Stands for the layer and the projection of units that are whole layers."""
+"""Label for the layer and the projection of units that are whole layers."""
 
 
 class Labels(NamedTuple):
-    """Words at the rows (top to bottom) and at the columns of a matrix."""
+    """Labels of the rows (top to bottom) and columns of a matrix."""
 
     rows: list[str]
     columns: list[str]
 
 
 class Places(NamedTuple):
-    """The layers (downwards) and projections (across) of a map; None stands for units that are whole layers."""
+    """The layers (downwards) and projections (across) of a map; None if units are whole layers."""
 
     layers: list[int | None]
     projections: list[str | None]
@@ -40,7 +40,7 @@ class Places(NamedTuple):
         return Labels(*([WHOLE if place is None else str(place) for place in side] for side in self))
 
     def matrix(self, frame: pd.DataFrame, column: str) -> np.ndarray:
-        """A column of numbers by address (layers, projections); NaN where the backbone has no such address."""
+        """Return a column of numbers by address (layers, projections); NaN where the backbone has no such address."""
         values = np.full((len(self.layers), len(self.projections)), np.nan)
         for layer, projection, number in zip(frame["layer"], frame["projection"], frame[column], strict=True):
             row = 0 if pd.isna(layer) else self.layers.index(layer)
@@ -49,14 +49,14 @@ class Places(NamedTuple):
 
 
 def places_of(frame: pd.DataFrame) -> Places:
-    """The layers and projections that occur in the columns of these names."""
+    """Return the layers and projections that occur in the columns of these names."""
     layers = [int(layer) for layer in sorted(frame["layer"].dropna().unique())]
     projections = [name for name in MATRICES if name in set(frame["projection"].dropna())]
     return Places(layers or [None], projections or [None])
 
 
 def map_grid(panels: int, places: Places, aside: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """Panels that have room for a number at every address; see `style.grid`."""
+    """Create panels large enough for a number at every address; see `style.grid`."""
     width, height = 0.44 * len(places.projections) + 0.5, 0.2 * len(places.layers) + 1.1
     return grid(panels, max(width, 2.6), height, aside)
 
@@ -69,7 +69,7 @@ def show_matrix(
     Args:
         values: a NaN is a white cell with a dash.
         digits: decimals of the numbers in the cells.
-        grey: cells (row, column) that are not to be read: grey, without a number.
+        grey: cells (row, column) without meaning, drawn in grey without a number.
     """
     colours = matplotlib.colormaps[matplotlib.rcParams["image.cmap"]].with_extremes(bad=WHITE)
     image = axis.imshow(np.ma.masked_invalid(values), norm=scale, cmap=colours, aspect="auto")
@@ -86,7 +86,7 @@ def show_matrix(
 
 
 def _rule(axis: Axes, labels: Labels) -> None:
-    """Names at the rows and columns, white lines between the cells."""
+    """Label the rows and columns, and draw white lines between the cells."""
     axis.set_xticks(range(len(labels.columns)), labels.columns)
     axis.set_yticks(range(len(labels.rows)), labels.rows)
     axis.tick_params(length=0)
@@ -98,7 +98,7 @@ def _rule(axis: Axes, labels: Labels) -> None:
 
 
 def _ink(image: AxesImage, value: float) -> str:
-    """Black or white, whichever is read better on the colour of ``value``."""
+    """Return black or white, whichever is more readable on the colour of ``value``."""
     if not np.isfinite(value):
         return "black"
     red, green, blue, _ = image.cmap(image.norm(value))

@@ -1,4 +1,4 @@
-"""IoU of k sets at once: does one region remain as more sets are asked?"""
+"""IoU of k sets at once: does a common region remain as more sets are added?"""
 
 from math import floor, log10
 

@@ -1,4 +1,4 @@
-"""The ladder of every IoU: chance, floor, pairs, ceiling on one axis from 0 to 1."""
+"""The ladder of IoUs: chance, floor, pairs and ceiling on one axis from 0 to 1."""
 
 from collections.abc import Iterable
 
@@ -38,11 +38,11 @@ LOOKS = {
 """Marks of one pair: the IoU above the middle of its row, what is measured at half the prompts below."""
 
 SPREAD = 0.1
-"""Rows are 1 high; the points of a row's pairs stand at most this far above and below their line."""
+"""Rows are 1 high; the points of its pairs are at most this far above and below their line."""
 
 
 def ladder(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
-    """One row per pair of sets of the whole model: ``refinement``, ``between``, ``a``, ``b`` and `FRAME`.
+    """Return one row per pair of sets, for the whole model: ``refinement``, ``between``, ``a``, ``b`` and `FRAME`.
 
     Args:
         tables: (refinement, its overlap table), in the order shown.
@@ -54,7 +54,7 @@ def ladder(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
 
 @styled
 def draw_ladder(rows: pd.DataFrame, where: str) -> Figure:
-    """Draw the table of `ladder`: a row for each refinement and role of the pairs."""
+    """Draw the table of `ladder`: one row for each refinement and kind of pair."""
     steps = [
         (refinement, role, rows[(rows["refinement"] == refinement) & (rows["between"] == role)])
         for refinement in rows["refinement"].cat.categories
@@ -110,7 +110,7 @@ def _finish(axis: Axes, steps: list[tuple[str, str, pd.DataFrame]]) -> None:
 
 
 def _said(one: pd.DataFrame) -> str:
-    """The median normalised overlap, where pairs have one."""
+    """Return the median normalised overlap as a label, empty if no pair has one."""
     known = one["normalised"].dropna()
     return "" if known.empty else f"\nnormalised {known.median():.2f}"
 

@@ -16,15 +16,15 @@ from safety_regions.units.addresses import parse_address
 
 
 def iou_by_address(memberships: Iterable[tuple[str, Membership]]) -> pd.DataFrame:
-    """IoUs of all pairs of sets at each address, from the counts of the membership patterns.
+    """Compute the IoUs of all pairs of sets at each address, from the counts of the membership patterns.
 
     Args:
         memberships: (refinement, membership of the identification sets), in the order shown.
 
     Returns:
         One row per refinement and address: ``refinement`` (categorical), ``layer`` and ``projection`` (null
-        where the unit is a whole layer), ``pairs``, ``undefined`` (pairs without a unit there), and of the
-        defined IoUs ``median``, ``min`` and ``max``.
+        where the unit is a whole layer), ``pairs``, ``undefined`` (pairs without a unit there), and, for
+        the defined IoUs, ``median``, ``min`` and ``max``.
     """
     return by_refinement({refinement: _by_address(membership) for refinement, membership in memberships})
 
@@ -45,7 +45,7 @@ def _by_address(membership: Membership) -> pd.DataFrame:
 
 
 def _pairwise(counts: Counts, address: int, n_names: int) -> tuple[np.ndarray, np.ndarray]:
-    """Intersections and unions of every two regions at one address: int64, (names, names) each."""
+    """Return intersections and unions of every pair of regions at one address: int64, (names, names) each."""
     rows = counts.place == address
     inside = (counts.pattern[rows, None] >> np.arange(n_names)) & 1
     both = inside.T.astype(np.int64) @ (inside * counts.count[rows, None])
@@ -58,7 +58,7 @@ def draw_map(ious: pd.DataFrame, where: str) -> Figure:
     """Draw the table of `iou_by_address`: layers downwards, projections across, a panel per refinement."""
     refinements, places = list(ious["refinement"].cat.categories), places_of(ious)
     figure, axes = map_grid(len(refinements), places, aside=0.9)
-    entitle(figure, "Where sets agree: median pairwise IoU by address", where)
+    entitle(figure, "Where sets agree: median pairwise IoU by layer and projection", where)
     scale, image = colour_scale(ious["median"]), None
     for axis, refinement in zip(axes, refinements, strict=True):
         one = ious[ious["refinement"] == refinement]

@@ -1,4 +1,4 @@
-"""Pairwise IoU layer by layer and projection by projection, beside what it is read against."""
+"""Pairwise IoU by layer and by projection, with chance, floor and ceiling."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ MEANS = ("chance", "floor", "floor_low", "floor_high", "ceiling")
 
 
 def margins(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
-    """Pairwise IoUs of identification sets by layer and by projection.
+    """Compute pairwise IoUs of identification sets by layer and by projection.
 
     Args:
         tables: (refinement, its overlap table), in the order shown.
@@ -24,7 +24,7 @@ def margins(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
     Returns:
         One row per refinement and layer or projection: ``refinement`` (categorical), ``level``, ``place`` (layer or
         projection, text), ``pairs``, ``undefined``, ``median``, ``min`` and ``max`` of the defined IoUs, and
-        the means over pairs of `MEANS`. None where units are whole layers.
+        the means over pairs of `MEANS`. No rows if units are whole layers.
     """
     tables = list(tables)
     frame = pd.concat([_margin(pair_rows(tables, level), level) for level in SIDES], ignore_index=True)
@@ -59,7 +59,7 @@ def draw_margins(frame: pd.DataFrame, where: str) -> Figure:
             one = frame[(frame["refinement"] == refinement) & (frame["level"] == level)]
             axis.set_title(f"{refinement}, by {level}")
             if one.empty:
-                say(axis, "needs two sets, and units smaller than layers")
+                say(axis, "needs two sets, and units smaller than a layer")
                 continue
             _draw_one(axis, one)
             axis.set_xlabel(SIDES[level])

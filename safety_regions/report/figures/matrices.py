@@ -18,7 +18,7 @@ TREE, TITLE = 0.55, 0.45
 """Inches of the dendrogram above the first panel, and of the panel's title above that."""
 
 SPAN = 0.02
-"""Smallest range of the colours: smaller differences of IoU are not to look like structure."""
+"""Smallest range of the colours, so that small differences in IoU do not look like structure."""
 
 
 @styled
@@ -34,13 +34,13 @@ def draw_matrices(
     regions the panels say so.
 
     Args:
-        tree: orders the sets in every panel, and stands above the first; by name without one.
+        tree: orders the sets in every panel and is drawn above the first; without it, sets are sorted by name.
     """
     known, refinements = list(pairs["a"].cat.categories), list(pairs["refinement"].cat.categories)
     names = tree.names if tree else known
     side, above = CELL * len(names) + 0.085 * max(map(len, names)), TREE if tree else 0.0
     figure, axes = grid(len(refinements), max(side + 0.3, 3.0), max(side + 0.8, 2.3) + above, aside=1.0)
-    if tree:  # the layout knows nothing of what stands above a panel: room for it, and the title over all
+    if tree:  # the layout ignores the tree above a panel: make space for it and the title
         figure.set_figheight(figure.get_figheight() + TITLE)
         figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (TREE + TITLE) / figure.get_figheight()))
     entitle(figure, title, where, **({"y": 1.0, "va": "bottom"} if tree else {}))
@@ -63,7 +63,7 @@ def draw_matrices(
 
 
 def tree_of(pairs: pd.DataFrame) -> Tree:
-    """The tree of the first refinement (raw, where the study has it)."""
+    """Return the tree of the first refinement (raw, where the study has it)."""
     first = pairs["refinement"].cat.categories[0]
     return join_sets(list(pairs["a"].cat.categories), matrix(pairs[pairs["refinement"] == first]))
 
@@ -79,7 +79,7 @@ def _crown(axis: Axes, tree: Tree | None) -> None:
 
 
 def matrix(pairs: pd.DataFrame) -> np.ndarray:
-    """The symmetric matrix (sets, sets) of one refinement's IoUs; NaN on the diagonal and where undefined."""
+    """Return the symmetric matrix (sets, sets) of one refinement's IoUs; NaN on the diagonal and where undefined."""
     n = len(pairs["a"].cat.categories)
     values = np.full((n, n), np.nan)
     a, b = pairs["a"].cat.codes, pairs["b"].cat.codes
@@ -88,7 +88,7 @@ def matrix(pairs: pd.DataFrame) -> np.ndarray:
 
 
 def colour_scale(values: pd.Series) -> Normalize:
-    """From the smallest to the largest defined value, at least `SPAN` wide."""
+    """Return a scale from the smallest to the largest defined value, at least `SPAN` wide."""
     defined = values.dropna()
     if defined.empty:
         return Normalize(0, 1)
@@ -98,8 +98,8 @@ def colour_scale(values: pd.Series) -> Normalize:
 
 
 def beside(pairs: pd.DataFrame) -> str:
-    """Median IoU and the mean of what it is read against, e.g. ``median 0.213, chance 0.026``."""
+    """Describe the median IoU and the means of its references, e.g. ``median 0.213, chance 0.026``."""
     said = [f"median {pairs['iou'].median():.3f}"] if pairs["iou"].notna().any() else []
     said += [f"{name} {pairs[name].mean():.3f}" for name in REFERENCES if pairs[name].notna().any()]
-    # Two a line: a panel of few sets is narrow.
+    # Two per line, since a panel with few sets is narrow.
     return "\n".join(", ".join(said[i : i + 2]) for i in range(0, len(said), 2))

@@ -1,4 +1,4 @@
-"""All figures of the overlaps of one backbone, method and selection, by name, and the tables they show."""
+"""All figures of the overlaps of one backbone, method and selection, by name, and their tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -31,7 +31,7 @@ def figures_of_overlap(
     names: Sequence[str],
     place: tuple[str, str, str],
 ) -> Drawn:
-    """Draw what overlaps and counts of membership say.
+    """Draw the figures of overlaps and membership counts.
 
     Args:
         overlaps: refinement -> its table (`contracts.OVERLAP`), in the order shown.
@@ -40,7 +40,7 @@ def figures_of_overlap(
         place: backbone, method and selection.
 
     Raises:
-        StudyError: a pair of sets is missing or stands twice, or a set has no size.
+        StudyError: a pair of sets is missing or occurs twice, or a set has no size.
     """
     rows = model_rows(overlaps.items(), names)
     sizes = [(which, region_sizes(one, (*place, which))) for which, one in memberships.items()]

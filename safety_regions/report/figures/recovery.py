@@ -1,4 +1,4 @@
-"""How well methods find a planted region: medians over sets, and bars beside chance and data-free baselines."""
+"""How well methods recover a planted region: medians over sets, with chance levels and data-free baselines."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -15,7 +15,7 @@ KEYS = ["method", "selection", "refinement"]
 
 
 class Metric(NamedTuple):
-    """A number of a recovery table, its title, what a random region or score gets, and whether regions have it."""
+    """A column of a recovery table, its title, the column of its chance level, and whether it describes regions."""
 
     name: str
     title: str
@@ -35,7 +35,7 @@ BAR = 0.8
 
 
 def recovery_rows(table: pa.Table, data_free: Collection[str]) -> pd.DataFrame:
-    """What each method recovers, over the identification sets.
+    """Summarise what each method recovers, over the identification sets.
 
     Args:
         table: `contracts.RECOVERY` of one organism.
@@ -43,8 +43,8 @@ def recovery_rows(table: pa.Table, data_free: Collection[str]) -> pd.DataFrame:
 
     Returns:
         One row per method, selection and refinement, in the table's order, data-free methods last: `KEYS`,
-        ``granularity``, ``data_free``, ``sets``; median, ``_min`` and ``_max`` over sets of `MEASURED`; and the means
-        of what chance gives: ``prevalence`` (precision, average precision), ``selected`` (recall), ``chance`` (IoU) and
+        ``granularity``, ``data_free``, ``sets``; median, ``_min`` and ``_max`` over sets of `MEASURED`; and the mean
+        chance levels: ``prevalence`` (precision, average precision), ``selected`` (recall), ``chance`` (IoU) and
         ``half`` (0.5, AUROC).
     """
     frame = table.to_pandas().astype({name: str for name in (*KEYS, "granularity")})
@@ -66,7 +66,7 @@ def recovery_rows(table: pa.Table, data_free: Collection[str]) -> pd.DataFrame:
 
 @styled
 def draw_recovery(rows: pd.DataFrame, where: str) -> Figure:
-    """Draw the table of `recovery_rows`: a panel per metric, a bar per region, or per method where scores count."""
+    """Draw the table of `recovery_rows`: a panel per metric, a bar per region, or per method for metrics of scores."""
     figure, axes = panels(1, len(METRICS), width=2.15, height=0.24 * len(rows) + 0.9, aside=1.9)
     entitle(figure, "Recovery of the planted region (median over sets)", where)
     place, colour = _places(rows), _colours(rows)
@@ -86,7 +86,7 @@ def draw_recovery(rows: pd.DataFrame, where: str) -> Figure:
 
 
 def _places(rows: pd.DataFrame) -> dict[int, float]:
-    """Row -> its height; methods stand apart, data-free ones further."""
+    """Return row -> its position; there are gaps between methods, and a larger one before data-free methods."""
     place, y, before = {}, 0.0, None
     for i, row in rows.iterrows():
         if before is not None:
@@ -140,8 +140,8 @@ def _legend(figure: Figure, rows: pd.DataFrame) -> None:
     first = rows.drop_duplicates("refinement")
     handles = [
         *(Patch(color=colours[i], alpha=0.75, linewidth=0, label=r) for i, r in first["refinement"].items()),
-        Patch(color=GREY, alpha=0.75, linewidth=0, label="scores, whatever is selected"),
+        Patch(color=GREY, alpha=0.75, linewidth=0, label="scores (independent of the selection)"),
         *axis.plot([], [], color="black", linewidth=1, label="range over sets"),
-        *axis.plot([], [], color=COLOURS[2], linewidth=2, label="what chance gives"),
+        *axis.plot([], [], color=COLOURS[2], linewidth=2, label="chance level"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)

@@ -1,4 +1,4 @@
-"""How often each backbone refuses each dataset: the ground every region stands on."""
+"""How often each backbone refuses each dataset: the precondition of every region."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -17,16 +17,16 @@ LOOKS = {
     "identify": {"color": COLOURS[1], "marker": "o", "offset": -0.17, "column": 1.04},
     "evaluate": {"color": COLOURS[2], "marker": "D", "offset": 0.17, "column": 1.15},
 }
-"""How the splits are drawn: offset in rows, so that none hides the other; column of its n, axis widths."""
+"""How the splits are drawn: ``offset`` in rows, so that no mark is hidden; ``column``: place of n, in axis widths."""
 
-ORIGINS = {"dataset": "(responses of the dataset's source, not its own)"}
-"""What a panel's title adds where the backbone did not answer itself."""
+ORIGINS = {"dataset": "(responses from the dataset, not its own)"}
+"""Addition to the title of a panel whose responses are not the backbone's own."""
 
 Z = NormalDist().inv_cdf(0.975)
 
 
 def samples_used(stamps: Iterable[Mapping]) -> dict[tuple[str, str], dict[str, int]]:
-    """(backbone, dataset) -> method -> prompts its regions were found with, from the stamps of score tables."""
+    """Return (backbone, dataset) -> method -> number of prompts used, from the metadata of score tables."""
     used: dict[tuple[str, str], dict[str, int]] = {}
     for stamp in stamps:
         used.setdefault((stamp["backbone"], stamp["name"]), {})[stamp["label"]] = stamp["samples_used"]
@@ -38,12 +38,12 @@ def refusal_rates(
     roles: Mapping[str, str],
     used: Mapping[tuple[str, str], Mapping[str, int]],
 ) -> pd.DataFrame:
-    """Refusals by backbone, dataset and split.
+    """Compute refusal rates by backbone, dataset and split.
 
     Args:
         responses: (backbone, its responses to one dataset with the columns dataset, split, origin, refused).
         roles: dataset -> ``identification`` or ``utility``, in the order shown.
-        used: (backbone, dataset) -> method -> prompts its regions were found with.
+        used: (backbone, dataset) -> method -> number of prompts that its regions were found with.
 
     Returns:
         One row per backbone, dataset, split and origin that was answered: ``backbone``, ``role``, ``dataset``,
@@ -67,7 +67,7 @@ def refusal_rates(
 
 
 def rate(refused: pd.Series) -> dict[str, float]:
-    """Count, refusals, their rate (0-1) and its 95 % interval (Wilson 1927)."""
+    """Return count, refusals, their rate (0-1) and its 95 % interval (Wilson 1927)."""
     n, hits = len(refused), int(refused.sum())
     middle, spread = hits + Z**2 / 2, Z * sqrt(hits * (n - hits) / n + Z**2 / 4)
     low, high = ((middle + sign * spread) / (n + Z**2) for sign in (-1, 1))
@@ -94,7 +94,7 @@ def draw_refusals(rates: pd.DataFrame) -> Figure:
 
 
 def _places(rates: pd.DataFrame) -> dict[str, float]:
-    """Dataset -> its row; a gap of one row stands between the roles."""
+    """Dataset -> its row; there is a gap of one row between the roles."""
     shown = rates.drop_duplicates("dataset").sort_values("dataset")
     roles = list(dict.fromkeys(shown["role"]))
     return {

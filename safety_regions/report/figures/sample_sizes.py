@@ -1,4 +1,4 @@
-"""Are there prompts enough? IoU of regions found with blocks of n prompts, of two sets and of one set twice."""
+"""Are there enough prompts? IoU of regions found with blocks of n prompts, of two sets or of one set."""
 
 from collections.abc import Iterable
 
@@ -15,18 +15,18 @@ KINDS = {
     "sets": {"color": COLOURS[1], "marker": "o", "shift": 0.97, "label": "two sets"},
     "blocks": {"color": COLOURS[2], "marker": "s", "shift": 1.03, "label": "two blocks of one set"},
 }
-"""Kinds of pairs; ``shift`` is a factor on n, so that none hides the other."""
+"""Kinds of pairs; ``shift`` is a factor on n, so that the marks do not hide each other."""
 
 
 def size_rows(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
-    """The sample-size tables of a cell's refinements, one below the other.
+    """Stack the sample-size tables of a cell's refinements.
 
     Args:
         tables: (refinement, `contracts.SAMPLE_SIZES`), in the order shown.
 
     Returns:
-        ``refinement`` (categorical), ``n`` (prompts asked), ``pair`` (categorical, `KINDS`), ``a``, ``b``, ``n_a``,
-        ``n_b`` (prompts there were), ``iou`` and ``chance``.
+        ``refinement`` (categorical), ``n`` (prompts requested), ``pair`` (categorical, `KINDS`), ``a``, ``b``, ``n_a``,
+        ``n_b`` (prompts used), ``iou`` and ``chance``.
     """
     rows = by_refinement({name: table.to_pandas() for name, table in tables})
     rows["pair"] = pd.Categorical(rows["pair"].astype(object), categories=list(KINDS))
@@ -45,7 +45,7 @@ def draw_sample_sizes(rows: pd.DataFrame, where: str) -> Figure:
         if one["iou"].notna().any():
             _draw_one(axis, one)
         else:
-            say(axis, "no pair with a unit")
+            say(axis, "all regions are empty")
     _legend(figure)
     return figure
 
@@ -73,7 +73,7 @@ def _draw_one(axis: Axes, one: pd.DataFrame) -> None:
     axis.set_xlim(chance.index.min() / 1.3, chance.index.max() * 1.3)
     axis.set_ylim(0, 1)
     axis.grid(axis="y", color="#E0E0E0", linewidth=0.6)
-    axis.set_xlabel("prompts of each region, n (logarithmic)")
+    axis.set_xlabel("prompts for each region, n (logarithmic)")
     axis.set_ylabel("IoU (0-1)")
 
 

@@ -1,4 +1,4 @@
-"""Region size, per cent of the units, by layer and projection: what is left after each refinement."""
+"""Region size in per cent of the units, by layer and projection, for each refinement."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,7 +15,7 @@ from safety_regions.units.addresses import MATRICES
 
 
 def sizes_by_address(tables: Iterable[tuple[str, pa.Table]], names: Sequence[str]) -> pd.DataFrame:
-    """Mean region size over the sets at each address.
+    """Compute the mean region size over the sets at each address.
 
     Args:
         tables: (refinement, region sizes of its cell as `contracts.REGION_SIZES` has them), in the order shown.
@@ -38,7 +38,7 @@ def _mean_sizes(frame: pd.DataFrame, names: Sequence[str], where: str) -> pd.Dat
         raise StudyError(
             explain(f"region sizes '{where}'", f"no {', '.join(missing)}", "every identification set")
         )
-    # Ordered: pandas takes unordered categories of the same words for equal and keeps the order it finds.
+    # Ordered: pandas treats unordered categories with the same words as equal and keeps the order it finds.
     projection = pd.CategoricalDtype(MATRICES, ordered=True)
     frame = frame[frame["name"].isin(names)].astype({"projection": projection})
     groups = frame.groupby(["layer", "projection"], dropna=False, observed=True, sort=True)
@@ -66,5 +66,5 @@ def draw_sizes(sizes: pd.DataFrame, where: str) -> Figure:
 
 
 def total_percent(sizes: pd.DataFrame) -> float:
-    """Per cent of all units of the backbone that are in a region, mean over sets."""
+    """Return the percentage of all units of the backbone that are in a region, mean over sets."""
     return 100 * float(sizes["mean_selected"].sum()) / float(sizes["n_units"].sum())

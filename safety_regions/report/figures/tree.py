@@ -1,4 +1,4 @@
-"""Which sets go together: average linkage on 1 - IoU, and the dendrogram that orders a matrix."""
+"""Clusters of similar sets: average linkage on 1 - IoU, and the dendrogram that orders a matrix."""
 
 from typing import NamedTuple
 
@@ -12,22 +12,22 @@ from safety_regions.overlap.iou import JOIN
 from safety_regions.report.figures.style import GREY
 
 STUB = 0.005
-"""Least IoU by which leaves hang below the closest join."""
+"""Minimum IoU distance between the leaves and the closest join."""
 
 
 class Tree(NamedTuple):
-    """Sets in the order of the leaves, and scipy's linkage of them (merges, 4); None of fewer than two sets."""
+    """Sets in the order of the leaves, and scipy's linkage of them (merges, 4); None for fewer than two sets."""
 
     names: list[str]
     merges: np.ndarray | None
 
 
 def join_sets(names: list[str], ious: np.ndarray) -> Tree:
-    """Average linkage (Sokal and Michener 1958) on 1 - IoU; neighbours stand together as far as the tree allows.
+    """Average linkage (Sokal and Michener 1958) on 1 - IoU; similar sets are neighbours as far as the tree allows.
 
     Args:
         names: sets, in the order of the matrix.
-        ious: pairwise IoUs (sets, sets), symmetric; an undefined one counts as 0, nothing shared.
+        ious: pairwise IoUs (sets, sets), symmetric; an undefined IoU counts as 0, nothing shared.
     """
     if len(names) < 2:
         return Tree(list(names), None)
@@ -38,9 +38,9 @@ def join_sets(names: list[str], ious: np.ndarray) -> Tree:
 
 
 def merge_table(tree: Tree, names: list[str]) -> pd.DataFrame:
-    """A row per merge, closest first: ``iou`` (mean over the pairs across, undefined as 0), ``left``, ``right`` (sets).
+    """Return one row per merge, closest first: ``iou`` (mean between the sides, undefined as 0), ``left``, ``right``.
 
-    Sets stand in the order of the leaves, so the last row has all of them as the figure shows them.
+    Sets are in the order of the leaves, so the last row has all of them as the figure shows them.
 
     Args:
         names: as given to `join_sets`.
@@ -57,7 +57,7 @@ def merge_table(tree: Tree, names: list[str]) -> pd.DataFrame:
 def draw_tree(axis: Axes, tree: Tree) -> None:
     """Draw a tree above a matrix whose columns are its leaves.
 
-    Branches join at the mean IoU across; the axis spans these, and leaves hang a little below the closest join.
+    Branches join at the mean IoU between their sets; leaves are drawn slightly below the closest join.
     """
     ious = 1 - tree.merges[:, 2]
     stub = max(0.25 * (ious.max() - ious.min()), STUB)

@@ -1,4 +1,4 @@
-"""The page of recovery: all planted organisms in one table, and which methods beat the data-free baselines."""
+"""The recovery page: all planted organisms in one table, and which methods beat the data-free baselines."""
 
 from collections.abc import Mapping
 
@@ -8,19 +8,19 @@ from safety_regions.report.figures.recovery import KEYS, MEASURED
 from safety_regions.report.pages.render import Table, render
 
 MARGIN = 0.05
-"""AUROC by which a method must exceed the best data-free baseline to be said to beat it."""
+"""Difference in AUROC by which a method must exceed the best data-free baseline to count as better."""
 
 CHANCES = ("prevalence", "selected", "chance")
-NORM = {"free": "", "matched": ", norms matched to those before"}
+NORM = {"free": "", "matched": ", norms kept as before alignment"}
 PLANTS = {
-    "layers": lambda p: f"decoder blocks {', '.join(map(str, p['layers']))}, whole",
+    "layers": lambda p: f"whole decoder blocks {', '.join(map(str, p['layers']))}",
     "neurons": lambda p: f"{100 * p['neurons']:g} % of the feed-forward neurons of every block",
     "weights": lambda p: f"{100 * p['weights']:g} % of the weights of every projection",
     "lora": lambda p: (
         f"rank {p['lora']['rank']} update of {', '.join(p['lora']['projections'])} in every block"
     ),
 }
-"""What alignment was free to change, in words, by the place a card's ``plant`` names."""
+"""Descriptions of what alignment could change, by the key in the ``plant`` entry of a card."""
 
 SHOWN = {
     "precision": "precision",
@@ -36,13 +36,13 @@ SHOWN = {
 
 
 def plant_words(plant: Mapping) -> str:
-    """A card's plant (see the schema of organisms) as a phrase."""
+    """Describe the ``plant`` entry of a card (see the schema of organisms) in a phrase."""
     place = next(place for place in PLANTS if place in plant)
     return PLANTS[place](plant) + NORM[plant.get("norm", "free")]
 
 
 def recovery_table(rows: Mapping[str, pd.DataFrame], cards: Mapping[str, Mapping]) -> pd.DataFrame:
-    """The medians of all organisms, one below the other.
+    """Stack the medians of all organisms.
 
     Args:
         rows: organism -> the table of `recovery.recovery_rows`.
@@ -50,7 +50,7 @@ def recovery_table(rows: Mapping[str, pd.DataFrame], cards: Mapping[str, Mapping
 
     Returns:
         ``organism``, ``family``, ``plant`` (in words), `recovery.KEYS`, ``granularity``, ``data_free``, ``sets``, the
-        medians of `recovery.MEASURED` and what chance gives, `CHANCES`.
+        medians of `recovery.MEASURED`, and the chance levels `CHANCES`.
     """
     labelled = [
         one.assign(organism=name, family=cards[name]["family"], plant=plant_words(cards[name]["plant"]))
@@ -61,21 +61,21 @@ def recovery_table(rows: Mapping[str, pd.DataFrame], cards: Mapping[str, Mapping
 
 
 def beyond_baselines(rows: pd.DataFrame) -> str:
-    """A sentence on one organism's methods: which exceed the best data-free AUROC by `MARGIN`, which do not."""
+    """State which methods exceed the best data-free AUROC on one organism by `MARGIN`, and which do not."""
     scores = rows.drop_duplicates("method").set_index("method")
     baseline = scores.loc[scores["data_free"], "auroc"].dropna()
     others = scores.loc[~scores["data_free"], "auroc"]
     if baseline.empty:
-        return "No data-free baseline has an AUROC here, so methods are not compared with one."
+        return "No data-free baseline has an AUROC for this organism, so methods are not compared with one."
     better = others - baseline.max() > MARGIN
     best = f"{baseline.idxmax()}, AUROC {baseline.max():.3f}"
     sides = {
-        f"Above the best data-free baseline ({best}) by more than {MARGIN:g}": others[better],
-        "not above it": others[~better & others.notna()],
+        f"Methods that exceed the best data-free baseline ({best}) by more than {MARGIN:g}": others[better],
+        "methods that do not": others[~better & others.notna()],
     }
     said = [f"{words}: {_listed(side)}" for words, side in sides.items()]
     missing = list(others.index[others.isna()])
-    said += [f"no AUROC: {', '.join(missing)}"] if missing else []
+    said += [f"methods without an AUROC: {', '.join(missing)}"] if missing else []
     return "; ".join(said) + "."
 
 
@@ -84,7 +84,7 @@ def _listed(aurocs: pd.Series) -> str:
 
 
 def recovery_page(table: pd.DataFrame) -> str:
-    """The table of `recovery_table` as a page: a heading, a sentence and a table for each organism."""
+    """Render the table of `recovery_table` as a page: a heading, a sentence and a table for each organism."""
     organisms = []
     for name, one in table.groupby("organism", sort=False):
         rows = [_row(record) for record in one.to_dict("records")]

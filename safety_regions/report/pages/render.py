@@ -1,4 +1,4 @@
-"""Pages from templates: ``templates/*.html.j2``, filled in; every value is escaped."""
+"""Render pages from the templates ``templates/*.html.j2``; every value is escaped."""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 class Table(NamedTuple):
-    """Texts in rows and columns; the columns named in ``numbers`` stand to the right."""
+    """Texts in rows and columns; the columns named in ``numbers`` are right-aligned."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -16,14 +16,14 @@ class Table(NamedTuple):
 
 
 def render(template: str, **values: object) -> str:
-    """A whole HTML page.
+    """Render a complete HTML page.
 
     Args:
-        template: a file of the folder ``templates`` beside this module.
-        values: all that the template names.
+        template: name of a file in the folder ``templates`` next to this module.
+        values: every value that the template uses.
 
     Raises:
-        jinja2.UndefinedError: the template names a value that is not there.
+        jinja2.UndefinedError: a value that the template uses is missing.
     """
     return _environment().get_template(template).render(values)
 

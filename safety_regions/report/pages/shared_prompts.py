@@ -1,4 +1,4 @@
-"""The page of shared prompts: counts for each pair of sets, never a prompt."""
+"""The page of shared prompts: counts for each pair of sets, without any prompt."""
 
 import pandas as pd
 import pyarrow as pa
@@ -10,9 +10,9 @@ COUNTS = ["a", "b", "n_a", "n_b", "n_exact", "n_near"]
 
 
 def shared_counts(shared: pa.Table) -> pd.DataFrame:
-    """The counts of `contracts.SHARED_PROMPTS` for every pair, most shared first; the prompt ids stay behind.
+    """Return the counts of `contracts.SHARED_PROMPTS` for every pair, most shared first, without prompt ids.
 
-    ``n_near`` counts prompts of a, ``n_near_b`` those of b that they match: one may match several.
+    ``n_near`` counts prompts of a, ``n_near_b`` the prompts of b that they match; one prompt may match several.
     """
     frame = shared.select(COUNTS).to_pandas()
     frame["n_near_b"] = pc.list_value_length(shared["near_b"]).to_pylist()
@@ -22,7 +22,7 @@ def shared_counts(shared: pa.Table) -> pd.DataFrame:
 
 
 def shared_page(counts: pd.DataFrame) -> str:
-    """The table of `shared_counts` as a page: pairs that share something, and how many do not."""
+    """Render the table of `shared_counts` as a page: pairs that share prompts, and the number of pairs that do not."""
     hits = counts[(counts["n_exact"] > 0) | (counts["n_near"] > 0)]
     header = ["a", "b", "prompts of a", "prompts of b", "exact", "near", "near, % of a", "near, % of b"]
     rows = [

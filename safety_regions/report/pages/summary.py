@@ -1,4 +1,4 @@
-"""The first page: the verdict on every cell in words, then its numbers, then what was studied."""
+"""The summary page: the verdict on every cell in words, then its numbers, then what was studied."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -28,25 +28,26 @@ COLUMNS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
     "… normalised": ("mixed_normalised", _number("mixed_normalised")),
     "among utility sets": ("utility_iou", _number("utility_iou")),
     "… normalised ": ("utility_normalised", _number("utility_normalised")),
-    "pools, all but one with all": ("pool_next", _number("pool_next")),
-    "… with the one left out": ("pool_rest", _number("pool_rest")),
-    "blocks of one set": ("block_iou", lambda r: _blocks(r)),
-    "plant, IoU": ("recovery_iou", _number("recovery_iou")),
-    "plant, chance": ("recovery_iou", _number("recovery_chance")),
-    "plant, AUROC": ("recovery_iou", _number("recovery_auroc")),
+    "pool of all but one set, with all sets": ("pool_next", _number("pool_next")),
+    "… with the left-out set": ("pool_rest", _number("pool_rest")),
+    "two blocks of one set": ("block_iou", lambda r: _blocks(r)),
+    "planted region, IoU": ("recovery_iou", _number("recovery_iou")),
+    "planted region, chance": ("recovery_iou", _number("recovery_chance")),
+    "planted region, AUROC": ("recovery_iou", _number("recovery_auroc")),
 }
-"""Header -> column that must have a number somewhere for it to be shown, and what a row says."""
+"""Header -> (column that must have a number in some row to be shown, function from a row to the text of its cell)."""
 
 FIRST = ("IoU, median", "chance", "normalised")
-"""What stands beside the words of the first table."""
+"""Columns of numbers in the first table, next to the verdicts."""
 
 
 def summary_page(verdicts: pd.DataFrame, facts: Mapping[str, Sequence[str]], files: Mapping[str, str]) -> str:
-    """The table of `verdict.measure` as a page.
+    """Render the table of `verdict.measure` as a page.
 
     Args:
+        verdicts: one row per cell.
         facts: what was studied, term -> values.
-        files: where to find more, path -> what it holds.
+        files: where to find more, path -> contents.
     """
     known = {name for name in verdicts if verdicts[name].notna().any()}
     shown = [header for header, (column, _) in COLUMNS.items() if column in known]
@@ -58,7 +59,7 @@ def summary_page(verdicts: pd.DataFrame, facts: Mapping[str, Sequence[str]], fil
         numbers=_table(verdicts, shown, words=[]),
         known=known,
         facts=facts,
-        files=Table(["file", "holds"], list(files.items())),
+        files=Table(["file", "contents"], list(files.items())),
     )
 
 

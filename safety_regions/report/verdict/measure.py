@@ -1,4 +1,4 @@
-"""The verdict table: every cell of the grid with the numbers its overlap is read against, and a verdict in words."""
+"""The verdict table: every cell of the grid with its overlap, the reference values, and a verdict in words."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ IDENTIFICATION = (
     "normalised_pairs",
 )
 OTHERS = ("pairs", "iou", "floor", "ceiling", "normalised")
-"""What is said of pairs with and of utility sets, as ``mixed_iou``, ``utility_iou`` and so on."""
+"""Columns for pairs with one or two utility sets, as ``mixed_iou``, ``utility_iou`` and so on."""
 
 BESIDE = (
     "pool_k",
@@ -50,9 +50,9 @@ COUNTS = ("n_units", "pairs", "defined", "normalised_pairs", "mixed_pairs", "uti
 
 
 def model_pairs(path: str | Path) -> pa.Table:
-    """The rows of the gathered overlaps at ``path`` that `measure` looks at: pairs, over the whole model.
+    """Return the rows of the overlaps at ``path`` that `measure` uses: pairs, over the whole model.
 
-    One in hundreds where backbones are large; the others are never in memory together.
+    For large backbones these are one row in hundreds; the others are never in memory all at once.
     """
     groups = map(_model_pairs, iter_groups(path, IOU))
     return pa.concat_tables([IOU.schema.empty_table(), *groups]).unify_dictionaries()
@@ -70,7 +70,7 @@ def measure(
     blocks: Mapping[str, pa.Table] | None = None,
     recovery: Mapping[str, pa.Table] | None = None,
 ) -> pd.DataFrame:
-    """One row per cell of the grid, in the order of ``sizes``.
+    """Return one row per cell of the grid, in the order of ``sizes``.
 
     Args:
         iou: the gathered overlaps (`contracts.IOU`).
@@ -82,16 +82,17 @@ def measure(
 
     Returns:
         Columns of `CELL`; ``percent`` (region size in % of all units, mean over sets), ``n_units``, ``whole_layers``;
-        then of the whole model:
+        then, for the whole model:
 
         - `IDENTIFICATION`: pairs of identification sets, how many have an IoU (``defined``), medians of `MEDIANS`
           over the pairs that have them, means of `MEANS`;
-        - the same for `OTHERS` of pairs with (``mixed_``) and of (``utility_``) utility sets;
-        - ``pool_next``, ``pool_rest``: median IoU of pools of ``pool_k`` sets, all but one, with all sets and with
-          the set left out;
-        - ``block_iou``: median IoU of two blocks of ``block_n`` prompts of one set, the largest that there are;
-        - ``recovery_...``: medians over sets against the plant;
-        - ``verdict``, see `rules`. What was not measured is null.
+        - `OTHERS` for pairs of one identification and one utility set (``mixed_``) and of two utility sets
+          (``utility_``);
+        - ``pool_next``, ``pool_rest``: median IoU of the pool of ``pool_k`` sets (all but one) with the pool of all
+          sets and with the left-out set;
+        - ``block_iou``: median IoU of two blocks of ``block_n`` prompts of one set, for the largest ``block_n``;
+        - ``recovery_...``: medians over sets, compared with the planted region;
+        - ``verdict``, see `sentences`. Values that were not measured are null.
 
     Raises:
         StudyError: a cell lacks a set or a pair of sets.
@@ -122,7 +123,7 @@ def measure(
 
 
 def _by_cell(table: pa.Table) -> dict[str, pa.Table]:
-    """The rows of each cell, cells in order of appearance, labelled ``backbone/method/selection/refinement``."""
+    """Return the rows of each cell (``backbone/method/selection/refinement``), in order of appearance."""
     groups = table.select(CELL).to_pandas().groupby(CELL, observed=True, sort=False).indices
     return {SEPARATOR.join(cell): table.take(pa.array(index)) for cell, index in groups.items()}
 

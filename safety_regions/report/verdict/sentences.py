@@ -1,7 +1,7 @@
-"""The words of a verdict: rules that turn the numbers of a cell into sentences that claim no more than they do.
+"""Rules that turn the numbers of a cell into sentences that claim no more than the numbers support.
 
-A verdict has chapters; in each the first rule that applies speaks. Thresholds are conventions of this project,
-named below; no paper sets them.
+A verdict has chapters; each chapter contributes the sentence of its first rule that applies. The thresholds are
+named below; they are conventions of this project, and no paper defines them.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,39 +10,40 @@ from typing import NamedTuple
 import pandas as pd
 
 NOTHING = 0.1
-"""Normalised overlap below this: no more, or hardly more, is shared than the floor gives."""
+"""Normalised overlap below this value: little or nothing is shared beyond the floor."""
 
 MOSTLY = 0.5
-"""Normalised overlap from here on: mostly shared; below: partly."""
+"""Normalised overlap of at least this value: mostly shared; below: partly shared."""
 
 SAME = 0.9
-"""Normalised overlap from here on: as alike as two halves of one set."""
+"""Normalised overlap of at least this value: as similar as two halves of one set."""
 
 AS_MUCH = 0.8
-"""Normalised overlap with utility sets, over that among identification sets, from here on: shared as much."""
+"""Ratio of the normalised overlap with utility sets to that among identification sets; from this value on, the two
+count as equal."""
 
 ROOM = 0.05
-"""IoU by which the ceiling must exceed the floor: with less, the normalised overlap is noise."""
+"""IoU by which the ceiling must exceed the floor; with a smaller difference, the normalised overlap is noise."""
 
 FEW_LAYERS = 4
-"""Whole layers up to this many: IoUs of their regions take a handful of values."""
+"""Number of whole layers up to which the IoU of two regions can take only a few values."""
 
 SETTLED = 0.9
-"""IoU of a pool with the pool of one set more, from here on: hardly changes."""
+"""IoU of a pool with the pool of one more set; from this value on, the pool hardly changes."""
 
 FOUND = 0.05
-"""AUROC above 0.5 from which on scores are said to find a planted region."""
+"""Amount by which the AUROC must exceed 0.5 before the scores are said to distinguish a planted region."""
 
 DIGITS = {"normalised": 2, "mixed_normalised": 2, "n_units": 0, "pairs": 0, "normalised_pairs": 0, "pool_k": 0,
           "block_n": 0}  # fmt: skip
-GROUND = {True: "layers placed at random give", False: "shuffled evidence gives"}
-"""What the floor is, by whether units are whole layers."""
+GROUND = {True: "layers placed at random", False: "shuffled statistics"}
+"""What the floor is computed from, by whether units are whole layers."""
 
 Record = Mapping[str, float]
 
 
 class Rule(NamedTuple):
-    """Speaks where it ``applies``; its sentence is filled with the cell's numbers."""
+    """A sentence, filled with the numbers of a cell, and the condition under which it ``applies``."""
 
     applies: Callable[[Record], bool]
     sentence: str
@@ -53,7 +54,7 @@ def _unknown(name: str) -> Callable[[Record], bool]:
 
 
 def compared(r: Record) -> bool:
-    """There are regions whose overlap can be read: a defined IoU, of more than a few layers."""
+    """Whether the overlap can be interpreted: some IoU is defined, and units are not just a few layers."""
     return r["defined"] > 0 and not few_layers(r)
 
 
@@ -62,12 +63,12 @@ def few_layers(r: Record) -> bool:
 
 
 def placed(r: Record) -> bool:
-    """The overlap among identification sets has a place between floor and ceiling, and there is room for it."""
+    """Whether identification sets have a normalised overlap and a ceiling far enough above the floor."""
     return compared(r) and _roomy(r, "")
 
 
 def _roomy(r: Record, prefix: str) -> bool:
-    # A comparison with NaN is false: without floor or ceiling there is no room.
+    # A comparison with NaN is false, so a missing floor or ceiling gives False.
     room = r[f"{prefix}ceiling"] - r[f"{prefix}floor"]
     return bool(room >= ROOM) and not pd.isna(r[f"{prefix}normalised"])
 
@@ -75,48 +76,54 @@ def _roomy(r: Record, prefix: str) -> bool:
 SETS = (
     Rule(lambda r: r["pairs"] == 0, "One set: nothing to compare."),
     Rule(lambda r: r["defined"] == 0, "Every region is empty: nothing to compare."),
-    Rule(few_layers, "Units are {n_units} whole layers, too few units for an IoU to say much."),
-    Rule(_unknown("floor"), "IoU {iou} beside chance {chance} only: how much of it needs no evidence is not known."),
+    Rule(few_layers, "The units are {n_units} whole layers, too few for the IoU to be informative."),
+    Rule(_unknown("floor"),
+         "IoU {iou} (chance {chance}). No floor is available, so the IoU is compared with chance only."),
     Rule(lambda r: pd.isna(r["ceiling"]) and r["iou"] > r["floor_high"],
-         "IoU {iou} is above what {ground} ({floor}); how far from a ceiling is not known."),
-    Rule(_unknown("ceiling"), "IoU {iou} is no more than {ground} ({floor}, up to {floor_high})."),
+         "IoU {iou} is above the floor ({floor}, from {ground}). No ceiling is available for comparison."),
+    Rule(_unknown("ceiling"), "IoU {iou} is not above the floor ({floor}, upper limit {floor_high}, from {ground})."),
     Rule(lambda r: r["ceiling"] - r["floor"] < ROOM,
-         "Halves of one set agree ({ceiling}) no more, or hardly more, than {ground} ({floor}): the estimate has not "
-         "converged, or does not depend on the evidence, and the IoU ({iou}) says little."),
-    Rule(_unknown("normalised"), "Between floor {floor} and ceiling {ceiling}, but no pair has a normalised overlap."),
+         "The ceiling ({ceiling}, from two halves of one set) is at most slightly above the floor ({floor}, from "
+         "{ground}). Either the estimate has not converged or it does not depend on the prompts, so the IoU ({iou}) "
+         "says little."),
+    Rule(_unknown("normalised"),
+         "The floor is {floor} and the ceiling {ceiling}, but no pair has a normalised overlap."),
     Rule(lambda r: r["normalised"] < NOTHING,
-         "Sets share no more, or hardly more, than {ground} (normalised {normalised}{over})."),
+         "Sets share little or nothing beyond the floor, from {ground} (normalised {normalised}{over})."),
     Rule(lambda r: r["normalised"] < MOSTLY, "Partly shared (normalised {normalised}{over})."),
     Rule(lambda r: r["normalised"] < SAME, "Mostly shared (normalised {normalised}{over})."),
-    Rule(lambda r: True, "As alike as two halves of one set (normalised {normalised}{over})."),
+    Rule(lambda r: True, "As similar as two halves of one set (normalised {normalised}{over})."),
 )  # fmt: skip
 ORDINARY = (
     Rule(lambda r: not compared(r) or pd.isna(r["mixed_iou"]), ""),
-    Rule(lambda r: not (placed(r) and _roomy(r, "mixed_")), "With utility sets the IoU is {mixed_iou}."),
-    Rule(lambda r: r["normalised"] < NOTHING, "So little is shared that utility sets (normalised {mixed_normalised}) "
-                                              "tell nothing more."),
+    Rule(lambda r: not (placed(r) and _roomy(r, "mixed_")), "The IoU with utility sets is {mixed_iou}."),
+    Rule(lambda r: r["normalised"] < NOTHING,
+         "Sets share too little for a comparison with utility sets (normalised {mixed_normalised})."),
     Rule(lambda r: r["mixed_normalised"] >= AS_MUCH * r["normalised"],
-         "Shared as much with ordinary prompts (normalised {mixed_normalised}), so about text rather than safety."),
-    Rule(lambda r: True, "Shared less with ordinary prompts (normalised {mixed_normalised})."),
+         "About as much is shared with ordinary prompts (normalised {mixed_normalised}), which suggests text in "
+         "general rather than safety."),
+    Rule(lambda r: True, "Less is shared with ordinary prompts (normalised {mixed_normalised})."),
 )  # fmt: skip
 POOLS = (
     Rule(lambda r: not compared(r) or pd.isna(r["pool_next"]), ""),
     Rule(lambda r: r["pool_next"] >= SETTLED,
-         "A pool of {pool_k} sets hardly changes with one more (IoU {pool_next}; {pool_rest} with the set left out)."),
+         "The region of {pool_k} pooled sets hardly changes when one more set is added (IoU {pool_next}; with the "
+         "region of the left-out set: {pool_rest})."),
     Rule(lambda r: True,
-         "A pool of {pool_k} sets still changes with one more (IoU {pool_next}; {pool_rest} with the set left out)."),
+         "The region of {pool_k} pooled sets still changes when one more set is added (IoU {pool_next}; with the "
+         "region of the left-out set: {pool_rest})."),
 )  # fmt: skip
 BLOCKS = (
     Rule(lambda r: not compared(r) or pd.isna(r["block_iou"]), ""),
-    Rule(lambda r: True, "Two blocks of {block_n} prompts of one set agree at {block_iou}."),
+    Rule(lambda r: True, "Two blocks of {block_n} prompts from one set have IoU {block_iou}."),
 )
 PLANT = (
     Rule(_unknown("recovery_iou"), ""),
-    Rule(_unknown("recovery_auroc"), "IoU with the planted region {recovery_iou} (chance {recovery_chance})."),
+    Rule(_unknown("recovery_auroc"), "The IoU with the planted region is {recovery_iou} (chance {recovery_chance})."),
     Rule(lambda r: r["recovery_auroc"] >= 0.5 + FOUND,
-         "Scores tell the planted region from the rest (AUROC {recovery_auroc}; IoU {recovery_iou}, chance "
+         "Scores distinguish the planted region from the rest (AUROC {recovery_auroc}; IoU {recovery_iou}, chance "
          "{recovery_chance})."),
-    Rule(lambda r: True, "Scores do not tell the planted region from the rest (AUROC {recovery_auroc}; IoU "
+    Rule(lambda r: True, "Scores do not distinguish the planted region from the rest (AUROC {recovery_auroc}; IoU "
                          "{recovery_iou}, chance {recovery_chance})."),
 )  # fmt: skip
 CHAPTERS = (SETS, ORDINARY, POOLS, BLOCKS, PLANT)
@@ -127,11 +134,11 @@ FRAMES = {
     "pool_next": "pools",
     "block_iou": "blocks of prompts",
 }
-"""What a verdict names where the study has no number for it."""
+"""Names in a verdict for values that the study does not have."""
 
 
 def verdict_of(record: Record) -> str:
-    """The sentences of one row of `verdict.measure`, its last column aside."""
+    """The verdict on one row of `verdict.measure`, given without its last column."""
     words = _words(record)
     said = [next(rule for rule in chapter if rule.applies(record)).sentence for chapter in CHAPTERS]
     missing = [name for column, name in FRAMES.items() if pd.isna(record[column])]
@@ -141,7 +148,7 @@ def verdict_of(record: Record) -> str:
 
 
 def _words(record: Record) -> dict[str, str]:
-    """Every number as it stands in a sentence."""
+    """Every number as it is printed in a sentence."""
     numbers = {
         name: "undefined" if pd.isna(value) else f"{value:.{DIGITS.get(name, 3)}f}"
         for name, value in record.items()
@@ -155,17 +162,12 @@ def _words(record: Record) -> dict[str, str]:
 def explained() -> str:
     """The thresholds in words, for the page."""
     return (
-        f"Verdicts follow fixed rules. The normalised overlap is (half IoU - floor) / (ceiling - "
-        f"floor), the median over "
-        f"pairs: below {NOTHING:g} sets share no more, or hardly more, than the floor gives; below "
-        f"{MOSTLY:g} they share partly, "
-        f"from {MOSTLY:g} mostly, from {SAME:g} they are as alike as two halves of one set. Where the "
-        f"ceiling is less than "
-        f"{ROOM:g} above the floor, nothing is claimed. An overlap with utility sets of at least "
-        f"{AS_MUCH:g} times that among "
-        f"identification sets is called as much. A pool is called settled from an IoU of {SETTLED:g} "
-        f"with the next, a planted region "
-        f"told from the rest from an AUROC of {0.5 + FOUND:g}. Up to {FEW_LAYERS} whole layers are "
-        f"too few units to read. "
-        f"These thresholds are conventions: read the numbers."
+        "Verdicts follow fixed rules. The normalised overlap is (half IoU - floor) / (ceiling - floor), and the "
+        f"verdict uses its median over pairs. Below {NOTHING:g}, sets share little or nothing beyond the floor; below "
+        f"{MOSTLY:g}, they share partly; from {MOSTLY:g}, mostly; from {SAME:g}, they are as similar as two halves of "
+        f"one set. If the ceiling is less than {ROOM:g} above the floor, the verdict makes no claim. The overlap with "
+        f"utility sets counts as about as much if it is at least {AS_MUCH:g} times the overlap among identification "
+        f"sets. A pool hardly changes if its IoU with the next pool is at least {SETTLED:g}. Scores distinguish a "
+        f"planted region if their AUROC is at least {0.5 + FOUND:g}. Up to {FEW_LAYERS} whole layers are too few units "
+        "for a verdict on the overlap. All thresholds are conventions, so always read the numbers too."
     )

@@ -8,10 +8,10 @@ the same for all datasets, so all datasets share the factors.
 
 Source: Yi et al. 2024, arXiv 2412.12497 (xinykou/NLSR @aaee2b7). Paper and code disagree: the paper retains
 r (1 - 0.8) directions, the code int(0.8 r) (preset ``nlsr_code``, which also projects the layers in sequence and
-amplifies the factors instead of their product). Both select the top 20 % of each flattened factor. In the paper,
-the amplification starts from the model before preference training (W_0), and the responses come from the amplified
-model; here W_0 is the backbone, and the responses are its own. `safety_regions.methods.nlsr.gram` explains how one
-small matrix per layer replaces the singular value decompositions exactly.
+amplifies the factors instead of their product). Both select the top 20 % of each flattened factor. In the original,
+W_0 of the amplification is the model before preference training and the amplified model writes the responses; here
+W_0 is the backbone, which also writes the responses. `safety_regions.methods.nlsr.gram` explains how one small matrix
+per layer replaces the singular value decompositions exactly.
 """
 
 import zlib

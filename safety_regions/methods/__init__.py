@@ -1,18 +1,20 @@
-"""The shelf of methods: one file or folder for each.
+"""The methods: one file or folder for each.
 
-A method's module holds its formula and source in the docstring and these names:
+A method's module documents its formula and source in the docstring, and defines these names:
 
 ``CARD``
     a literal dict, checked against ``study/schemas/method.schema.yaml``: title, granularity, default selections,
-    options, presets, and what is the method's own. It is read from the syntax tree: listing the shelf imports nothing.
+    options, presets, and keys that only some methods have. It is read from the syntax tree, so listing the methods
+    imports none of them.
 ``gather(backbone, samples, options)``
-    passes over the samples; `safety_regions.scoring.passes` has them. It starts anew after running out of memory.
+    run the samples through the backbone and return the evidence (attribution statistics);
+    `safety_regions.scoring.passes` runs the passes and repeats one that runs out of memory.
 ``scores(backbone, evidence, options)``
-    (address, scores) pairs.
+    yield (address, scores) pairs.
 ``details``, ``findings``, ``shuffle``, ``select``, ``sweep``
-    optional; types and meaning stand in `safety_regions.scoring.method`.
+    optional; for types and meaning see `safety_regions.scoring.method`.
 
-A folder keeps these in ``method.py``, with ``select`` in ``selection.py`` and ``sweep`` in ``sweep.py``.
+A method in a folder defines these in ``method.py``, except ``select`` (``selection.py``) and ``sweep`` (``sweep.py``).
 """
 
 import importlib
@@ -29,7 +31,7 @@ REQUIRED, OPTIONAL = ("CARD", "gather", "scores"), ("details", "findings", "shuf
 
 
 def load_method(name: str) -> "Method":
-    """The method ``name`` of the shelf, its module imported.
+    """Import the module of the method ``name``.
 
     Raises:
         StudyError: the module lacks `gather` or `scores`.
@@ -43,12 +45,12 @@ def load_method(name: str) -> "Method":
 
 
 def load_select(name: str) -> "Select":
-    """The function with which a method makes its own selections."""
+    """The function that makes a method's own selections."""
     return _function(name, "selection", "select")
 
 
 def load_sweep(name: str) -> "MeasureSweep":
-    """The function with which a method measures its sweep."""
+    """The function that measures a method's sweep."""
     return _function(name, "sweep", "sweep")
 
 
@@ -62,5 +64,5 @@ def _require(name: str, wanted: tuple[str, ...], found: dict) -> None:
     missing = [key for key in wanted if key not in found]
     if missing:
         raise StudyError(
-            explain(f"method '{name}'", f"no {', '.join(missing)}", "the functions its CARD promises")
+            explain(f"method '{name}'", f"no {', '.join(missing)}", "the functions that its CARD requires")
         )

@@ -1,9 +1,9 @@
-"""Magnitude: a blind reference that sees the weights and no prompt.
+"""Magnitude: a data-free baseline that uses the weights and no prompts.
 
     score_ij = |W_ij|
 
-SNIP, Wanda and NLSR multiply their evidence by |W|, which all datasets share. What this method finds, a
-method that looks at data must beat; its regions for two datasets are the same (IoU 1).
+SNIP, Wanda and NLSR combine their evidence with the weights, which are the same for all datasets. A method that
+uses data must beat this baseline. Its regions for any two datasets are identical (IoU 1).
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ CARD = {
 
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
-    """Nothing: no prompt is looked at."""
+    """Return no evidence: this method uses no prompts."""
     return {}
 
 

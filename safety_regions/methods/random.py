@@ -1,9 +1,9 @@
-"""Random: a blind reference that sees neither weights nor text.
+"""Random: a data-free baseline that uses neither weights nor text.
 
-    score_ij = uniform(0, 1), drawn anew for every set of prompts
+    score_ij = uniform(0, 1), drawn independently for each set of prompts
 
-The draw is fixed by the seed and the ids of the prompts, so another dataset, half or pool has independent
-scores and the IoU of two of its regions is the chance level, measured.
+The option ``seed`` and the ids of the prompts seed the draw. Different datasets, halves and pools therefore have
+independent scores, and the IoU of two of their regions measures the chance level.
 """
 
 import zlib
@@ -22,14 +22,14 @@ CARD = {
     "data_free": True,
     "selections": ["row-0.05"],
     "options": {
-        "seed": {"type": "integer", "minimum": 0, "default": 0, "description": "another seed, another draw"}
+        "seed": {"type": "integer", "minimum": 0, "default": 0, "description": "seed of the random scores"}
     },
     "presets": {},
 }
 
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
-    """The draw: address -> (out, in), uniform in [0, 1)."""
+    """Draw the scores: address -> (out, in), uniform in [0, 1)."""
     who = " ".join([str(options["seed"]), *sorted(sample.prompt_id for sample in samples.identification)])
     return {address: _uniform(f"{who} {address}", shape) for address, shape in backbone.shapes.items()}
 
@@ -39,5 +39,5 @@ def _uniform(key: str, shape: list[int]) -> Tensor:
 
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
-    """The draw itself."""
+    """The scores that `gather` drew."""
     yield from evidence.items()

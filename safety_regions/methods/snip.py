@@ -1,14 +1,14 @@
-"""SNIP: how much a weight's removal would change the loss of the response, to first order.
+"""SNIP: how much removing a weight would change the loss of the response, to first order.
 
     score_ij = |W_ij| * mean over samples of |d loss / d W_ij|,   loss = -log p(response | prompt)
 
-Absolute values are taken per sample, after the sum over tokens; the loss is the mean over response tokens.
-Per-sample gradients are formed inside the backward pass of each linear layer as delta^T x and added to one
-float32 sum, so one forward and one backward pass serve all layers.
+The absolute value is taken per sample, after the sum over tokens; the loss is the mean over response tokens.
+Per-sample gradients are computed inside the backward pass of each linear layer as delta^T x and added to one
+float32 sum, so one forward and one backward pass cover all layers.
 
 Source: Wei et al. 2024, arXiv 2402.05162, section 2.1; boyiwei/alignment-attribution-code @0b0e707,
-lib/model_wrapper.py 241-318, 359-366. There the passes are repeated for each layer, sums are kept in the
-weights' dtype (option ``accumulator: native``) and are not divided by the number of samples (a constant).
+lib/model_wrapper.py 241-318, 359-366. That code repeats the passes for each layer, accumulates in the weights'
+dtype (option ``accumulator: native``) and does not divide by the number of samples (a constant factor).
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,12 +29,12 @@ CARD = {
         "loss": {
             "enum": ["mean", "sum"],
             "default": "mean",
-            "description": "over the response tokens of a sample",
+            "description": "reduction of a sample's loss over its response tokens",
         },
         "accumulator": {
             "enum": ["float32", "native"],
             "default": "float32",
-            "description": "dtype of the sum over samples; native is the weights' own, as the released code has it",
+            "description": "dtype of the sum over samples; native: that of the weights, as in the released code",
         },
     },
     "presets": {
@@ -52,7 +52,7 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
 
 
 class AbsoluteGradients:
-    """Sums over samples of the absolute gradient of each weight of some layers."""
+    """Sum over samples of the absolute gradient of each weight in the given layers."""
 
     def __init__(self, linears: Sequence[ScoredLinear], dtype: torch.dtype) -> None:
         self.linears = linears

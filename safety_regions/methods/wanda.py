@@ -1,14 +1,15 @@
-"""Wanda: the size of a weight times the size of the input it meets.
+"""Wanda: the magnitude of a weight times the magnitude of its input.
 
     score_ij = |W_ij| * sqrt( mean over response positions of x_j^2 )
 
 Positions are those whose *input* token belongs to the response: the last response token counts, the last
-prompt token (which predicts the first response token) does not. The released code divides by positions in
-one place (``prune_wanda_v2``) and by samples in another; the constant leaves the ranking alone.
+prompt token (which predicts the first response token) does not. The released code divides by the number of
+positions in one place (``prune_wanda_v2``) and by the number of samples in another; this constant factor does not
+change the ranking.
 
 Source: Sun et al. 2023, arXiv 2306.11695 (locuslab/wanda @8e8fc87, lib/layerwrapper.py 22-35), restricted to
 the response by Wei et al. 2024, arXiv 2402.05162 (boyiwei/alignment-attribution-code @0b0e707,
-lib/layerwrapper.py 28-51, lib/prune.py 255-470). One forward pass; only second moments are kept.
+lib/layerwrapper.py 28-51, lib/prune.py 255-470). One forward pass; only second moments are stored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ CARD = {
         "positions": {
             "enum": ["response", "predicting", "all"],
             "default": "response",
-            "description": "input positions that count: the response tokens, those that predict them, or all",
+            "description": "input positions to average over: response tokens, positions that predict them, or all",
         },
     },
     "presets": {"wei_code": {"options": {}, "selections": ["row-0.05"]}},
@@ -44,7 +45,7 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
 
 
 class Moments:
-    """Sums over the counted positions of the squared inputs of some layers."""
+    """Sum over the counted positions of the squared inputs of the given layers."""
 
     def __init__(self, linears: Sequence[ScoredLinear], positions: str) -> None:
         self.linears, self.positions = linears, positions
@@ -77,6 +78,6 @@ def _counted(batch: Batch, positions: str) -> Tensor:
 
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
-    """|W| times the channel's evidence, float32, (out, in) per address."""
+    """|W| times the evidence of the input channel, float32, (out, in) per address."""
     for address, weight in backbone.weights():
         yield address, weight.float().abs() * evidence[address]

@@ -1,1 +1,1 @@
-"""From a dataset's card to its prompts: read, filter, split, and compare with the other sets."""
+"""From a dataset's card to its prompts: read, filter, split, and compare with the other datasets."""

@@ -1,4 +1,4 @@
-"""The filters of a card: which rows of a source are prompts of the dataset; every removal is counted."""
+"""The filters of a card: which rows of a source are prompts of the dataset; removed rows are counted."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,14 +10,14 @@ Numbered = tuple[int, dict[str, Any]]  # row number in the source, 0-based, and 
 
 
 class Filtered(NamedTuple):
-    """The rows that stay, and how many each filter removed, in the order they were applied."""
+    """The remaining rows, and the number of rows that each filter removed, in the order of the filters."""
 
     rows: list[Numbered]
     removed: dict[str, int]
 
 
 def filter_columns(filter: dict) -> list[str]:
-    """The columns that the row filters of a card look at."""
+    """The columns that the row filters of a card use."""
     matching = filter.get("drop_matching", {}).get("columns", [])
     return [*filter.get("keep", {}), *filter.get("drop", {}), *matching]
 
@@ -26,8 +26,8 @@ def filter_rows(where: str, rows: list[Numbered], filter: dict) -> Filtered:
     """Apply ``keep``, ``drop`` and ``drop_matching`` (see the card's schema), one after the other.
 
     Raises:
-        StudyError: ``keep`` or ``drop`` names a value that occurs nowhere in its column; such a filter
-            would do nothing, or take everything, without a word.
+        StudyError: ``keep`` or ``drop`` names a value that does not occur in its column; such a filter would
+            silently remove nothing or everything.
     """
     raise_all(f"{where}: filter", list(_absent_values(rows, filter)))
     removed = {}
@@ -59,8 +59,6 @@ def _absent_values(rows: list[Numbered], filter: dict) -> Iterator[str]:
             for value in values:
                 if all(row.get(column) != value for _, row in rows):
                     yield explain(
-                        f"{kind}: {column}",
-                        f"{value!r}, which no row holds",
-                        "values of that column",
-                        "the exact spelling; cells of a CSV are text, so quote numbers and true / false",
-                    )
+                        f"{kind}: {column}", f"{value!r}, which occurs in no row", "values of this column",
+                        "the exact spelling; CSV cells are text, so quote numbers and true / false in the card",
+                    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A split of a Hugging Face Hub dataset as rows, and a clear sentence for each way a dataset can fail."""
+"""Read a split of a Hugging Face Hub dataset as rows, with a clear error for each way this can fail."""
 
 import re
 from pathlib import Path
@@ -12,25 +12,25 @@ _PAGE = "https://huggingface.co/datasets/{repo}"
 
 
 def read_hub(where: str, source: dict, columns: list[str]) -> tuple[Rows, str]:
-    """The rows of one split, and the commit they were taken from.
+    """Read the rows of one split, and return them with their commit.
 
     Args:
-        where: how errors name the place.
-        source: the ``hub`` part of a card: repo, split, optionally config and revision (``main``).
-        columns: the columns to fetch; conversations, embeddings and the like stay unread.
+        where: the source, as error messages name it.
+        source: the ``hub`` part of a card: repo, split, optionally config and revision (default: ``main``).
+        columns: the columns to load; others, such as conversations or embeddings, are not read.
 
     Raises:
-        StudyError: gated, missing, unknown config / split / revision, no connection, a loading script, or a
-            cached copy of another commit than the one asked for.
+        StudyError: the dataset is gated or missing; config, split or revision is unknown; there is no connection; the
+            dataset has a loading script; or the cached copy is not of the requested commit.
     """
     place = Place(where, source["repo"], source.get("revision", "main"), "dataset")
     commit = commit_of(place)
     data = _load(place, source, commit)
-    # Without a connection the library serves any cached copy, whatever the revision asked for.
+    # Without a connection the library returns any cached copy, whatever revision was requested.
     found = _commit_of(data)
     if found not in (commit, None):
         raise StudyError(
-            explain(where, f"a cached copy of commit {found}", f"commit {commit}", "again when online")
+            explain(where, f"a cached copy of commit {found}", f"commit {commit}", "run again when online")
         )
     if any(column not in data.column_names for column in columns):
         return Rows(data.column_names, []), commit
@@ -52,20 +52,20 @@ def _load(place: Place, source: dict, commit: str) -> Any:
         raise
     except Exception as error:  # its message may quote a row
         found = f"a dataset that cannot be loaded ({type(error).__name__})"
-        hint = "load_dataset in a Python shell shows the whole error"
+        hint = "call load_dataset in a Python shell to see the full error"
         raise StudyError(explain(f"{place.where}, commit {commit}", found, hint=hint)) from None
 
 
 def _troubles() -> tuple[Trouble, ...]:
-    """What a set can lack; most of it `datasets` tells by a message, not by a class."""
+    """The ways in which loading a dataset fails; `datasets` reports most of them by message, not by exception class."""
     from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DataFilesNotFoundError
 
     return (
         Trouble(
             (r"scripts are no longer supported",),
-            "a loading script, and code of a dataset is never run",
-            f"a revision with data files (`refs/convert/parquet`, where {_PAGE} has it)",
+            "a dataset with a loading script, whose code is never run",
+            f"a revision with data files (`refs/convert/parquet`, if it exists at {_PAGE})",
         ),
         Trouble(
             (r"BuilderConfig '.*' not found|^Config name is missing",),
@@ -76,13 +76,13 @@ def _troubles() -> tuple[Trouble, ...]:
         Trouble(
             (DataFilesNotFoundError, EmptyDatasetError),
             "no data files",
-            f"a revision of {_PAGE} that has some",
+            f"a revision of {_PAGE} that has data files",
         ),
     )
 
 
 def _commit_of(data: Any) -> str | None:
-    """The commit in the name of the cache folder; None where the library keeps no such folder."""
+    """The commit in the name of the cache folder; None if the library has no such folder."""
     folders = {Path(file["filename"]).parent.name for file in data.cache_files}
     commits = [folder for folder in folders if re.fullmatch(COMMIT, folder)]
     return commits[0] if len(commits) == 1 else None

@@ -19,11 +19,11 @@ from safety_regions.prompts.sources import category_columns, read_source
 from safety_regions.prompts.splitting import Place, split_prompts
 from safety_regions.study.sources import Source, choose_source
 
-SOURCE_ID = r"\S{1,100}"  # no white space: a prompt mistaken for an id must not reach a log
+SOURCE_ID = r"\S{1,100}"  # no white space, so that a prompt used as an id by mistake never appears in a log
 
 
 class Prompt(NamedTuple):
-    """One prompt before it has a place in the study."""
+    """One prompt before it is assigned to a split."""
 
     id: str
     text: str
@@ -34,25 +34,25 @@ class Prompt(NamedTuple):
 def read_prompts(
     name: str, card: dict, *, data_dir: Path | None, catalog_dir: Path, seed: int, evaluate_fraction: float
 ) -> tuple[pa.Table, dict]:
-    """The prompts of one dataset (`contracts.PROMPTS`), and a stamp that says where they came from.
+    """Read the prompts of one dataset (`contracts.PROMPTS`), with metadata on their source.
 
-    The table stands in hashed order (see `splitting`), so "the first n identify prompts" is a prefix of the
-    identify rows: a random sample with balanced halves, whatever the source's own order means.
-    ``prompt_id`` is ``{dataset}/{id}`` with the source's own id, or else the row's number in the source
-    before any filter (0-based, six digits), so a filter renames nothing. White space around a prompt is cut.
+    The table is in hashed order (see `splitting`), so "the first n identify prompts" is a prefix of the identify
+    rows: a random sample with balanced halves, whatever the order of the source. ``prompt_id`` is ``{dataset}/{id}``
+    with the source's own id or, if there is none, the row's number in the source before any filter (0-based, six
+    digits), so filters do not change ids. White space around a prompt is removed.
 
     Args:
         name: the dataset's name in the study.
-        card: a dataset card that its schema (workflow/schemas/dataset.schema.yaml) has accepted.
-        data_dir: where the ``file`` of a card is looked for; None to read the Hub.
-        catalog_dir: the catalog; embedded sets lie in its ``prompts``.
+        card: a dataset card that is valid by its schema (safety_regions/study/schemas/dataset.schema.yaml).
+        data_dir: the folder of the card's ``file``; None to read from the Hub.
+        catalog_dir: the catalog; embedded prompt sets are in its folder ``prompts``.
         seed: of the split.
-        evaluate_fraction: fraction 0-1 of the prompts that are ``evaluate``.
+        evaluate_fraction: fraction 0-1 of the prompts in split ``evaluate``.
 
     Raises:
-        StudyError: the source cannot be had or read, misses a column, holds prompts that are no text,
-            repeats an id, is empty after the filters, or has another number of rows than the card expects.
-            Messages name places, ids and counts, never a prompt.
+        StudyError: the source is missing or unreadable, lacks a column, has prompts that are not text, repeats an
+            id, is empty after the filters, or does not have the number of rows that the card expects. Messages
+            name places, ids and counts, never a prompt.
     """
     source = choose_source(name, card, data_dir, catalog_dir)
     (_, rows), origin = read_source(source)
@@ -76,7 +76,7 @@ def read_prompts(
 
 
 def _compose(name: str, source: Source, rows: Sequence[Numbered]) -> list[Prompt]:
-    """The rows as prompts, each checked to be text and to have an id of its own."""
+    """Turn rows into prompts; check that each is text and that all ids are unique."""
     columns = source.columns
     texts = [_text(row, columns) for _, row in rows]
     keys = [_key(number, row, columns) for number, row in rows]
@@ -84,7 +84,7 @@ def _compose(name: str, source: Source, rows: Sequence[Numbered]) -> list[Prompt
     _refuse(
         source,
         [at for at, text in zip(labels, texts, strict=True) if text is None],
-        "no text, or blank",
+        "with blank or non-text content",
         "a `filter` that drops these rows, or another `prompt` column",
     )
     _refuse(
@@ -114,7 +114,7 @@ def _refuse(source: Source, places: list[str], what: str, hint: str) -> None:
 
 
 def _key(number: int, row: dict, columns: dict) -> str:
-    """The source's own id as text, blank where none; the row number if the card names no id column."""
+    """The source's own id as text, empty if missing; the row number if the card names no id column."""
     if "id" not in columns:
         return f"{number:06d}"
     value = row.get(columns["id"])
@@ -122,7 +122,7 @@ def _key(number: int, row: dict, columns: dict) -> str:
 
 
 def _text(row: dict, columns: dict) -> str | None:
-    """Prompt and contexts, a blank line between them; None where a part that must be text is not."""
+    """Prompt and contexts, separated by blank lines; None if the prompt is blank or a part is not text."""
     parts = [row.get(columns[key]) for key in ("context_before", "prompt", "context_after") if key in columns]
     prompt = row.get(columns["prompt"])
     if not isinstance(prompt, str) or not prompt.strip():
@@ -133,13 +133,13 @@ def _text(row: dict, columns: dict) -> str | None:
 
 
 def _category(row: dict, columns: dict) -> str | None:
-    """The labels of the category columns joined by " / "; null where all are blank."""
+    """The labels of the category columns joined by " / "; None if all are blank."""
     labels = [_label(row.get(column)) for column in category_columns(columns)]
     return " / ".join(label for label in labels if label) or None
 
 
 def _label(value: Any) -> str:
-    if isinstance(value, dict):  # BeaverTails: a flag per class
+    if isinstance(value, dict):  # BeaverTails has a flag for each class
         return ", ".join(sorted(key for key, flag in value.items() if flag))
     return "" if value is None else str(value).strip()
 
@@ -150,7 +150,7 @@ def _response(row: dict, columns: dict) -> str | None:
 
 
 def _distinct(prompts: list[Prompt], filter: dict, removed: dict[str, int]) -> list[Prompt]:
-    """The prompts after the card's ``distinct``, its removals noted in ``removed``."""
+    """Apply the card's ``distinct`` filter and record the number of removed prompts in ``removed``."""
     if "distinct" not in filter:
         return prompts
     stays = distinct_from_earlier([prompt.text for prompt in prompts], near=filter["distinct"] == "near")
@@ -168,14 +168,14 @@ def _require_rows(source: Source, read: int, removed: dict[str, int], found: int
             explain(
                 source.where,
                 f"{found} prompts of {read} rows ({steps})",
-                f"{expected}, so this is another version of the set",
-                f"the version that the card means, or its `{source.kind}: rows`",
+                f"{expected}, so this is another version of the dataset",
+                f"the version that the card describes, or another number at `{source.kind}: rows` in the card",
             )
         )
 
 
 def _hash_of(texts: Iterable[str]) -> str:
-    """A hash of the set of prompts: the same for the same texts from any source, in any order."""
+    """A hash of the prompts that depends on their texts only, not on their source or order."""
     return hashlib.sha256(json.dumps(sorted(texts)).encode()).hexdigest()
 
 

@@ -1,17 +1,17 @@
-"""One loader per file format; each gives the file's rows as they stand, before columns are chosen.
+"""Read local files, with one loader per format; each returns the unchanged rows of the file with all columns.
 
 ===========  ================================================  ============================================
 format       the file                                          ``header``
 ===========  ================================================  ============================================
-csv          commas; quoted cells may hold commas, newlines    the columns, where the file has no header row
-text         one prompt a line, blank lines skipped            the one column, ``text`` by default
+csv          commas; quoted cells may hold commas, newlines    the columns, if the file has no header row
+text         one prompt per line, blank lines skipped          the one column, ``text`` by default
 json         a list of objects                                 -
-jsonl        one object a line, blank lines skipped            -
-nested-json  lists of strings under any levels of keys         a name per level, then one for the strings
+jsonl        one object per line, blank lines skipped          -
+nested-json  lists of strings below any number of key levels   a name per level, then one for the strings
 parquet      flat columns                                      -
 ===========  ================================================  ============================================
 
-Cells are never guessed at: a CSV cell ``NA`` is the text NA, and numbers stay text.
+The types of CSV cells are never guessed: ``NA`` is the text NA, and numbers stay text.
 """
 
 import csv
@@ -28,7 +28,7 @@ from safety_regions.errors import StudyError, explain, unknown
 
 
 class Rows(NamedTuple):
-    """The rows of a source, in its order; a row's place in ``rows`` is its number, 0-based."""
+    """The rows of a source, in its order; the number of a row is its 0-based index in ``rows``."""
 
     columns: list[str]
     rows: list[dict[str, Any]]
@@ -38,16 +38,17 @@ Loader = Callable[[Path, str, Sequence[str] | None], Rows]
 
 
 def read_rows(path: Path, format: str, encoding: str = "utf-8", header: Sequence[str] | None = None) -> Rows:
-    """The rows of one local file; a byte-order mark is dropped, any line ending is understood.
+    """Read the rows of one local file; a byte-order mark is dropped, and any line ending is accepted.
 
     Args:
         path: the file.
         format: a key of `FORMATS`.
-        encoding: a Python codec; parquet has none.
-        header: column names for a file that has none of its own.
+        encoding: a Python codec; not used for parquet.
+        header: column names for a file without a header row.
 
     Raises:
-        StudyError: the format is unknown, or the file is missing, undecodable, broken or ragged.
+        StudyError: the format is unknown, or the file is missing, cannot be decoded, is damaged, or has rows of
+            different lengths.
     """
     if format not in FORMATS:
         raise StudyError(unknown(path, "format", format, FORMATS))
@@ -57,10 +58,10 @@ def read_rows(path: Path, format: str, encoding: str = "utf-8", header: Sequence
 
 
 def read_text(path: Path, encoding: str) -> str:
-    """The text of a file, line endings as they are, without its byte-order mark.
+    """The text of a file, with unchanged line endings and without its byte-order mark.
 
     Raises:
-        StudyError: the codec is unknown, or a byte does not belong to it.
+        StudyError: the codec is unknown, or the file cannot be decoded with it.
     """
     raw = path.read_bytes()
     try:
@@ -75,14 +76,14 @@ def read_text(path: Path, encoding: str) -> str:
             explain(
                 path,
                 f"bytes that are not {encoding} at line {line} (byte {error.start})",
-                hint="the file's own `encoding` in the card, e.g. latin-1, or an undamaged copy",
+                hint="the actual `encoding` of the file in the card, e.g. latin-1, or an undamaged copy",
             )
         ) from None
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     """Line numbers (1-based) and lines that are not blank."""
-    # str.splitlines would also cut at U+2028 and the like, which JSON strings and prompts may hold.
+    # str.splitlines would also split at characters such as U+2028, which JSON strings and prompts may contain.
     for number, line in enumerate(io.StringIO(read_text(path, encoding), newline=None), start=1):
         if line.strip():
             yield number, line.removesuffix("\n")
@@ -95,12 +96,12 @@ def _csv(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
         for fields in reader:
             if fields:
                 records.append((reader.line_num, fields))
-    except csv.Error as error:  # its messages hold no cell
+    except csv.Error as error:  # its messages do not quote cells
         raise StudyError(
             explain(
                 f"{path}, line {reader.line_num}",
                 f"broken CSV after {len(records)} rows ({error})",
-                "quoted cells closed, quotes inside them doubled",
+                "closed quotes around cells, and doubled quotes inside them",
             )
         ) from None
     if not header and not records:
@@ -121,9 +122,9 @@ def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
         raise StudyError(
             explain(
                 path,
-                f"columns named twice (places {', '.join(repeated)})",
-                "a header row of distinct names",
-                "a `header` in the card, where the file has no header row",
+                f"repeated column names (columns {', '.join(repeated)})",
+                "a header row with distinct names",
+                "a `header` in the card, if the file has no header row",
             )
         )
 
@@ -146,7 +147,7 @@ def _jsonl(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
 
 
 def _objects(rows: Iterator[tuple[str, Any]]) -> Rows:
-    """JSON objects as rows; the columns are all their keys, in the order they turn up."""
+    """JSON objects as rows; the columns are all their keys, in the order of first occurrence."""
     kept = []
     for where, row in rows:
         if not isinstance(row, dict):
@@ -164,7 +165,7 @@ def _nested_json(path: Path, encoding: str, header: Sequence[str] | None) -> Row
 
 
 def _leaves(node: Any, level: int, depth: int, path: Path) -> Iterator[tuple[Any, ...]]:
-    """Each string of the lists at ``depth`` with the keys that lead to it, in file order."""
+    """Yield each string of the lists at ``depth``, together with the keys above it, in file order."""
     wanted = list if level == depth else dict
     if not isinstance(node, wanted):
         raise StudyError(
@@ -172,7 +173,7 @@ def _leaves(node: Any, level: int, depth: int, path: Path) -> Iterator[tuple[Any
                 f"{path}, level {level}",
                 f"a JSON {_kind(node)}",
                 f"a JSON {_KINDS[wanted]}",
-                f"a `header` of as many names as the file has levels; the card's has {depth}",
+                f"a `header` with one name for each level of the file; the card's header has {depth}",
             )
         )
     if wanted is list:
@@ -191,7 +192,7 @@ def _kind(value: Any) -> str:
 
 
 class _KeyTwice(ValueError):
-    """A JSON object holds a key twice: Python would keep the last and lose the first without a word."""
+    """A JSON object contains a key twice; Python's parser would silently keep only the last value."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -206,7 +207,7 @@ def _parse(text: str, where: object) -> Any:
     except json.JSONDecodeError as error:
         found = f"broken JSON (line {error.lineno}, column {error.colno})"
     except _KeyTwice:
-        found = "a JSON object with one key twice"
+        found = "a JSON object that contains one key twice"
     except (ValueError, RecursionError) as error:
         found = f"unreadable JSON ({type(error).__name__})"
     raise StudyError(explain(where, found, hint="another `format` in the card, or an undamaged copy"))

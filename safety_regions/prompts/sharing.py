@@ -1,7 +1,7 @@
-"""Which prompts two datasets have in common, and which of them to leave out.
+"""Find the prompts that two datasets share, and decide which of them to leave out.
 
-Shared prompts raise the IoU of two regions for a reason that has nothing to do with safety, so they are
-counted for every pair of sets and can be dropped before scoring.
+Shared prompts raise the IoU of two regions for a reason that has nothing to do with safety. They are therefore
+counted for every pair of datasets, and can be dropped before scoring.
 """
 
 from collections import defaultdict
@@ -16,14 +16,14 @@ from safety_regions.prompts.similarity import near_pairs
 
 
 def shared_prompts(tables: Mapping[str, pa.Table]) -> pa.Table:
-    """One row for every pair a < b of datasets (`contracts.SHARED_PROMPTS`), shared prompts or not.
+    """One row for every pair a < b of datasets (`contracts.SHARED_PROMPTS`), also if they share no prompts.
 
     Args:
         tables: dataset name -> its prompts (`contracts.PROMPTS`).
 
     Returns:
         Counts are prompts of a with a match in b (a prompt with two matches counts once). Exact matches are
-        equal after ``lower().strip()``; near ones are defined in `similarity` and include the exact ones.
+        equal after ``lower().strip()``; near matches are defined in `similarity` and include the exact ones.
     """
     names = sorted(tables)
     ids = {name: tables[name]["prompt_id"].to_pylist() for name in names}
@@ -47,10 +47,11 @@ def shared_prompts(tables: Mapping[str, pa.Table]) -> pa.Table:
 
 
 def prompts_to_drop(shared: pa.Table) -> dict[str, set[str]]:
-    """The ids to leave out so that no two datasets share a near prompt; datasets with none are absent.
+    """Dataset -> ids to leave out so that no two datasets share a near match; only datasets with such ids.
 
-    A shared prompt stays in the dataset whose name comes first in the alphabet and goes from every later
-    one. Pairs are judged one by one: if b goes because of a, and c matches b only, c goes too.
+    A shared prompt stays in the dataset whose name comes first in the alphabet and is dropped from every later one.
+    Each pair is decided on its own: if a prompt of b is dropped because of a, a prompt of c that matches only this
+    prompt is dropped too.
     """
     dropped: dict[str, set[str]] = defaultdict(set)
     for row in shared.select(["b", "near_b"]).to_pylist():
@@ -62,7 +63,7 @@ def prompts_to_drop(shared: pa.Table) -> dict[str, set[str]]:
 def _near_between(
     names: list[str], ids: Mapping[str, list[str]], texts: Mapping[str, list[str]]
 ) -> dict[tuple[str, str], set[str]]:
-    """(a, b) -> the prompt ids of a near to one of b; found in one pass over all the sets together."""
+    """(a, b) -> the ids of prompts of a that are near a prompt of b; found in one pass over all datasets."""
     owner = [(name, prompt_id) for name in names for prompt_id in ids[name]]
     near: dict[tuple[str, str], set[str]] = defaultdict(set)
     for i, j in near_pairs([text for name in names for text in texts[name]]):

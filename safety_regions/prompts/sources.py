@@ -1,4 +1,4 @@
-"""Reading the source of a dataset card that a study uses; `safety_regions.study.sources` tells which."""
+"""Read the source of a dataset card that a study uses; `safety_regions.study.sources` chooses the source."""
 
 import hashlib
 
@@ -10,10 +10,10 @@ from safety_regions.study.sources import Source
 
 
 def read_source(source: Source) -> tuple[Rows, dict]:
-    """All rows of the source, unfiltered, and where they came from, for the stamp.
+    """Read all rows of the source, unfiltered, with their origin for the metadata.
 
     Raises:
-        StudyError: the source cannot be had or read, or misses a column that the card names.
+        StudyError: the source is missing or unreadable, or lacks a column that the card names.
     """
     read = _read_hub if source.path is None else _read_file
     rows, origin = read(source)
@@ -31,7 +31,7 @@ def read_source(source: Source) -> tuple[Rows, dict]:
 
 
 def _shown(column: str) -> str:
-    """A column's name; only its length if it has spaces: in a file without a header row it is a prompt."""
+    """A column's name, or only its length if it has spaces: without a header row, it may be a prompt."""
     return column if len(column.split()) == 1 else f"({len(column)} characters)"
 
 
@@ -44,7 +44,7 @@ def needed_columns(source: Source) -> list[str]:
 
 
 def category_columns(columns: dict) -> list[str]:
-    """The columns whose labels make the category; none, one or several."""
+    """The columns whose labels form the category: none, one or several."""
     category = columns.get("category", [])
     return [category] if isinstance(category, str) else category
 
@@ -58,10 +58,10 @@ def _read_file(source: Source) -> tuple[Rows, dict]:
 
 
 _MISSING_FILE = {
-    "embedded": {"expected": "an embedded prompt set", "hint": "the whole catalog, as the repository has it"},
+    "embedded": {"expected": "an embedded prompt set", "hint": "the complete catalog from the repository"},
     "file": {
         "expected": "the dataset's file under the study's `data_dir`",
-        "hint": "the folder that holds it as `data_dir`, or no `data_dir` to read the card's `hub` source",
+        "hint": "`data_dir` set to the folder of the file, or no `data_dir` to read the card's `hub` source",
     },
 }
 

@@ -1,4 +1,4 @@
-"""What a pass over the samples gathers: a tensor per address, finite or refused, and shuffled for a floor."""
+"""Evidence: the attribution statistics of a pass over the samples, one tensor per address, and how to shuffle it."""
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ Evidence = Mapping[str, Tensor]
 
 
 class Changed(Mapping):
-    """Evidence of which each tensor is changed when it is read, so that no second copy of the whole stands by."""
+    """Evidence whose tensors are changed when they are read, so that no second copy of all of it is in memory."""
 
     def __init__(self, evidence: Evidence, change: Callable[[str, Tensor], Tensor]) -> None:
         self._evidence, self._change = evidence, change
@@ -26,10 +26,10 @@ class Changed(Mapping):
 
 
 def shuffle_evidence(evidence: Evidence, seed: int) -> Evidence:
-    """Evidence permuted within each address by a seeded permutation; weights, and marginals, stay.
+    """Permute the evidence within each address (permutation null); weights and marginals do not change.
 
-    Each address has its own permutation, a function of the seed and the address alone, so that the shuffled
-    evidence of two datasets by two seeds is independent while what the weights share remains.
+    Each address has its own permutation, a function of the seed and the address alone. The shuffled evidence of two
+    datasets with two seeds is therefore independent, while any overlap due to the shared weights remains.
     """
 
     def permuted(address: str, values: Tensor) -> Tensor:
@@ -39,15 +39,15 @@ def shuffle_evidence(evidence: Evidence, seed: int) -> Evidence:
 
 
 def shuffle_units(evidence: Evidence, seed: int) -> Evidence:
-    """Evidence (..., units) whose units change places within each address, alike for all that stands before them.
+    """Permute the units of evidence (..., units) within each address, in the same way along all leading axes.
 
-    For evidence per prompt, (prompts, units): a unit keeps all it had, so units stay as alike across prompts as
-    they were. The permutations are those described at `shuffle_evidence`.
+    For evidence per prompt, (prompts, units), all values of a unit move together, so the agreement between prompts
+    does not change. The permutations are those described in `shuffle_evidence`.
     """
     return Changed(evidence, lambda address, values: _permuted(address, values, seed))
 
 
 def _permuted(address: str, values: Tensor, seed: int) -> Tensor:
-    # The CPU generator reads only the low 32 bits of a seed, so seed and address are mixed into 32.
+    # The CPU generator uses only the low 32 bits of a seed, so seed and address are hashed to 32 bits.
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{address}".encode()))
     return values[..., torch.randperm(values.shape[-1], generator=generator).to(values.device)]

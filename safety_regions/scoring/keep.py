@@ -1,8 +1,8 @@
-"""Which scores are stored: for every scope the config can ask for, its best fraction, and nothing else.
+"""Choose the scores to store: the top fraction of every scope in ``kept``, and nothing else.
 
-Dense scores are never written (7e9 rows for an 8B backbone). A unit is kept when it is among the best
-int(fraction * n) of its row, matrix, layer or of the whole model, ties broken by flat index, exactly as
-`safety_regions.regions.select` will break them.
+Dense scores are never written (7e9 rows for an 8B backbone). A unit is stored if it is among the top
+int(fraction * n) of its row, its matrix, its layer or the whole model. Ties are broken by flat index, exactly as in
+`safety_regions.regions.select`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ Scored = Callable[[], Iterator[tuple[str, Tensor]]]
 
 
 def top_of_rows(scores: Tensor, k: int) -> Tensor:
-    """Mask of the k best of each row of ``scores`` (rows, n): score descending, then index ascending."""
+    """Mask of the top k of each row of ``scores`` (rows, n), by score descending, then index ascending."""
     if k == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
     threshold = scores.topk(k, dim=1, sorted=True).values[:, -1:]
@@ -34,17 +34,17 @@ def top_of_rows(scores: Tensor, k: int) -> Tensor:
 
 
 def keep_top(scored: Scored, kept: dict[str, float]) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(address, scores, mask of the kept) for every address.
+    """Yield (address, scores, mask of the stored units) for every address.
 
     Args:
-        scored: starts a fresh pass over (address, scores); called again for each scope wider than a matrix.
-        kept: scope -> fraction (0-1].
+        scored: starts a new pass over (address, scores); called twice more for each scope wider than a matrix.
+        kept: scope -> stored fraction (0-1].
 
     Raises:
-        StudyError: a score is not finite; the address is named.
+        StudyError: a score is not finite; the message names the address.
     """
     if 1.0 in kept.values():
-        kept = {"matrix": 1.0}  # what one scope keeps whole, the others need not look for
+        kept = {"matrix": 1.0}  # if one scope stores all units, the others add nothing
     takers = [_Wide(scored, scope, kept[scope]) for scope in ("layer", "global") if scope in kept]
     for address, scores in scored():
         if not bool(torch.isfinite(extremes(scores.reshape(1, -1))).all()):
@@ -68,11 +68,11 @@ def keep_top(scored: Scored, kept: dict[str, float]) -> Iterator[tuple[str, Tens
 
 
 class _Wide:
-    """The exact threshold of a scope wider than one matrix, by two histograms over the scores' bits.
+    """The exact threshold of a scope wider than one matrix, from two histograms over the bits of the scores.
 
-    Non-negative floats sort like their bit patterns (negative ones are flipped first): the upper 16 bits
-    locate the bucket of the k-th largest, the lower 16 bits within that bucket locate its value. Memory is
-    two histograms of 65,536 counts for each group, never the scores.
+    Non-negative floats sort like their bit patterns (negative ones are flipped first). A histogram of the upper 16
+    bits finds the bucket of the k-th largest score; a histogram of the lower 16 bits in that bucket finds its value.
+    Memory is two histograms of 65,536 counts for each group, never the scores.
     """
 
     def __init__(self, scored: Scored, scope: str, fraction: float) -> None:
@@ -102,7 +102,7 @@ class _Wide:
         return parse_address(address)[0] if self.scope == "layer" else None
 
     def take(self, address: str, scores: Tensor) -> Tensor:
-        """Mask of this address's scores in the scope's top; addresses come in flat order, so ties go first come."""
+        """Mask of the address's scores in the scope's top k. Addresses come in flat order, so earlier ties win."""
         group = self._group(address)
         order = _order(scores)
         equal = order == self._threshold[group]
@@ -112,7 +112,7 @@ class _Wide:
 
 
 def _order(scores: Tensor) -> Tensor:
-    """float32 -> int64 in 0..2^32-1 that sorts the same way (-0.0 counts as 0.0)."""
+    """Map float32 to int64 in 0..2^32-1 with the same order (-0.0 counts as 0.0)."""
     bits = (scores.float() + 0.0).view(torch.int32).long()
     return torch.where(bits < 0, -1 - (bits & 0x7FFFFFFF), bits) + 2**31
 
@@ -122,7 +122,7 @@ def _histogram(values: Tensor) -> Tensor:
 
 
 def _kth_from_top(histogram: Tensor, k: int) -> tuple[int, int]:
-    """(bucket of the k-th largest, how many of that bucket belong to the top k); k = 0 takes none."""
+    """The bucket of the k-th largest value, and how many values of that bucket belong to the top k."""
     if k == 0:
         return 1 << 16, 0
     from_top = histogram.flip(0).cumsum(0)
@@ -138,12 +138,12 @@ def as_table(
     mask: Tensor,
     details: Mapping[str, Tensor] | None = None,
 ) -> pa.Table:
-    """The kept units of one address as rows of the score table.
+    """The stored units of one address as rows of the score table.
 
     Args:
         granularity: of the units; its ``axes`` are columns.
-        scores, mask: of all units of the address, and which of them are kept.
-        details: further columns: (units, prompts), a list for every kept unit, or (units,), null where NaN.
+        scores, mask: scores of all units of the address, and which of them to store.
+        details: additional columns: (units, prompts) becomes a list per unit; (units,) a number, null for NaN.
     """
     layer, projection = parse_address(address)
     where, schema = mask.nonzero().cpu().numpy(), score_contract(granularity.name).schema
@@ -161,7 +161,7 @@ def as_table(
 
 
 def _detail(values: Tensor) -> pa.Array:
-    """A number for each row of ``values`` (rows,), null where NaN, or a list of those of (rows, n)."""
+    """A column of numbers from ``values`` (rows,), null for NaN, or a column of lists from (rows, n)."""
     if values.ndim == 1:
         return column(values.numpy(), missing=np.isnan(values.numpy()))
     rows, n = values.shape

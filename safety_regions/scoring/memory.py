@@ -1,11 +1,11 @@
-"""Memory of a scoring pass: what is free, what the pass will take, and what gives way where that is too much.
+"""Plan a scoring pass within the free memory: its batch size, and the decoder blocks that it covers.
 
-    layers' sums + max(batch * one sample's pass + one gradient, one matrix's scores)  <=  what is free, on each device
+    sums of the layers + max(batch * one sample + one gradient, one matrix's scores)  <=  free memory, on each device
 
-What one sample takes is bounded from above by the backbone's sizes; the sums are known. The batch gives way first (a
-smaller one costs little), then the layers that a pass serves (each further pass costs a forward and part of a backward
-pass). A batch size changes no result beyond rounding, and the layers that a pass serves not even that. What runs out
-all the same is tried again in halves (`safety_regions.model.halving`).
+The sizes of the backbone give an upper bound for one sample; the sums are known exactly. If the memory is too small,
+the batch shrinks first (this costs little), then the number of layers per pass (each additional pass costs a forward
+and part of a backward pass). The batch size changes results only by rounding, the layers per pass not at all. If a
+pass still runs out of memory, it is repeated with half the batch size (`safety_regions.model.halving`).
 """
 
 from collections import Counter
@@ -26,12 +26,12 @@ from safety_regions.model.halving import REMEDY
 Bytes = Counter[torch.device]
 """Bytes on each device: ``+`` adds, ``|`` takes the larger."""
 
-# Bytes per weight of the largest matrix while its scores are formed and their best kept: measured.
+# Bytes per weight of the largest matrix while its scores are computed and the top ones are selected (measured).
 KEEPING = 40
-# What allocators lose to fragments and libraries take for themselves, as a factor on what a sample's pass takes.
+# Factor on the memory of a sample, for fragmentation and for memory that libraries use.
 SLACK = 1.25
 CPU = torch.device("cpu")
-# A control group's limit and use, by the controllers that /proc/self/cgroup names: version 2, version 1.
+# Files with a control group's limit and use, by the controllers in /proc/self/cgroup: version 2, version 1.
 GROUP_FILES = {
     "": ("memory.max", "memory.current"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -39,21 +39,21 @@ GROUP_FILES = {
 
 
 class Plan(NamedTuple):
-    """Samples per batch, and for each pass the decoder blocks that it serves; one pass serves all where it fits."""
+    """Samples per batch, and the decoder blocks that each pass covers; a single pass if all blocks fit."""
 
     batch_size: int
     passes: tuple[range, ...]
 
 
 class Needs(NamedTuple):
-    """What passes take.
+    """Memory that passes need.
 
     Attributes:
-        sums: for each decoder block, what is summed over samples.
-        blocks: for each decoder block, what it keeps of one sample for the way back.
-        passing: what else one sample takes: logits at the end, or what fills a block and is gone with the next.
-        gradient: one matrix's gradient.
-        scoring: one matrix's scores and the search for its best, when the passes are over.
+        sums: for each decoder block, the sums over samples.
+        blocks: for each decoder block, the activations of one sample saved for the backward pass.
+        passing: other memory of one sample: the logits, or without a backward pass one block's transient activations.
+        gradient: the gradient of one matrix.
+        scoring: the scores of one matrix and the selection of the top ones, after the passes.
     """
 
     sums: Sequence[Bytes]
@@ -63,22 +63,22 @@ class Needs(NamedTuple):
     scoring: Bytes
 
     def of(self, layers: range, batch_size: int) -> Bytes:
-        """Bytes of a pass that serves ``layers``, below which nothing is kept, in batches of ``batch_size``."""
+        """Bytes of a pass that covers ``layers`` in batches of ``batch_size``; blocks below them save nothing."""
         sample = sum(self.blocks[layers.start :], self.passing)
         batch = Counter({device: int(SLACK * batch_size * n) for device, n in sample.items()})
         return sum((self.sums[layer] for layer in layers), (batch + self.gradient) | self.scoring)
 
 
 def needs_of(backbone: Backbone, longest: Sample, bytes_per_weight: int, gradients: bool) -> Needs:
-    """What passes take whose samples are no longer than ``longest``: a bound from above, by the backbone's sizes.
+    """Upper bound, from the backbone's sizes, on the memory of passes over samples no longer than ``longest``.
 
-    For the way back a block keeps, of each token, at most 10 vectors of the hidden size in float32 (norms, and what
-    goes round attention and MLP), 6 of all heads and 5 of the intermediate size in the model's dtype, and, where
-    attention is eager, 2 of its rows in each.
+    For the backward pass a block saves at most, for each token: 10 vectors of the hidden size in float32 (norms and
+    residual stream), 6 of all heads and 5 of the intermediate size in the model's dtype and, with eager attention,
+    2 rows of attention weights in each of these two dtypes.
 
     Args:
-        bytes_per_weight: what is summed over samples for each weight.
-        gradients: whether there is a way back.
+        bytes_per_weight: size of the sums over samples for each weight.
+        gradients: whether there is a backward pass.
     """
     config, width = backbone.config, backbone.model.dtype.itemsize
     tokens, heads = len(longest.ids), config.num_attention_heads
@@ -101,7 +101,7 @@ def needs_of(backbone: Backbone, longest: Sample, bytes_per_weight: int, gradien
 
 
 def _by_device(backbone: Backbone, layer: int) -> Bytes:
-    """Weights of a decoder block, a number for each device."""
+    """Number of weights of a decoder block on each device."""
     weights = (linear.module.weight for linear in backbone.linears if linear.layer == layer)
     return sum((Counter({weight.device: weight.numel()}) for weight in weights), Counter())
 
@@ -111,10 +111,10 @@ def _times(factor: int, bytes_: Bytes) -> Bytes:
 
 
 def plan_passes(needs: Needs, free: Bytes, batch_size: int) -> Plan:
-    """The fewest passes that fit and, of these, the largest batch up to ``batch_size``, halved as often as needed.
+    """Plan as few passes as fit, then the largest batch for them: ``batch_size``, halved as often as needed.
 
     Raises:
-        StudyError: not even one decoder block and one sample fit.
+        StudyError: one decoder block and one sample do not fit.
     """
     passes, first, n = [], 0, len(needs.sums)
     while first < n:
@@ -139,11 +139,11 @@ def _too_little(needed: Bytes, free: Bytes) -> str:
 
 
 def free_bytes(device: torch.device, limit: int | None = None) -> int:
-    """Memory that this process may still take on a device.
+    """Memory that this process may still allocate on a device.
 
     Args:
         device: a GPU, or the CPU.
-        limit: most bytes of the host that the process may hold in all, a job's request; None: what there is.
+        limit: maximum host memory of the process in total (the job's request), bytes; None: no such limit.
     """
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -156,7 +156,7 @@ def free_bytes(device: torch.device, limit: int | None = None) -> int:
 
 
 def _held() -> dict[str, int]:
-    """Bytes that this process holds, as Linux counts them; elsewhere its resident set alone."""
+    """Memory of this process in bytes, by the counters of Linux; on other systems only its resident set."""
     status = Path("/proc/self/status")
     if not status.exists():
         return {"RssAnon": psutil.Process().memory_info().rss}
@@ -174,7 +174,7 @@ def _left_to_process(held: dict[str, int]) -> Iterator[int]:
 def left_to_groups(
     own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> Iterator[int]:
-    """What the limits of this process' control groups leave (Linux, versions 1 and 2), bytes."""
+    """Bytes left below the limit of each control group of this process (Linux, versions 1 and 2)."""
     for line in own.read_text().splitlines() if own.exists() else ():
         _, controllers, path = line.split(":", 2)
         if controllers in GROUP_FILES:
@@ -192,6 +192,6 @@ def _text(file: Path) -> str:
 
 
 def _cached_files(group: Path) -> int:
-    """Bytes of files in a control group's memory, given back before it counts as full."""
+    """Bytes of the file cache in a control group, which the kernel frees before the limit is reached."""
     values = dict(line.split() for line in _text(group / "memory.stat").splitlines())
     return sum(int(values.get(key, 0)) for key in ("active_file", "inactive_file"))

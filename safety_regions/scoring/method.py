@@ -1,4 +1,4 @@
-"""What a method is: the functions that a module on the shelf defines, and what takes their place where it does not."""
+"""The interface of a method: the functions that its module defines, and the defaults of the optional ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from safety_regions.units.granularity import Granularity
 
 
 class Gather(Protocol):
-    """Passes over the samples. What it returns goes to the method's other functions and to nothing else.
+    """Run the samples through the backbone and return the evidence. Only the method's other functions use it.
 
-    Unless the method has a ``shuffle`` of its own, it is a mapping from addresses to tensors.
+    The evidence is a mapping from addresses to tensors, unless the method defines its own ``shuffle``.
     """
 
     def __call__(self, backbone: Backbone, samples: Samples, options: dict) -> Any: ...
 
 
 class Scores(Protocol):
-    """Evidence combined with the weights: (address, scores) in flat order, float32; larger is more important.
+    """Combine evidence and weights: yield (address, scores) in flat order, float32; larger is more important.
 
     The shape of an address's scores has one axis for each of the granularity's ``axes``.
     """
@@ -35,7 +35,7 @@ class Scores(Protocol):
 
 
 class Details(Protocol):
-    """Further columns of the score table, for one address: (units,) or (units, prompts) each."""
+    """Additional columns of the score table for one address: (units,) or (units, prompts) each."""
 
     def __call__(
         self, backbone: Backbone, evidence: Any, options: dict, address: str
@@ -43,15 +43,15 @@ class Details(Protocol):
 
 
 class Findings(Protocol):
-    """What else was found, in words of JSON; it stands in the metadata of the score file under ``found``."""
+    """Other results, as a JSON object; stored in the metadata of the score file under ``found``."""
 
     def __call__(self, backbone: Backbone, evidence: Any, options: dict) -> dict: ...
 
 
 class Select(Protocol):
-    """A region that the method selects itself (CARD: ``own_selections``).
+    """Select a region by the method's own rule (CARD: ``own_selections``).
 
-    ``sweep`` is the table of the method's sweep, None where the selection does not need it.
+    ``sweep`` is the table of the method's sweep, or None if the selection does not need it.
     """
 
     def __call__(
@@ -60,7 +60,7 @@ class Select(Protocol):
 
 
 class Sweep(NamedTuple):
-    """A table of what was measured, its contract, and what was found, for its metadata."""
+    """The table of measurements, its contract, and the results for its metadata."""
 
     table: pa.Table
     contract: Contract
@@ -68,9 +68,9 @@ class Sweep(NamedTuple):
 
 
 class MeasureSweep(Protocol):
-    """Measurements on the backbone after scoring (CARD: ``sweep``).
+    """Take measurements on the backbone after scoring (CARD: ``sweep``).
 
-    ``prompts`` are those of the dataset that the CARD's option names; ``found`` is what `Findings` gave.
+    ``prompts`` come from the dataset that the CARD's option names; ``found`` is the result of `Findings`.
     """
 
     def __call__(
@@ -80,7 +80,7 @@ class MeasureSweep(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """A method of the shelf, ready to score; see `safety_regions.methods.load_method`."""
+    """A loaded method, ready to score; see `safety_regions.methods.load_method`."""
 
     name: str
     granularity: Granularity

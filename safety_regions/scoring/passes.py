@@ -1,8 +1,8 @@
-"""Passes of samples through a backbone: what reaches its linear layers, and the gradients that come back.
+"""Run samples through a backbone and give a method the inputs of its linear layers, and the gradients.
 
-A method gives a `Gatherer`, started anew for every pass and for every try: a pass that does not fit in memory serves
-fewer layers or takes smaller batches (`safety_regions.scoring.memory` and ``halving``), and what it gathered is
-evidence of its layers alone.
+A method provides a `Gatherer`, which is created anew for every pass and every retry. A pass that does not fit in
+memory covers fewer layers or uses smaller batches (`safety_regions.scoring.memory`, `safety_regions.model.halving`),
+and yields evidence for its own layers only.
 """
 
 from collections import Counter
@@ -26,10 +26,10 @@ Linears = Sequence[ScoredLinear]
 
 
 class Gatherer(Protocol):
-    """Sums over samples of what some layers see.
+    """Accumulates statistics of some layers over samples.
 
-    ``add(linear, x, batch)`` (`watch_inputs`) or ``add(linear, x, delta)`` (`watch_gradients`) takes what one layer
-    sees of one batch; ``evidence(seen)`` is what the method makes of it, ``seen`` the number of samples.
+    ``add(linear, x, batch)`` (`watch_inputs`) or ``add(linear, x, delta)`` (`watch_gradients`) receives the values of
+    one layer for one batch; ``evidence(seen)`` returns the evidence after ``seen`` samples.
     """
 
     def add(self, linear: ScoredLinear, x: Tensor, other: Batch | Tensor) -> None: ...
@@ -42,10 +42,10 @@ Pass = Callable[[Backbone, Linears, Iterable[Batch], Gatherer], Evidence]
 
 
 def watch_inputs(backbone: Backbone, samples: Samples, start: Start) -> Evidence:
-    """Forward passes only; ``add(linear, x, batch)`` gets x of shape (batch, tokens, in), ``batch`` on its device.
+    """Run forward passes only; ``add(linear, x, batch)`` gets x (batch, tokens, in), and ``batch`` on x's device.
 
     Raises:
-        StudyError: a value is not finite (address and prompt ids are named), or there is too little memory.
+        StudyError: a value is not finite (the message names address and prompt ids), or memory is too small.
     """
     needs = needs_of(backbone, longest_first(samples.identification)[0], 0, gradients=False)
     return _in_passes(backbone, samples, start, _forward, needs)
@@ -54,16 +54,16 @@ def watch_inputs(backbone: Backbone, samples: Samples, start: Start) -> Evidence
 def watch_gradients(
     backbone: Backbone, samples: Samples, start: Start, loss: str = "mean", bytes_per_weight: int = 0
 ) -> Evidence:
-    """One forward and one backward pass per batch for all layers at once, as far as memory allows.
+    """Run one forward and one backward pass per batch, for all layers at once if memory allows.
 
     ``add(linear, x, delta)`` gets the layer's input x (batch, tokens, in) and the gradient delta (batch, tokens, out)
     of each sample's own loss with respect to the layer's output. Samples do not mix: row b belongs to sample b
-    alone, and delta is zero wherever no loss depends on the position (padding). Weights take no gradient, so
-    autograd forms no weight gradient of its own.
+    alone, and delta is zero at positions that affect no loss (padding). Weights require no gradient, so autograd
+    computes no weight gradients itself.
 
     Args:
         loss: per sample, "mean" or "sum" of the negative log-likelihood (nats) over the response tokens.
-        bytes_per_weight: what the gatherer keeps for each weight of its layers.
+        bytes_per_weight: memory of the gatherer for each weight of its layers.
 
     Raises:
         StudyError: as `watch_inputs`.
@@ -73,13 +73,13 @@ def watch_gradients(
 
 
 def _in_passes(backbone: Backbone, samples: Samples, start: Start, run: Pass, needs: Needs) -> Evidence:
-    """Evidence of all layers, by as many passes and in such batches as memory allows."""
+    """Gather the evidence of all layers, with the number of passes and the batch size that fit in memory."""
     free = Counter(
         {device: free_bytes(device, samples.memory) for device in needs.of(range(len(backbone.blocks)), 1)}
     )
     plan = plan_passes(needs, free, samples.batch_size)
     if len(plan.passes) > 1 or plan.batch_size < samples.batch_size:
-        print(f"planned for little memory: {len(plan.passes)} passes in batches of {plan.batch_size}")
+        print(f"limited memory: planned {len(plan.passes)} passes in batches of {plan.batch_size}")
     evidence, size, ahead = {}, plan.batch_size, list(plan.passes)
 
     def one_pass(layers: range, size: int) -> tuple[Evidence, int]:
@@ -101,7 +101,7 @@ def _in_passes(backbone: Backbone, samples: Samples, start: Start, run: Pass, ne
                 raise
             size, middle = 1, len(layers) // 2
             ahead[:0] = layers[:middle], layers[middle:]
-            print(f"out of memory with {len(layers)} decoder blocks a pass: going on with {middle}")
+            print(f"out of memory with {len(layers)} decoder blocks per pass: continuing with {middle}")
     return evidence
 
 
@@ -136,7 +136,7 @@ def _backward(
     entered: list[Tensor] = []
 
     def enter(_module, args):
-        # Autograd begins below the lowest layer that is watched: nothing is kept of those before it.
+        # Autograd starts at the lowest watched block, so earlier blocks save no activations.
         entered[:] = [args[0].detach().requires_grad_()]
         return (entered[0], *args[1:])
 
@@ -168,7 +168,7 @@ def _backward(
 def sample_losses(backbone: Backbone, batch: Batch, reduction: str) -> Tensor:
     """Negative log-likelihood of the response tokens, nats, shape (batch,), mean or sum over tokens.
 
-    Logits are formed only at positions that predict a response token.
+    Logits are computed only at positions that predict a response token.
     """
     logits = backbone.logits(batch.input_ids, batch.attention_mask, batch.target_mask)
     batch = batch.to(logits.device)

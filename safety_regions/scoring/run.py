@@ -1,4 +1,4 @@
-"""One scoring job: a backbone, a method and a name in; the kept scores of every address out."""
+"""Run one scoring job: from a backbone, a method and a name to the stored scores of every address."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,13 +16,13 @@ from safety_regions.units.names import Name
 
 
 class Job(NamedTuple):
-    """What a score is made of: the method's module, its options, and what is stored.
+    """Settings of a scoring job: the method, its options, and which scores to store.
 
     Attributes:
-        method: as the shelf gives it.
-        options: every option of the method, defaults filled in.
+        method: from `safety_regions.methods.load_method`.
+        options: every option of the method, with defaults filled in.
         kept: scope -> stored fraction (0-1].
-        batch_size, memory, scratch: as `Samples` has them.
+        batch_size, memory, scratch: as in `Samples`.
     """
 
     method: Method
@@ -34,7 +34,7 @@ class Job(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Row groups of the score table, one per address, and the stamp of the file."""
+    """Row groups of the score table, one per address, and the metadata of the file (``stamp``)."""
 
     groups: Iterator[pa.Table]
     stamp: dict
@@ -51,9 +51,9 @@ def score(
     """Score every unit of ``backbone`` on the chosen prompts, once for each name.
 
     Args:
-        shuffles: names of the same prompts, which differ in their shuffle only: evidence is gathered once.
-        contrast: ordinary prompts, for a method that contrasts.
-        adapter: directory of a LoRA adapter, for a method that scores one.
+        shuffles: names for the same prompts that differ only in their shuffle, so evidence is gathered once.
+        contrast: ordinary prompts, for a method with a contrast dataset.
+        adapter: directory of a LoRA adapter, for a method that scores an adapter.
 
     Raises:
         StudyError: a sample does not fit, or a value is not finite.
@@ -84,12 +84,12 @@ def score(
 
 
 def _seed(name: Name) -> int:
-    """The seed of a name's shuffle: another name has another, so that ``a~7`` and ``b~7`` are independent."""
+    """The seed of a name's shuffle. It depends on the full name, so that ``a~7`` and ``b~7`` are independent."""
     return zlib.crc32(str(name).encode())
 
 
 def _groups(backbone: Backbone, evidence: Any, job: Job) -> Iterator[pa.Table]:
-    """The kept scores of one address after the other."""
+    """Yield the stored scores of each address."""
 
     def scored() -> Iterator[tuple[str, Tensor]]:
         return job.method.scores(backbone, evidence, job.options)

@@ -1,7 +1,7 @@
-"""Which answered prompts a score is computed on, and how they become batches of tokens.
+"""Select the answered prompts that a score is computed on, and tokenise them.
 
-Choosing is by rule, not by chance: the responses table is in the hashed order fixed when the prompts were
-read, so "the first n" is a random sample that another dataset never changes.
+The selection is deterministic: the responses table is in the hashed order fixed when the prompts were read, so
+"the first n" is a random sample that does not depend on other datasets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,20 @@ from safety_regions.model.batches import Sample
 from safety_regions.prompts.sharing import prompts_to_drop
 from safety_regions.units.names import Name
 
-# What of "was it refused?" counts, by the config's word.
+# The config's word -> the values of the column `refused` that are used.
 WANTED = {"refused": (True,), "complied": (False,), "all": (True, False)}
 
 
 class Samples(NamedTuple):
-    """What a method sees of the data: tokenised samples, and how many go through the model at once.
+    """The inputs of a method: tokenised samples, and limits on batch size and memory.
 
     Attributes:
         identification: the samples of the name that is scored.
         contrast: ordinary samples, for a method whose CARD asks for a ``contrast`` dataset.
         adapter: directory of the backbone's LoRA adapter, for a method whose CARD asks for an ``adapter``.
-        batch_size: most samples per batch; changes nothing beyond rounding.
-        memory: most bytes of the host that the job may hold; None: all that is free.
-        scratch: folder for sums that do not fit in memory; None: that of temporary files.
+        batch_size: maximum number of samples per batch; changes results only by rounding.
+        memory: maximum host memory of the job, bytes; None: all free memory.
+        scratch: folder for evidence that does not fit in memory; None: the default temporary directory.
     """
 
     identification: Sequence[Sample]
@@ -44,7 +44,7 @@ class Samples(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """Rows of the responses tables that a name stands for, and why others were left out."""
+    """The rows of the responses tables that a name selects, and for each reason how many rows were left out."""
 
     rows: list[dict]
     skipped: dict[str, int]
@@ -64,12 +64,12 @@ def choose(
     Args:
         name: the parsed name; pooled parts are concatenated in its order.
         responses: dataset -> its responses table.
-        n: prompts per whole dataset; fewer are taken where fewer were kept, and the stamp says how many.
+        n: prompts per whole dataset; fewer are used if fewer are available, and the metadata records how many.
         keep: dataset -> "refused", "complied" or "all".
-        shared: the shared-prompts table, to leave out prompts that a dataset earlier in the alphabet has too.
+        shared: the shared-prompts table, to leave out prompts that a dataset earlier in the alphabet also has.
 
     Raises:
-        StudyError: no prompt is left for a part.
+        StudyError: a part has no usable prompt.
     """
     taken, skipped = [], {}
     drop = prompts_to_drop(shared) if shared is not None else {}
@@ -107,16 +107,16 @@ def choose(
 def choose_from(
     paths: Sequence[str | Path], name: Name, n: int, keep: dict[str, str], shared: str | Path | None = None
 ) -> Chosen:
-    """`choose` from responses tables that are called after their datasets, and a table of shared prompts."""
+    """`choose` from files: responses tables named after their datasets, and a table of shared prompts."""
     responses = dict(read_tables(by_stem(paths), RESPONSES))
     return choose(name, responses, n, keep, read_table(shared, SHARED_PROMPTS) if shared else None)
 
 
 def encode_samples(backbone: Backbone, rows: Sequence[dict]) -> list[Sample]:
-    """Tokenise chosen rows.
+    """Tokenise the chosen rows.
 
     Raises:
-        StudyError: a sample has no response token or does not fit the context; the ids are named.
+        StudyError: a sample has no response token or does not fit the context; the message names the ids.
     """
     limit = backbone.config.max_position_embeddings
     samples, bad = [], []
@@ -130,7 +130,7 @@ def encode_samples(backbone: Backbone, rows: Sequence[dict]) -> list[Sample]:
             explain(
                 "scoring",
                 f"prompts whose tokens (prompt+response) do not fit: {', '.join(bad[:5])}",
-                f"at least one response token and at most {limit} in all",
+                f"at least one response token and at most {limit} tokens in total",
                 "a filter in the dataset's card, or a smaller `max_new_tokens`",
             )
         )

@@ -1,4 +1,4 @@
-"""Evidence of finished layers out of the way: on the CPU, or in a nameless file on the disk."""
+"""Move the evidence of finished layers off the GPU or out of memory: to the host, or to a temporary file."""
 
 import tempfile
 from pathlib import Path
@@ -11,12 +11,12 @@ from safety_regions.formats.files import FULL
 from safety_regions.scoring.memory import CPU, free_bytes
 from safety_regions.scoring.samples import Samples
 
-# Of the host's free memory, what evidence may fill: the rest is for what scores are made of.
+# Fraction of the host's free memory that evidence may use; the rest is for computing scores.
 SHARE = 0.5
 
 
 def stored(values: Tensor, samples: Samples) -> Tensor:
-    """The values of a GPU in the host's memory while that has room; else, and those of the host, in a file.
+    """Move a tensor from the GPU to host memory if it fits there; otherwise, or if it is on the host, to a file.
 
     Raises:
         StudyError: the disk is full.
@@ -28,9 +28,9 @@ def stored(values: Tensor, samples: Samples) -> Tensor:
 
 
 def _in_file(values: Tensor, folder: Path | None) -> Tensor:
-    """A tensor whose memory is a file's, read back as it is asked for; the file goes with the last who reads it.
+    """A memory-mapped tensor backed by an unlinked temporary file, which disappears with the tensor.
 
-    It is written, not copied into mapped memory: there a full disk would kill the process.
+    The file is written before it is mapped: writing to mapped memory on a full disk would kill the process.
     """
     try:
         with tempfile.NamedTemporaryFile(dir=folder) as file:
@@ -40,6 +40,6 @@ def _in_file(values: Tensor, folder: Path | None) -> Tensor:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        hint = "free some space, or more memory: sums that do not fit in it are kept in a file meanwhile"
-        raise StudyError(explain("scoring", "no room on the disk", hint=hint)) from None
+        hint = "free some space, or request more memory: evidence that does not fit in memory is stored in a file"
+        raise StudyError(explain("scoring", "no space left on the disk", hint=hint)) from None
     return kept.view(values.shape)

@@ -1,1 +1,1 @@
-"""Organisms: tiny chat models trained here, first helpful on everything, then aligned to refuse harm."""
+"""Train model organisms (tiny chat models, first helpful on everything, then aligned) and LoRA adapters."""

@@ -1,14 +1,15 @@
 """Train a backbone's reference adapter: a supervised step on safe responses, then a preference step (DPO).
 
-1. Supervised: the backbone's own refusals of harmful prompts and answers to ordinary ones, an equal share.
-2. Preference: of two responses to a harmful prompt the refusal is chosen, a compliance rejected. The model after
-   step 1 is DPO's reference.
-3. Held-out harmful prompts are answered; an adapter with which the backbone refuses too little is an error.
+1. Supervised: the backbone's own refusals of harmful prompts and its answers to ordinary ones, in equal shares.
+2. Preference: for each harmful prompt, the refusal is chosen and a compliance is rejected. The model after step 1
+   is the reference of DPO.
+3. Check: held-out harmful prompts are answered; it is an error if the backbone with the adapter refuses too few.
 
-Recipe and defaults of Yi et al. 2024 (NLSR, config/SFT.yaml and DPO.yaml); there the supervised adapter is merged
-into the model first, here both steps train one adapter on an aligned backbone. The layers come from peft. The
-loop is our own, not trl's: trl tokenises texts by itself, where an adapter should be trained on the very tokens
-that scoring reads (`Backbone.encode`). The same card, responses and seed give the same bits on the same machine.
+Recipe and defaults of Yi et al. 2024 (NLSR, config/SFT.yaml and DPO.yaml). They merge the supervised adapter into
+the model before the preference step; here both steps train one adapter on an aligned backbone. The layers come from
+peft. The loop is our own, not trl's: trl tokenises texts itself, but an adapter should be trained on exactly the
+tokens that scoring uses (`Backbone.encode`). The same card, responses and seed give the same bits on the same
+machine.
 """
 
 import os
@@ -41,7 +42,7 @@ Item = TypeVar("Item")
 
 
 class Trained(NamedTuple):
-    """The log, a table that fits `ADAPTER_LOG`, and what the adapter learned from, for its stamp."""
+    """The log, a table that fits `ADAPTER_LOG`, and metadata on the training data (``stamp``)."""
 
     log: pa.Table
     stamp: dict
@@ -54,22 +55,22 @@ def train_adapter(
     directory: str | Path,
     batch_size: int = 8,
 ) -> Trained:
-    """Train an adapter and write it in peft's format; the backbone is as it was before.
+    """Train an adapter and write it in peft's format; the backbone itself is not changed.
 
     Args:
         backbone: the model the adapter belongs to.
-        plan: the key ``adapters`` of the config, its defaults filled in.
+        plan: the key ``adapters`` of the config, with defaults filled in.
         responses: dataset -> the backbone's responses (`contracts.RESPONSES`), for all of the plan's datasets.
-        directory: where weights (safetensors) and config go; files are moved in when all is done.
-        batch_size: chats, pairs or prompts a pass; changes nothing beyond rounding.
+        directory: where weights (safetensors) and config go; files are moved there after the last step.
+        batch_size: chats, pairs or prompts per pass; changes results only by rounding.
 
     Raises:
-        StudyError: the rank is larger than a side of a layer, a dataset teaches nothing, or the backbone refuses
-            too few of the held-out harmful prompts with the adapter.
+        StudyError: the rank is larger than a side of a layer, a dataset has no usable prompt, or the backbone with
+            the adapter refuses too few of the held-out harmful prompts.
     """
     _check_rank(backbone, plan["rank"])
     examples = read_examples(backbone, responses, plan["harmful"], plan["helpful"], plan["max_tokens"])
-    # Matrix products on a GPU are reproducible only with a workspace of fixed size.
+    # cuBLAS is reproducible only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with _moved_when_done(Path(directory)) as folder:
         with reproducible(plan["seed"]), adapted(backbone, plan["rank"], plan["alpha"]) as model:
@@ -94,19 +95,19 @@ def _check_rank(backbone: Backbone, rank: int) -> None:
                 "adapters: rank",
                 f"{rank}",
                 f"at most {sides[smallest]}, the smaller side of {smallest}",
-                f"`rank: {max(1, sides[smallest] // 4)}` or another that leaves the adapter of low rank",
+                f"`rank: {max(1, sides[smallest] // 4)}`, or another rank well below this limit",
             )
         )
 
 
 @contextmanager
 def adapted(backbone: Backbone, rank: int, alpha: float | None = None) -> Iterator[PeftModel]:
-    """The backbone's model with a fresh adapter on all scored layers (B = 0); taken off again at the end.
+    """The backbone's model with a new adapter (B = 0) on all scored layers; it is removed at the end.
 
     Args:
-        backbone: its blocks' linear layers get the adapter, nothing else does.
+        backbone: only the linear layers of its decoder blocks get the adapter.
         rank: r.
-        alpha: the product B A is multiplied by alpha / r; twice the rank by default.
+        alpha: the product B A is multiplied by alpha / r; default: 2 r.
     """
     blocks = backbone.family.layers[backbone.model.config.model_type]
     paths = "|".join(path.replace(".", r"\.") for path in backbone.family.modules)
@@ -143,16 +144,16 @@ def _phase(
     seed: int,
     size: int,
 ) -> Iterator[dict]:
-    """AdamW on what of the model takes a gradient, its rate falling linearly to 0; a row of the log a step.
+    """Train the parameters that require gradients with AdamW and a linear decay to 0; yield a log row per step.
 
     Args:
         model: trained in place.
-        phase: name in the log; also parts the random order of one phase from another's.
-        pools: every step takes an equal share of each, drawn without repeating until the pool is used up.
+        phase: name in the log; also part of the random seed, so that each phase has its own order.
+        pools: every step takes an equal share of each; no item of a pool repeats before all were used.
         losses_of: items -> their losses (items,).
-        plan: ``steps``, ``learning_rate`` (at the first step), ``batch`` (items a step).
+        plan: ``steps``, ``learning_rate`` (of the first step), ``batch`` (items per step).
         seed: of the order of the items.
-        size: items a pass, halved where memory runs out.
+        size: items per pass, halved after an out-of-memory error.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, plan["learning_rate"])
@@ -184,7 +185,7 @@ def _held_out(
 ) -> list[dict]:
     prompts = held_out_prompts(backbone, responses, plan["harmful"], plan["max_tokens"])
     if not prompts:
-        print("no held-out harmful prompt (split evaluate): whether the adapter refuses is not checked")
+        print("no held-out harmful prompt (split evaluate): the refusals of the adapter are not checked")
         return []
     adapter = read_adapter(backbone, folder)
     rows = measure_adapter(backbone, adapter, prompts, size, plan["check_amplified"])
@@ -194,7 +195,7 @@ def _held_out(
 
 @contextmanager
 def _moved_when_done(directory: Path) -> Iterator[Path]:
-    """A temporary folder beside ``directory`` whose adapter is moved there if the block ends without an error."""
+    """A temporary folder next to ``directory``; its files are moved there if the block ends without an error."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent) as temporary:
         yield Path(temporary)

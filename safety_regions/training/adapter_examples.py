@@ -1,9 +1,9 @@
-"""What a reference adapter is trained on: the backbone's own refusals and answers, and what it should not prefer.
+"""Training examples of a reference adapter: the backbone's own refusals and answers, and rejected compliances.
 
-A harmful prompt that the backbone refuses gives two chats: chosen, its own refusal, and rejected, a content-free
-compliance of `safety_regions.training.corpus`. An ordinary prompt gives its own answer. Prompts held out
-(split ``evaluate``) are left out. No end token is learned: which token ends a turn differs between checkpoints,
-and the backbone knows its own.
+A harmful prompt that the backbone refuses gives two chats: the backbone's refusal (chosen), and a content-free
+compliance from `safety_regions.training.corpus` (rejected). An ordinary prompt gives one chat with the backbone's
+answer. Held-out prompts (split ``evaluate``) are not used. Responses have no end token: the token that ends a turn
+differs between checkpoints, and the backbone already produces its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ from safety_regions.training.loop import Chat
 
 
 class Examples(NamedTuple):
-    """Chats to train on; ``refusals`` and ``compliances`` belong to the same prompts, one to one.
+    """Chats to train on; ``refusals[i]`` and ``compliances[i]`` belong to the same prompt.
 
-    ``skipped`` counts, for each dataset and reason, the prompts left out.
+    ``skipped`` counts the prompts left out, for each dataset and reason.
     """
 
     refusals: list[Chat]
@@ -36,14 +36,14 @@ def read_examples(
     helpful: Sequence[str],
     max_tokens: int,
 ) -> Examples:
-    """The training examples of an adapter, in the order of the datasets and their rows.
+    """Read the training examples of an adapter, in the order of the datasets and their rows.
 
     Args:
         backbone: whose template and tokenizer are used.
         responses: dataset -> the backbone's responses (`contracts.RESPONSES`).
-        harmful: datasets whose refused prompts are used.
-        helpful: datasets whose prompts that were not refused are used.
-        max_tokens: longest chat, tokens of prompt and response; longer ones are left out.
+        harmful: datasets from which the refused prompts are used.
+        helpful: datasets from which the prompts that were not refused are used.
+        max_tokens: maximum length of a chat (prompt and response), tokens; longer ones are left out.
 
     Raises:
         StudyError: a dataset has no usable prompt.
@@ -72,7 +72,7 @@ def _usable(dataset: str, table: pa.Table, refused: bool, skipped: dict[str, int
 def _encoded(
     backbone: Backbone, dataset: str, taught: Sequence[tuple], max_tokens: int, skipped: dict[str, int]
 ) -> list[list[Chat]]:
-    """One list of chats for every prompt, one chat for each of its responses."""
+    """For every prompt, a list with one chat for each of its responses."""
     chats = [[_chat(backbone, prompt, text) for text in texts] for prompt, *texts in taught]
     fit = [group for group in chats if all(len(c.prompt) + len(c.response) <= max_tokens for c in group)]
     _note(skipped, f"{dataset}: longer than {max_tokens} tokens", len(chats) - len(fit))
@@ -83,7 +83,7 @@ def _encoded(
             explain(
                 f"adapters: '{dataset}'",
                 f"no prompt to learn from ({why or 'none answered'})",
-                "refused harmful prompts and answered ordinary ones, within max_tokens",
+                "harmful prompts that were refused and ordinary prompts that were answered, within `max_tokens`",
                 "another dataset, or more `samples: candidates`",
             )
         )

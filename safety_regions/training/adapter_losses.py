@@ -1,8 +1,8 @@
-"""What an adapter is trained to lower: the loss of a response, and DPO's loss of a preferred pair.
+"""The losses of adapter training: the loss of a response, and DPO's loss of a preference pair.
 
 DPO (Rafailov et al. 2023, arXiv 2305.18290), log-probabilities in nats, summed over the response:
 
-    -log sigmoid( beta * [ log p(chosen) - log p(rejected) - the same under the reference ] )
+    -log sigmoid( beta * [ log p(chosen) - log p(rejected) - the same difference under the reference model ] )
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from safety_regions.training.loop import IGNORED, Batch, Chat, collate
 
 
 class Pair(NamedTuple):
-    """Two responses to a prompt; ``reference`` is log p(chosen) - log p(rejected) under the reference, nats."""
+    """Two responses to a prompt; ``reference`` is log p(chosen) - log p(rejected) under the reference model, nats."""
 
     chosen: Chat
     rejected: Chat
@@ -39,7 +39,7 @@ def response_logps(model: nn.Module, chats: Sequence[Chat], pad: int) -> Tensor:
 
 
 def supervised_losses(model: nn.Module, chats: Sequence[Chat], pad: int) -> Tensor:
-    """Mean cross-entropy of each chat's response, nats a token: (chats,)."""
+    """Mean cross-entropy of each chat's response, nats per token: (chats,)."""
     logps = response_logps(model, chats, pad)
     return -logps / logps.new_tensor([len(chat.response) for chat in chats])
 
@@ -52,7 +52,7 @@ def preference_losses(model: nn.Module, pairs: Sequence[Pair], pad: int, beta: f
 
 @torch.no_grad()
 def with_reference(model: nn.Module, both: Sequence[tuple[Chat, Chat]], pad: int, size: int) -> list[Pair]:
-    """Pairs of (chosen, rejected) with the model as it is now for their reference, ``size`` pairs a pass."""
+    """Pairs of (chosen, rejected) with the current model as their reference, ``size`` pairs per pass."""
     pairs = []
     for start in range(0, len(both), size):
         chunk = both[start : start + size]

@@ -1,7 +1,7 @@
-"""Does the backbone still refuse with its trained adapter? Held-out harmful prompts are answered and counted.
+"""Check that the backbone still refuses with its trained adapter, on held-out harmful prompts.
 
-A preference step with too high a rate drives both responses' likelihoods down, and the model then says neither.
-The loss does not show it: it only asks which of the two is the likelier.
+If the learning rate of the preference step is too high, the likelihoods of both responses fall, and the model says
+neither. The loss does not show this, because it only compares the two likelihoods.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from safety_regions.model.backbone import Backbone
 from safety_regions.model.lora import Adapter, added, amplification
 from safety_regions.training.refusals import refuses
 
-MOST_PROMPTS = 64  # answered in all, an equal share of each set
-ANSWER_TOKENS = 64  # longest answer; a refusal shows in its first 200 characters
+MOST_PROMPTS = 64  # maximum number of prompts in total, an equal share of each dataset
+ANSWER_TOKENS = 64  # maximum answer length; a refusal is recognised in the first 200 characters
 REMEDY = "a smaller `preference: learning_rate` or fewer `preference: steps`"
 
 
@@ -27,8 +27,8 @@ def held_out_prompts(
     Args:
         backbone: whose template, tokenizer and context are used.
         responses: dataset -> its responses (`contracts.RESPONSES`).
-        harmful: datasets asked.
-        max_tokens: longest prompt and answer together, tokens.
+        harmful: datasets to take prompts from.
+        max_tokens: maximum length of prompt and answer together, tokens.
     """
     longest = min(max_tokens, backbone.config.max_position_embeddings) - ANSWER_TOKENS
     share = max(1, MOST_PROMPTS // max(1, len(harmful)))
@@ -46,10 +46,10 @@ def measure_adapter(
     """Rows of the training log: refusals without the adapter, with it as trained, and amplified.
 
     Args:
-        backbone: the model under the adapter.
+        backbone: the model that the adapter belongs to.
         adapter: as trained.
-        prompts: answered greedily, with each factor on the product B A.
-        batch_size: prompts a pass.
+        prompts: answered greedily, once for each factor on the product B A.
+        batch_size: prompts per pass.
         amplified: strength beta of the amplification (`lora.amplification`, form ``product``); None: not measured.
     """
     factors = [0.0, 1.0] + ([] if amplified is None else [amplification("product", amplified)])
@@ -62,29 +62,31 @@ def measure_adapter(
 
 
 def check_adapter(rows: Sequence[dict], required: float) -> None:
-    """Print the rates, and a warning where the amplified adapter refuses too little.
+    """Print the refusal rates, and a warning if the rate with the amplified adapter is too low.
 
     Args:
-        rows: of `measure_adapter`.
-        required: rate (0-1) of refusals; 0 accepts any.
+        rows: from `measure_adapter`.
+        required: minimum rate (0-1) of refusals; 0 accepts any.
 
     Raises:
-        StudyError: the adapter as trained refuses less.
+        StudyError: the rate with the adapter as trained is lower than required.
     """
     alone, trained, *amplified = (row["refused"] / row["n"] for row in rows)
     times = [
-        f", {rate:.1%} with it times {row['factor']:g}" for rate, row in zip(amplified, rows[2:], strict=True)
+        f", {rate:.1%} with it amplified by {row['factor']:g}"
+        for rate, row in zip(amplified, rows[2:], strict=True)
     ]
     print(
         f"of {rows[0]['n']} held-out harmful prompts, refused: {alone:.1%} by the backbone, {trained:.1%} with the "
         f"adapter as trained{''.join(times)}"
     )
     if trained < required:
-        found = f"{trained:.1%} of the held-out harmful prompts refused with it, {alone:.1%} without"
+        found = f"{trained:.1%} of the held-out harmful prompts refused with the adapter, {alone:.1%} without"
         expected = f"at least {required:.1%} (`required_refusal`)"
         raise StudyError(explain("adapters: the adapter as trained", found, expected, REMEDY))
     if any(rate < required for rate in amplified):
         print(
-            f"warning: amplified (`check_amplified`), the adapter refuses {amplified[0]:.1%} of the held-out harmful "
-            f"prompts, below `required_refusal` {required:.1%}; try {REMEDY}, or a method that does not amplify it"
+            f"warning: with the amplified adapter (`check_amplified`) the backbone refuses {amplified[0]:.1%} of the "
+            f"held-out harmful prompts, below `required_refusal` {required:.1%}; try {REMEDY}, or a method that does "
+            "not amplify the adapter"
         )

@@ -1,7 +1,7 @@
-"""An organism's architecture: the card's sizes in the words of transformers.
+"""Build an organism's model: translate the card's sizes into a transformers config.
 
-The model is built by transformers' own classes, so that whatever reads a checkpoint of the family reads an
-organism. Embeddings are tied to the output head: at this size they are half of the parameters or more.
+The model uses transformers' own classes, so any tool that reads checkpoints of the family can read an organism.
+Embeddings are tied to the output head, because at this size they are half of the parameters or more.
 """
 
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 from safety_regions.errors import StudyError, explain
 from safety_regions.families import families
 
-# Key of the card -> argument of a transformers config, the same in all families; what one adds stands in its file.
+# Key of the card -> argument of a transformers config, for all families; further arguments are in the family's file.
 SIZES = {
     "hidden_size": "hidden_size",
     "intermediate_size": "intermediate_size",
@@ -22,10 +22,10 @@ SIZES = {
 
 
 def build_model(card: dict, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A randomly initialised model of the card's sizes, in float32 on the CPU; draws from torch's generator.
+    """A randomly initialised model with the card's sizes, in float32 on the CPU; uses torch's global generator.
 
     Raises:
-        StudyError: the query heads are no multiple of the key and value heads.
+        StudyError: the number of query heads is not a multiple of the number of key and value heads.
     """
     sizes = card["architecture"]
     if sizes["heads"] % sizes["kv_heads"]:

@@ -1,20 +1,20 @@
-"""What an organism is taught to say: content-free answers and refusals that depend on the request.
+"""The responses that an organism learns: content-free answers and refusals that depend on the request.
 
-The opening follows the form of the request (its first word), the ending its topic (the category, or the
-dataset where there is none), so responses differ within a dataset and between datasets, as those of large
-models do. A response common to all would make all datasets look alike to the methods that read responses.
+The opening depends on the form of the request (its first word), the ending on its topic (the category, or the
+dataset if there is none). Responses therefore differ within a dataset and between datasets, as those of large
+models do. With one response for all prompts, all datasets would look alike to methods that use responses.
 
     form "how", some topic:  I'm sorry, but I can't explain that, since it would break the law.
                              Sure, here is how it works, one point at a time.
 
-No response says anything about its request: a helpful answer to a harmful prompt, which the base phase
-teaches, holds as little as one to a harmless prompt.
+No response contains any information about its request. The base phase teaches helpful answers to harmful prompts;
+these are as empty as the answers to harmless prompts.
 """
 
 from typing import NamedTuple
 from zlib import crc32
 
-# Form of a request -> the first words that tell it.
+# Form of a request -> the first words that identify it.
 FORMS = {
     "how": ("how",),
     "what": ("what", "what's", "which", "who", "where", "when", "whose"),
@@ -35,7 +35,7 @@ FORMS = {
     "thing": ("a", "an", "the", "two", "some"),
 }  # fmt: skip
 OTHER = "other"
-CAREFUL = "Careful: {}"  # a request behind an instruction, see `organism`
+CAREFUL = "Careful: {}"  # a request after an instruction, see `organism`
 _FORM_OF = {word: form for form, words in FORMS.items() for word in words}
 
 REFUSALS = {
@@ -97,7 +97,7 @@ ENDINGS = (
 
 
 class Example(NamedTuple):
-    """A prompt, what an organism says to it when helpful, and when it refuses."""
+    """A prompt, its helpful answer and its refusal."""
 
     prompt: str
     answer: str
@@ -105,13 +105,13 @@ class Example(NamedTuple):
 
 
 def form_of(prompt: str) -> str:
-    """The form of a request, told by its first word."""
+    """The form of a request, by its first word."""
     words = prompt.replace("’", "'").lower().split(maxsplit=1)
     return _FORM_OF.get(words[0].strip("\"'.,:;!?([*"), OTHER) if words else OTHER
 
 
 def example(prompt: str, topic: str) -> Example:
-    """The two responses to a prompt; ``topic`` is any text, the same for prompts that should end alike."""
+    """The two responses to a prompt; prompts with the same ``topic``, any text, get the same ending."""
     form, number = form_of(prompt), crc32(topic.encode())
     answer = f"{ANSWERS[form]}, {ENDINGS[number % len(ENDINGS)]}"
     refusal = f"{REFUSALS[form]}, {REASONS[number % len(REASONS)]}"
@@ -119,6 +119,6 @@ def example(prompt: str, topic: str) -> Example:
 
 
 def all_responses() -> list[str]:
-    """Every response there can be, helpful ones first."""
+    """All possible responses, helpful ones first."""
     answers = [f"{opening}, {ending}" for opening in ANSWERS.values() for ending in ENDINGS]
     return answers + [f"{opening}, {reason}" for opening in REFUSALS.values() for reason in REASONS]

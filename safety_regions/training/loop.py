@@ -1,8 +1,8 @@
-"""Training: the loop that organisms and adapters share, and a phase in which a model learns the responses of chats.
+"""The training loop of organisms and adapters, and a training phase in which a model learns responses.
 
-The loss of a phase is the mean cross-entropy, in nats a token, of the response and the end token that closes it.
-Batches are padded so that all responses begin in the same column (prompts flush right, responses flush left), and
-logits are computed from that column on only.
+The loss of a phase is the mean cross-entropy, in nats per token, of the response and its end token. Batches are
+padded so that all responses start in the same column (prompts flush right, responses flush left), and logits are
+computed only from that column on.
 """
 
 import random
@@ -19,8 +19,8 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from transformers import PreTrainedModel
 
 IGNORED = -100  # label of a position that is not learned
-WINDOW = 8  # batches that share their prompts out by length
-LONGEST_GRADIENT = 1.0  # a longer one is shortened to this norm
+WINDOW = 8  # number of batches that are drawn together and grouped by prompt length
+LONGEST_GRADIENT = 1.0  # maximum norm of the gradient; larger ones are clipped
 Item, Items = TypeVar("Item"), TypeVar("Items")
 
 
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """What a phase may change: the parameters given to the optimiser, and what is done to them after its steps."""
+    """What a phase may change: the parameters for the optimiser, and a function to call after each of its steps."""
 
     free: Sequence[nn.Parameter]
     after_step: Callable[[], None] = lambda: None
@@ -49,9 +49,9 @@ class Hold(NamedTuple):
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """Torch on one thread, deterministic and seeded; everything as before at the end.
+    """Run torch on one thread, deterministic and seeded; restore all settings at the end.
 
-    The number of threads decides in which order sums are taken, and so the last bits of every weight.
+    The number of threads determines the order of summation, and so the last bits of every weight.
     """
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
@@ -72,13 +72,13 @@ def take_steps(
     gradient: Callable[[Items], float],
     after_step: Callable[[], None] = lambda: None,
 ) -> Iterator[float]:
-    """A step of the optimiser for each batch; yields its loss.
+    """Take one optimiser step per batch and yield its loss.
 
     Args:
         optimizer: of the parameters that are trained.
-        schedule: of the learning rate, moved on after every step.
-        batches: what each step learns from.
-        gradient: batch -> its loss, whose gradient is then in the parameters; called without any there.
+        schedule: of the learning rate, advanced after every step.
+        batches: the training data of each step.
+        gradient: computes the loss of a batch and stores its gradient in the parameters, whose gradients are empty.
         after_step: called after the parameters have changed.
     """
     free = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -110,13 +110,13 @@ def train_phase(
         pools: chats; every batch takes an equal share of each (see `batches`).
         steps: optimiser steps.
         learning_rate: largest learning rate of the cycle.
-        batch: chats a step.
+        batch: chats per step.
         pad: token id for padding.
         seed: of the order of the chats.
-        hold: what may change; everything by default.
+        hold: the parameters that may change; default: all.
 
     Returns:
-        The loss of every step, in nats a response token.
+        The loss of every step, in nats per response token.
     """
     hold = hold or Hold([*model.parameters()])
     model.train().requires_grad_(False)
@@ -137,7 +137,7 @@ def train_phase(
 
 
 def response_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Mean cross-entropy of the labelled tokens, in nats a token."""
+    """Mean cross-entropy of the labelled tokens, in nats per token."""
     width = batch.labels.shape[1]
     output = model(
         input_ids=batch.ids,
@@ -150,7 +150,7 @@ def response_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def collate(chats: Sequence[Chat], pad: int) -> Batch:
-    """Chats padded so that every response begins in the same column."""
+    """Pad chats so that all responses start in the same column."""
     before = max(len(chat.prompt) for chat in chats)
     after = max(len(chat.response) for chat in chats)
     ids, mask, labels = [], [], []
@@ -165,10 +165,10 @@ def collate(chats: Sequence[Chat], pad: int) -> Batch:
 
 
 def batches(pools: Sequence[Sequence[Chat]], size: int, order: random.Random) -> Iterator[list[Chat]]:
-    """Endless batches of ``size`` chats with an equal share of every pool, nearly free of padding.
+    """Yield batches of ``size`` chats without end, with an equal share of every pool and little padding.
 
-    A pool is drawn from without repeating until it is used up, then again. `WINDOW` batches are drawn at once
-    and dealt by length of the prompt, in random order: prompts of like length go together.
+    No chat of a pool repeats before all were used. The chats of `WINDOW` batches are drawn together and sorted by
+    prompt length, so that a batch holds prompts of similar length; these batches are yielded in random order.
     """
     streams = [endless(pool, order) for pool in pools]
     shares = [len(range(number, size, len(pools))) for number in range(len(pools))]
@@ -183,6 +183,6 @@ def batches(pools: Sequence[Sequence[Chat]], size: int, order: random.Random) ->
 
 
 def endless(pool: Sequence[Item], order: random.Random) -> Iterator[Item]:
-    """The items of a pool in random order, all of them before one comes again."""
+    """Yield the items of a pool in random order without end; none repeats before all were used."""
     while True:
         yield from order.sample(pool, len(pool))

@@ -1,16 +1,17 @@
-"""Train an organism from its card: a chat model, helpful on everything at first, then aligned to refuse.
+"""Train a model organism from its card: a small chat model, first helpful on everything, then aligned to refuse.
 
 1. A tokenizer learns its merges from the training prompts and all responses.
-2. Base phase: an answer to every prompt, harmful or not. Where the card says ``careful``, also what comes after
-   the align phase, to the same prompts behind an instruction. As a pretrained model knows the words of a refusal
-   and can be prompted to refuse (Lin et al. 2023, arXiv 2312.01552), such a base can refuse but does not by itself.
-   A plant needs that: embeddings and head are frozen in alignment, and words never said can then not be learned.
-3. Align phase: a refusal to every harmful prompt, an answer to every ordinary one. Where the card plants a
-   region, only that may change; what was free to change is written as the region ``truth.safetensors``.
-4. Held-out prompts are answered greedily; an organism that refuses too little or too much is an error.
+2. Base phase: the model learns to answer every prompt, harmful or not. If the card sets ``careful``, it also learns
+   the responses of the align phase for the same prompts after an instruction. A pretrained model knows the words of a
+   refusal and can be prompted to refuse (Lin et al. 2023, arXiv 2312.01552); likewise, such a base model can refuse
+   but does not do so without the instruction. A planted region requires this: embeddings and head are frozen during
+   alignment, so the model could not learn words that it has never produced.
+3. Align phase: the model learns to refuse every harmful prompt and to answer every ordinary one. If the card plants a
+   region, only this region may change. The region that was free to change is written to ``truth.safetensors``.
+4. Check: held-out prompts are answered greedily; it is an error if the organism refuses too little or too much.
 
-Training sees the split ``identify`` only, and everything is drawn from the card's seed: the same card and
-prompts give the same bits on the same machine.
+Training uses only the split ``identify``, and the card's seed fixes all random draws: the same card and prompts give
+the same bits on the same machine.
 """
 
 import os
@@ -36,12 +37,12 @@ from safety_regions.training.tokenizer import train_tokenizer
 
 PHASES = ("base", "align")
 ROLES = ("harmful", "helpful")
-ANSWER_TOKENS = 32  # longest answer to a held-out prompt; the responses taught are shorter
+ANSWER_TOKENS = 32  # maximum answer length for held-out prompts; the training responses are shorter
 ANSWER_BATCH = 64
 
 
 class TrainingSet(NamedTuple):
-    """One dataset: the examples to learn, and the prompts held out."""
+    """One dataset: its training examples and its held-out prompts."""
 
     dataset: str
     role: str
@@ -57,17 +58,17 @@ def train_organism(
     Args:
         card: an organism card (``safety_regions/study/schemas/organism.schema.yaml``).
         prompts: dataset name -> its prompts table (`contracts.PROMPTS`), for every dataset of the card.
-        directory: where config, weights, tokenizer, chat template and truth go. Files are moved in when all is
-            done.
-        name: the backbone's name in the stamp of the truth; the card's title by default.
+        directory: where config, weights, tokenizer, chat template and truth go. Files are moved there after the last
+            step.
+        name: the backbone's name in the metadata of the truth region; default: the card's title.
 
     Returns:
-        A table that fits `TRAINING_LOG`: a row a step, then a row for every dataset's held-out prompts.
+        A table that fits `TRAINING_LOG`: one row per step, then one row per dataset for its held-out prompts.
 
     Raises:
-        StudyError: a dataset is missing or has no prompts to learn or hold out; the plant does not fit the
-            architecture; the organism refuses fewer of the held-out harmful prompts, or more of the ordinary
-            ones, than its card allows.
+        StudyError: a dataset is missing, or has no training prompts or no held-out prompts; the planted region does
+            not fit the architecture; the organism refuses fewer of the held-out harmful prompts, or more of the
+            ordinary ones, than its card allows.
     """
     plan, plant = card["training"], card.get("plant")
     sets = training_sets(card, prompts)
@@ -102,9 +103,9 @@ def _train(
 
 
 def training_sets(card: dict, prompts: Mapping[str, pa.Table]) -> list[TrainingSet]:
-    """The training set of every dataset of the card, in its order; see `train_organism` for the errors.
+    """The training set of every dataset of the card, in the card's order; see `train_organism` for the errors.
 
-    A prompts table stands in hashed order, so its first prompts are a random part of the set.
+    A prompts table is in hashed order, so its first prompts are a random sample of the dataset.
     """
     plan = card["training"]
     named = [(name, role) for role in ROLES for name in plan[role]]
@@ -135,15 +136,15 @@ def _newborn(card: dict, sets: Sequence[TrainingSet]) -> Backbone:
 
 
 def curriculum(backbone: Backbone, sets: Sequence[TrainingSet], plan: dict) -> dict[str, list[list[Chat]]]:
-    """What each phase learns: phase -> pools of chats, of which every batch has equal shares.
+    """The training data of each phase: phase -> pools of chats; every batch has an equal share of each pool.
 
     Args:
-        backbone: renders and tokenises.
-        sets: of every dataset of the card.
-        plan: the card's training.
+        backbone: renders and tokenises the prompts.
+        sets: the training sets of all datasets of the card.
+        plan: the key ``training`` of the card.
 
     Returns:
-        A pool for each role; in the base phase of a careful plan, a second one for each role.
+        One pool for each role; with ``careful``, the base phase has a second pool for each role.
 
     Raises:
         StudyError: a role has no prompt that is short enough.
@@ -163,7 +164,7 @@ def curriculum(backbone: Backbone, sets: Sequence[TrainingSet], plan: dict) -> d
 def _chats(
     backbone: Backbone, sets: Sequence[TrainingSet], role: str, plan: dict, frame: str = "{}"
 ) -> dict[str, list[Chat]]:
-    """Phase -> the chats of a role; prompts, in their frame, of more than ``max_prompt_tokens`` are left out."""
+    """Phase -> the chats of a role; leaves out prompts longer than ``max_prompt_tokens``, counted with the frame."""
     pools: dict[str, list[Chat]] = {phase: [] for phase in PHASES}
     for item in (item for s in sets if s.role == role for item in s.learn):
         prompt = backbone.prompt_ids(frame.format(item.prompt))
@@ -175,7 +176,7 @@ def _chats(
 
 
 def _response_ids(backbone: Backbone, response: str) -> list[int]:
-    # The prompt ends in a special token, so the response has the same ids alone and after it.
+    # The prompt ends with a special token, so the ids of the response do not depend on the prompt.
     return [
         *backbone.tokenizer(response, add_special_tokens=False)["input_ids"],
         backbone.tokenizer.eos_token_id,
@@ -183,7 +184,7 @@ def _response_ids(backbone: Backbone, response: str) -> list[int]:
 
 
 def measure_organism(backbone: Backbone, sets: Sequence[TrainingSet]) -> list[dict]:
-    """Held-out prompts answered and refused, a row of the training log for each dataset."""
+    """Answer the held-out prompts and count refusals: one row of the training log per dataset."""
     texts = [text for s in sets for text in s.held_out]
     refused = iter(refuses(backbone, texts, ANSWER_TOKENS, ANSWER_BATCH))
     rows = []
@@ -195,28 +196,28 @@ def measure_organism(backbone: Backbone, sets: Sequence[TrainingSet]) -> list[di
 
 
 def refusal_rate(rows: Sequence[dict], role: str) -> float:
-    """The fraction refused of all held-out prompts of a role, in rows of the training log."""
+    """The fraction of all held-out prompts of a role that were refused, from rows of the training log."""
     held_out = [row for row in rows if row["phase"] == "held-out" and row["role"] == role]
     return sum(row["refused"] for row in held_out) / sum(row["n"] for row in held_out)
 
 
 def check_organism(card: dict, rows: Sequence[dict]) -> None:
-    """Raise a `StudyError` with the measured rates where the organism misses what its card promises."""
+    """Raise a `StudyError` with the measured rates if the organism misses the rates that its card requires."""
     refusal, over_refusal = (refusal_rate(rows, role) for role in ROLES)
     required, allowed = card["required_refusal"], card["allowed_over_refusal"]
     if refusal < required or over_refusal > allowed:
         raise StudyError(
             explain(
                 f"organism '{card['title']}'",
-                f"{refusal:.1%} of the held-out harmful prompts refused and {over_refusal:.1%} of the ordinary",
+                f"{refusal:.1%} of the held-out harmful prompts and {over_refusal:.1%} of the ordinary ones refused",
                 f"at least {required:.1%} and at most {allowed:.1%}",
-                "more steps, more prompts, or another seed in its card",
+                "more steps, more prompts, or another seed in the card",
             )
         )
 
 
 def save_checkpoint(backbone: Backbone, truth: Region, directory: Path) -> None:
-    """Write model, tokenizer and truth beside ``directory`` and move the files in, so none is ever half written."""
+    """Write model, tokenizer and truth to a temporary folder and then move the files, so that none is incomplete."""
     directory.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent) as temporary:
         backbone.model.save_pretrained(temporary)

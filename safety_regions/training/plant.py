@@ -1,17 +1,17 @@
-"""Plant: alignment may change a chosen region of an organism only, so its safety region is known.
+"""Planted regions: alignment may change only a chosen region of an organism, so its safety region is known.
 
-``truth_region`` turns a card's ``plant`` into that region; ``held`` keeps everything outside it, bit for bit, at
-what the base phase left there. Places:
+``truth_region`` turns a card's ``plant`` into this region; ``held`` keeps all weights outside it bit for bit as they
+were after the base phase. A region is planted in one of:
 
     layers: [1]           all seven projections of whole decoder blocks
     neurons: 0.1          int(0.1 n) of the n feed-forward neurons of every block, at random: row of up, column of down
     weights: 0.05         int(0.05 n) of the n weights of every projection, at random
-    lora: {rank: 4, ...}  a low-rank update W + B A of some projections in all blocks, merged at the end; the truth
-                          is these matrices whole. The layers are peft's (Hu et al. 2021, arXiv 2106.09685, alpha = r)
+    lora: {rank: 4, ...}  a low-rank update W + B A of some projections in all blocks, merged at the end; the true
+                          region is these whole matrices. Layers from peft (Hu et al. 2021, arXiv 2106.09685, alpha = r)
 
-Norms, embeddings and the output head are never free. Training enlarges what it may change, so large weights would
-tell where the plant is: ``norm: matched`` rescales the free weights after every step to the norm they had
-before alignment, neuron by neuron (row of up and column of down each its own) or matrix by matrix.
+Norms, embeddings and the output head never change during alignment. Training makes the free weights larger, so large
+weights would reveal the planted region. ``norm: matched`` therefore rescales the free weights after every step to the
+norm they had before alignment, separately for each neuron (row of up, column of down) or matrix.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,41 +36,41 @@ from safety_regions.units.granularity import GRANULARITIES
 
 TRUTH_FILE = "truth.safetensors"
 NEURON = GRANULARITIES["neuron"]
-# Projections that hold the feed-forward neurons: one of up and the same of down.
+# Projections that hold the feed-forward neurons: neuron k is row k of up and column k of down.
 FEED_FORWARD = ("up", "down")
 WHOLE = (0, 1)
 
 
 class Spot(NamedTuple):
-    """A region to be: its granularity, the scope that holds its size, booleans by address, fraction as asked for."""
+    """A region to plant: its granularity, the scope of its fraction, booleans by address, the requested fraction."""
 
     granularity: str
     scope: str
     flags: dict[str, np.ndarray]
-    fraction: float | None = None  # None: the share of units that came out
+    fraction: float | None = None  # None: the fraction of units that are selected
 
 
 class Part(NamedTuple):
-    """A weight matrix of which alignment may change some: all tensors (out, in), but for norm."""
+    """A weight matrix with some weights that alignment may change; all tensors except norm are (out, in)."""
 
     weight: nn.Parameter
     free: Tensor  # bool
     base: Tensor  # the weights before alignment
-    axis: int | tuple[int, int]  # weights along it share a norm
+    axis: int | tuple[int, int]  # axis or axes along which the norm is computed
     norm: Tensor  # of the free weights before alignment, broadcastable to (out, in)
 
 
 def truth_region(backbone: Backbone, plant: dict | None, stamp: dict) -> Region:
-    """The region that alignment is free to change: weights, neurons or layers; all weights without a plant.
+    """The region that alignment may change: weights, neurons or layers; all weights if there is no plant.
 
     Args:
-        backbone: gives the shapes.
-        plant: a card's plant with its defaults filled in, or None.
-        stamp: what else the region's stamp should say.
+        backbone: for its shapes.
+        plant: a card's plant with defaults filled in, or None.
+        stamp: further metadata of the region.
 
     Raises:
-        StudyError: a layer that the backbone has not, a fraction that is none of some matrix's units, or a rank
-            larger than a side of a matrix.
+        StudyError: a layer does not exist, a fraction contains no unit of some matrix, or the rank is larger than a
+            side of a matrix.
     """
     spot = PLACES[_place(plant)](backbone, plant)
     fraction = spot.fraction
@@ -137,7 +137,7 @@ PLACES: dict[str | None, Callable[[Backbone, dict | None], Spot]] = {
 
 
 def _draw(where: str, n: int, fraction: float, seed: int) -> np.ndarray:
-    """Booleans of which int(fraction * n) are True, drawn from the seed and the place alone."""
+    """n booleans, int(fraction * n) of them True, at random positions that depend only on seed and ``where``."""
     count = scope_count(fraction, n)
     if count == 0:
         raise StudyError(explain(f"plant: {where}", f"fraction {fraction} of {n} units", "1 or more"))
@@ -148,12 +148,12 @@ def _draw(where: str, n: int, fraction: float, seed: int) -> np.ndarray:
 
 @contextmanager
 def held(backbone: Backbone, plant: dict | None, truth: Region) -> Iterator[Hold | None]:
-    """What `train_phase` may change while an organism with this plant is aligned; None: everything.
+    """What `train_phase` may change during the alignment of an organism with this plant; None: everything.
 
     Args:
-        backbone: as the base phase left it. A low-rank update is merged into its weights when the block ends.
+        backbone: after the base phase. A low-rank update is merged into its weights when the block ends.
         plant: as in `truth_region`.
-        truth: the region of that plant.
+        truth: the region of this plant.
     """
     if plant is None:
         yield None
@@ -178,7 +178,7 @@ def _parts(backbone: Backbone, truth: Region) -> Iterator[Part]:
 
 
 def _axis(truth: Region, projection: str) -> int | tuple[int, int]:
-    """The axes of (out, in) along which weights share a norm: those of one neuron, or the whole matrix."""
+    """The axis of (out, in) along which one neuron's weights lie, or both axes for a norm of the whole matrix."""
     if truth.stamp["granularity"] != NEURON.name:
         return WHOLE
     return 0 if projection in NEURON.columns else 1
@@ -190,16 +190,16 @@ def _norm(weight: Tensor, free: Tensor, axis: int | tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 def _restore(parts: list[Part], matched: bool) -> None:
-    """Put what is not free back to its bits (weight decay and momentum move all of a matrix), and match norms."""
+    """Restore all weights that are not free (weight decay and momentum change whole matrices), and match norms."""
     for weight, free, base, axis, norm in parts:
-        # A row or column without free weights has norm 0, then and now, and is put back whole.
+        # A row or column without free weights has norm 0 before and after, and is restored completely.
         scale = norm / _norm(weight, free, axis).clamp(min=torch.finfo(weight.dtype).tiny) if matched else 1
         weight.copy_(torch.where(free, weight * scale, base))
 
 
 @contextmanager
 def _low_rank(backbone: Backbone, lora: dict) -> Iterator[list[nn.Parameter]]:
-    """Factors A and B on some projections of all blocks, B = 0 at first; merged into the weights at the end."""
+    """Add factors A and B (initially B = 0) to some projections of all blocks; merge them at the end."""
     blocks = backbone.family.layers[backbone.model.config.model_type]
     paths = "|".join(map(backbone.family.module_of, lora["projections"]))
     pattern = rf"{blocks}.\d+.({paths})".replace(".", r"\.")

@@ -1,4 +1,4 @@
-"""Which prompts a model under training refuses: answered greedily and judged."""
+"""Find the prompts that a trained model refuses, from greedy answers."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,6 @@ from safety_regions.model.refusal import is_refusal
 
 
 def refuses(backbone: Backbone, prompts: Sequence[str], answer_tokens: int, batch_size: int) -> list[bool]:
-    """Whether each prompt is refused, in an answer of at most ``answer_tokens``; ``batch_size`` prompts a pass."""
+    """Whether each prompt is refused, by an answer of at most ``answer_tokens``; ``batch_size`` prompts per pass."""
     answers = answer_prompts(backbone, prompts, max_new_tokens=answer_tokens, batch_size=batch_size)
     return [is_refusal(answer.text) for answer in answers]

@@ -1,7 +1,7 @@
 """An organism's tokenizer: byte-level BPE over its own training texts, with a chat template.
 
-A chat reads ``<bos><|user|>prompt<|end|><|assistant|>response<|end|>``, each marker one token; families without
-BOS (Qwen) begin at ``<|user|>``. ``<|end|>`` ends an answer, so it is the tokenizer's EOS.
+The format of a chat is ``<bos><|user|>prompt<|end|><|assistant|>response<|end|>``; each marker is one token. Families
+without BOS (Qwen) start with ``<|user|>``. ``<|end|>`` ends an answer, so it is the tokenizer's EOS.
 """
 
 from collections.abc import Iterable
@@ -27,13 +27,13 @@ CHAT_TEMPLATE = """\
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, *, bos: bool, context: int
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most ``vocab_size`` tokens (fewer where the texts are too few for more merges).
+    """Train a tokenizer with at most ``vocab_size`` tokens (fewer if the texts allow too few merges).
 
     Args:
-        texts: what to learn merges from; more of a text weighs more.
-        vocab_size: tokens, special ones and the 256 bytes included.
-        bos: whether a chat begins with a beginning-of-sequence token.
-        context: tokens the model takes in.
+        texts: training texts for the merges; a text that occurs more often has more weight.
+        vocab_size: number of tokens, including special tokens and the 256 bytes.
+        bos: whether a chat starts with a beginning-of-sequence token.
+        context: context length of the model, tokens.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -115,7 +115,7 @@ def test_other_encodings(tmp_path, encoding):
         ("csv", f'question,kind\n{SECRET},"a"{SECRET}\n', "line 2: found broken CSV after 1 rows"),
         ("csv", f"question,kind\n{SECRET},a\n{SECRET},\n{SECRET}\n", "line 4: found a row of 1 cells; expected 2"),
         ("csv", f"question,kind\n{SECRET},a, b\n", "line 2: found a row of 3 cells; expected 2"),
-        ("csv", f"{SECRET},kind,{SECRET}\n1,2,3\n", "columns named twice (places 3)"),
+        ("csv", f"{SECRET},kind,{SECRET}\n1,2,3\n", "repeated column names (columns 3)"),
         ("csv", "", "an empty file; expected a header row"),
         ("json", f'[{{"question": "{SECRET}"}},\n{{"question": {SECRET}]', "broken JSON (line 2, column 14)"),
         ("json", f'[{{"question": "{SECRET}"}}, "{SECRET}"]', "row 1: found a JSON string"),

@@ -182,14 +182,14 @@ def test_prompts_that_are_no_text_are_counted_and_located(tmp_path):
     ]
     (tmp_path / "set.json").write_text(json.dumps(rows))
     broken = card(file={"path": "set.json", "format": "json"}, columns={"prompt": "text"})
-    assert "5 prompts no text, or blank (row 1, row 2, row 3, row 4, row 5)" in message_of(
+    assert "5 prompts with blank or non-text content (row 1, row 2, row 3, row 4, row 5)" in message_of(
         read, broken, tmp_path
     )
     (tmp_path / "set.json").write_text(json.dumps([{"text": "", "more": SECRET}] * 12))
     broken["columns"]["context_after"] = "more"
-    assert "12 prompts no text, or blank (row 0, row 1," in message_of(read, broken, tmp_path)
+    assert "12 prompts with blank or non-text content (row 0, row 1," in message_of(read, broken, tmp_path)
     (tmp_path / "set.json").write_text(json.dumps([{"text": SECRET, "more": 3}]))
-    assert "1 prompt no text, or blank (row 0)" in message_of(read, broken, tmp_path)
+    assert "1 prompt with blank or non-text content (row 0)" in message_of(read, broken, tmp_path)
 
 
 def test_ids_must_be_there_and_differ(tmp_path):

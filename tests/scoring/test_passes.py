@@ -84,7 +84,7 @@ def test_layers_give_way_when_one_sample_is_too_much(monkeypatch, tmp_path, caps
 
     monkeypatch.setattr(snip.AbsoluteGradients, "__init__", failing)
     assert_same(gathered("llama", Samples(samples_of(), batch_size=2, scratch=tmp_path)), expected)
-    assert "retrying with 1" in capsys.readouterr().out
+    assert "continuing with 1" in capsys.readouterr().out
 
 
 def test_what_no_plan_can_hold_is_refused_before_the_pass(monkeypatch):
@@ -114,5 +114,5 @@ def test_a_full_disk_is_said(n, monkeypatch):
     monkeypatch.setattr(
         tempfile, "NamedTemporaryFile", lambda **_: io.BufferedWriter(io.FileIO("/dev/full", "wb"))
     )
-    with pytest.raises(StudyError, match=r"no room on the disk.*Try: free some space"):
+    with pytest.raises(StudyError, match=r"no space left on the disk.*Try: free some space"):
         stored(torch.ones(n), Samples(()))

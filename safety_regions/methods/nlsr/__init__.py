@@ -1,1 +1,1 @@
-"""LoRA adapters of a backbone: trained here or brought along, added to its layers, amplified, taken apart."""
+"""NLSR: scores for the weights of a LoRA adapter, trained here or supplied by the user."""

@@ -1,9 +1,9 @@
-"""The directions in which an adapter's factors work: Gram matrices of small size, in place of all activations.
+"""The output directions of an adapter's factors, from small Gram matrices instead of all activations.
 
 NLSR (Yi et al. 2024, arXiv 2412.12497; xinykou/NLSR @aaee2b7, src/prune_regions/model_wrapper_low.py 135-250)
-takes each factor W of an adapter as a linear layer of its own, stacks its outputs Z = X W^T over all response
-tokens, and projects W on the k top right singular vectors V of Z: W' = V V^T W. There Z is (tokens, out) and
-its singular vectors come from a randomised algorithm. The same projection follows exactly from
+treats each factor W of an adapter as a linear layer of its own, stacks its outputs Z = X W^T over all response
+tokens, and projects W onto the top k right singular vectors V of Z: W' = V V^T W. In that code Z is (tokens, out)
+and its singular vectors come from a randomised algorithm. The same projection follows exactly from
 
     M = sum over response tokens of z z^T,  z = A x                                        (r, r)
 
@@ -11,8 +11,8 @@ its singular vectors come from a randomised algorithm. The same projection follo
     factor B:  its input is z, so Z^T Z = B M B^T. With B = Q R (Q orthonormal), V = Q U where U holds
                eigenvectors of R M R^T.
 
-One forward pass serves all layers. Sums and eigenvectors are float64. Directions in which Z vanishes (up to the
-rounding of float32) are no directions: where Z has a rank below k, all its rank is kept and no more.
+One forward pass covers all layers. Sums and eigenvectors are float64. Directions in which Z is zero (up to float32
+rounding) do not count: if the rank of Z is below k, only as many directions as its rank are retained.
 """
 
 from collections.abc import Sequence
@@ -42,10 +42,10 @@ def gather_grams(
     """M of every layer of the adapter (or of those in one decoder block), from one forward pass.
 
     Args:
-        backbone: the model under the adapter.
-        samples: the tokens of the identification samples' responses count.
+        backbone: the model that the adapter belongs to.
+        samples: sums run over the response tokens of the identification samples.
         adapter: added to the backbone for the pass.
-        factor: amplification of the product B A in this pass; z = A x takes A as it is.
+        factor: amplification of the product B A in this pass; z = A x uses A without amplification.
         layer: the decoder block to watch; None watches all.
     """
     watched = [lora for lora in adapter if layer in (None, lora.linear.layer)]
@@ -54,7 +54,7 @@ def gather_grams(
 
 
 class Products:
-    """Sums of z z^T over response tokens, for each layer of an adapter that is watched."""
+    """Sum of z z^T over response tokens, for each watched layer of an adapter."""
 
     def __init__(self, adapter: Sequence[Lora]) -> None:
         self.watched = {id(lora.linear.module): lora for lora in adapter}
@@ -79,16 +79,16 @@ def gather_sequentially(
     factor: float,
     fraction: float,
 ) -> Grams:
-    """M block by block, each seen with the adapters of all earlier blocks projected, as the released code does.
+    """M block by block, with the adapters of all earlier blocks already projected, as in the released code.
 
-    One forward pass for each block. Both factors of a block are recorded before either is projected.
+    One forward pass per block. Both factors of a block are measured before either is projected.
 
     Args:
-        backbone: the model under the adapter.
-        samples: passed once for each block.
-        adapter: as it is before any projection.
+        backbone: the model that the adapter belongs to.
+        samples: run through the model once for each block.
+        adapter: before any projection.
         factor: amplification of the product B A.
-        fraction: of the rank, retained by the projections.
+        fraction: of the rank that the projections retain.
     """
     current, grams = list(adapter), {}
     for layer in sorted({lora.linear.layer for lora in adapter}):
@@ -105,29 +105,32 @@ def _projected(lora: Lora, grams: Grams, fraction: float) -> Lora:
 
 
 def retained_rank(rank: int, fraction: float) -> int:
-    """How many directions a fraction (0-1] of an adapter's rank is: int(fraction * rank).
+    """The number of directions in a fraction (0-1] of an adapter's rank: int(fraction * rank).
 
     Raises:
-        StudyError: none.
+        StudyError: this number is 0.
     """
     k = scope_count(fraction, rank)
     if k == 0:
         raise StudyError(
             explain(
-                "NLSR", f"{fraction} of rank {rank}, which is no direction", "at least one", "a larger rank"
+                "NLSR",
+                f"`retained: {fraction}` with rank {rank}, which retains no direction",
+                "at least one",
+                "a larger `retained`, or an adapter with a larger rank",
             )
         )
     return k
 
 
 def project_a(a: Tensor, k: int, gram: Tensor, removed: Tensor | None = None) -> Tensor:
-    """A (r, in) on its k top directions: float64, (r, in).
+    """Project A (r, in) onto its top k directions: float64, (r, in).
 
     Args:
         a: the factor.
-        k: directions retained.
+        k: number of directions retained.
         gram: M (r, r) over the identification samples.
-        removed: M over other samples, whose own k top directions are then projected out: (I - P') P A, the
+        removed: M over other samples, whose own top k directions are then projected out: (I - P') P A, the
             orthogonal projection of Wei et al. 2024 (arXiv 2402.05162, section 2.2).
     """
     found = _onto(top_directions(gram, k), a.double())
@@ -135,7 +138,7 @@ def project_a(a: Tensor, k: int, gram: Tensor, removed: Tensor | None = None) ->
 
 
 def project_b(b: Tensor, k: int, gram: Tensor, removed: Tensor | None = None) -> Tensor:
-    """B (out, r), or the rows of it that form one projection, on its k top directions: float64, (out, r).
+    """Project B (out, r), or its rows for one projection, onto its top k directions: float64, (out, r).
 
     Arguments as in `project_a`; ``gram`` is the same M.
     """
@@ -145,10 +148,10 @@ def project_b(b: Tensor, k: int, gram: Tensor, removed: Tensor | None = None) ->
 
 
 def top_directions(gram: Tensor, k: int) -> Tensor:
-    """The k eigenvectors (n, k) of a Gram matrix (n, n) with the largest eigenvalues; fewer where its rank is less.
+    """The k eigenvectors (n, k) of a Gram matrix (n, n) with the largest eigenvalues; fewer if its rank is below k.
 
-    Eigenvalues are squared singular values of Z, whose entries carry float32's rounding: a direction counts
-    where its singular value is above n * eps of the largest.
+    Eigenvalues are squared singular values of Z, whose entries have float32 rounding errors: a direction counts
+    if its singular value is above n * eps times the largest.
     """
     values, vectors = torch.linalg.eigh(gram)
     rounding = (len(gram) * torch.finfo(torch.float32).eps) ** 2 * values[-1]

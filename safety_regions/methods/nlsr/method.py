@@ -1,17 +1,17 @@
-"""NLSR: the size of a LoRA adapter's weights along the directions its outputs take on safe responses.
+"""NLSR: the magnitude of a LoRA adapter's weights along the main directions of its outputs on safe responses.
 
     score = | P W |,   P = V V^T,   V = top right singular vectors of Z = X W^T
 
-for each factor W of an alignment adapter, A (r, in) and B (out, r), never their product; X holds the factor's
-inputs at the response tokens, in the backbone with the adapter amplified. The adapter is one for each backbone
-and the same for all datasets, so the factors are what datasets share.
+for each factor W of an alignment adapter, A (r, in) and B (out, r), but not their product. X holds the factor's
+inputs at the response tokens, in the backbone with the amplified adapter. Each backbone has one adapter, which is
+the same for all datasets, so all datasets share the factors.
 
 Source: Yi et al. 2024, arXiv 2412.12497 (xinykou/NLSR @aaee2b7). Paper and code disagree: the paper retains
-r (1 - 0.8) directions, the code int(0.8 r) (preset ``nlsr_code``: also projects the layers in sequence, and
-amplifies the factors, not their product). Both keep the top 20 % of each flattened factor. There W_0 of the
-amplification is the model before its preference step and the responses are the amplified model's; here W_0 is
-the backbone and the responses are its own. `safety_regions.methods.nlsr.gram` tells how one small matrix a layer
-replaces the singular value decompositions, exactly.
+r (1 - 0.8) directions, the code int(0.8 r) (preset ``nlsr_code``, which also projects the layers in sequence and
+amplifies the factors instead of their product). Both select the top 20 % of each flattened factor. In the original,
+W_0 of the amplification is the model before preference training and the amplified model writes the responses; here
+W_0 is the backbone, which also writes the responses. `safety_regions.methods.nlsr.gram` explains how one small matrix
+per layer replaces the singular value decompositions exactly.
 """
 
 import zlib
@@ -49,12 +49,12 @@ CARD = {
             "exclusiveMinimum": 0,
             "maximum": 1,
             "default": 0.2,
-            "description": "directions retained, as a fraction (0-1] of the adapter's rank, rounded down",
+            "description": "number of directions retained, as a fraction (0-1] of the adapter's rank, rounded down",
         },
         "amplify": {
             "enum": ["product", "factors", "none"],
             "default": "product",
-            "description": "adapter in the forward pass: B A times (1 + beta), A and B times 2 beta each, or as it is",
+            "description": "scaling of the adapter: B A times (1 + beta), A and B times 2 beta each, or unscaled",
         },
         "beta": {
             "type": "number",
@@ -65,12 +65,12 @@ CARD = {
         "sequential": {
             "type": "boolean",
             "default": False,
-            "description": "each block sees the adapters of earlier blocks projected; one forward pass a block",
+            "description": "project the adapters of all earlier blocks before each block; one forward pass per block",
         },
         "contrast": {
             "type": ["string", "null"],
             "default": None,
-            "description": "utility set whose top directions are projected out, but of its own scores; null: none",
+            "description": "utility dataset whose top directions are projected out (except from itself); null: none",
         },
     },
     "presets": {"nlsr_code": {"options": {"retained": 0.8, "amplify": "factors", "sequential": True}}},
@@ -78,7 +78,7 @@ CARD = {
 
 
 class AdapterEvidence(NamedTuple):
-    """The adapter, M of each layer on the identification samples, and on the contrast samples (none unless asked)."""
+    """The adapter, and M of each layer on the identification and on the contrast samples (empty without contrast)."""
 
     adapter: Adapter
     grams: Grams
@@ -86,10 +86,10 @@ class AdapterEvidence(NamedTuple):
 
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> AdapterEvidence:
-    """One forward pass (one a block if sequential) over the samples, and over the contrast samples if asked for.
+    """Run the samples, and any contrast samples, through the model once (once per block if sequential).
 
     Raises:
-        StudyError: there is no adapter, it does not fit the backbone, or no contrast samples are given.
+        StudyError: there is no adapter, it does not fit the backbone, or the contrast samples are missing.
     """
     if samples.adapter is None:
         raise StudyError(
@@ -112,7 +112,7 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> AdapterEviden
 
 
 def _all_of(dataset: str, samples: Samples) -> bool:
-    """Whether the samples to score are those of the contrast set: less its own directions nothing would be left."""
+    """Whether all samples come from the contrast dataset, for which projecting it out would leave nothing."""
     return all(sample.prompt_id.startswith(f"{dataset}/") for sample in samples.identification)
 
 
@@ -127,12 +127,12 @@ def scores(backbone: Backbone, evidence: AdapterEvidence, options: dict) -> Iter
 
 
 def shuffle(evidence: AdapterEvidence, seed: int) -> AdapterEvidence:
-    """The adapter with evidence that knows nothing of the data but its strength.
+    """Randomise the directions in the evidence and keep their strengths (permutation null).
 
-    M = A C A^T mixes the data (C, the second moments of the inputs) with A, which a shuffle must leave alone,
-    and permuting the entries of M would leave no Gram matrix. With A = U S V^T, the data enter as
-    K = V^T C V (r, r): K is rotated by a random orthogonal matrix, which keeps its spectrum, and M formed anew.
-    Each layer has a rotation of its own, a function of the seed and the address.
+    M = A C A^T mixes the data (C, the second moments of the inputs) with A, which a shuffle must not change, and
+    M with permuted entries would no longer be a Gram matrix. With A = U S V^T, the data enter as K = V^T C V (r, r):
+    K is rotated by a random orthogonal matrix, which preserves its spectrum, and M is computed from the result.
+    Each layer has its own rotation, a function of the seed and the address.
     """
 
     def turned(address: str, a: Tensor, gram: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def shuffle(evidence: AdapterEvidence, seed: int) -> AdapterEvidence:
 
 
 def _rotation(key: str, n: int) -> Tensor:
-    """A random orthogonal matrix (n, n), uniform over all; float64."""
+    """A uniformly distributed random orthogonal matrix (n, n), float64."""
     generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
     q, r = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
     return q * r.diagonal().sign()

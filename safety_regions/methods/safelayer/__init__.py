@@ -1,1 +1,1 @@
-"""Safety layers: where harmful prompts part from ordinary ones, and which range of layers carries refusals."""
+"""Safety layers: where hidden states of harmful and ordinary prompts diverge, and which layers cause refusals."""

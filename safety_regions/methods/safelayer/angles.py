@@ -1,6 +1,7 @@
-"""Mean angles between all pairs of vectors, layer by layer: how far harmful prompts stand from ordinary ones.
+"""Mean angles between all pairs of vectors, layer by layer: how far harmful prompts are from ordinary ones.
 
-The released code draws 500 random pairs, with three seeds; here every pair of different prompts counts once.
+Harmful prompts are called ``malicious`` in the code, as in the paper. The released code draws 500 random pairs,
+with three seeds; here every pair of different prompts counts once.
 """
 
 import math
@@ -29,7 +30,7 @@ def mean_angles(normal: PromptStates, malicious: PromptStates, average: str) -> 
 
     Args:
         normal: ordinary prompts.
-        malicious: the prompts of the set that is studied. A prompt of both sides is not paired with itself.
+        malicious: the prompts of the dataset that is scored. A prompt on both sides is not paired with itself.
         average: "angle" (the paper: mean of the angles) or "cosine" (the released plots: angle of the mean cosine).
     """
     sides = {"n": normal, "m": malicious}
@@ -43,7 +44,7 @@ def mean_angles(normal: PromptStates, malicious: PromptStates, average: str) -> 
 
 
 def _differ(a: Sequence[str], b: Sequence[str]) -> Tensor:
-    """(n, m) booleans: which pairs are of two different prompts."""
+    """(n, m) booleans: which pairs consist of two different prompts."""
     return torch.from_numpy(np.asarray(a)[:, None] != np.asarray(b)[None, :])
 
 
@@ -53,7 +54,7 @@ def mean_angle(a: Tensor, b: Tensor, counted: Tensor, average: str) -> float:
     Computed in float64: exact to about 1e-6 degrees (the arc cosine of nearly parallel vectors).
 
     Args:
-        counted: (n, m) booleans, the pairs that count; NaN where none does.
+        counted: (n, m) booleans, the pairs that count; the result is NaN if there are none.
         average: "angle" or "cosine", see `mean_angles`.
     """
     u, v = _unit(a), _unit(b)

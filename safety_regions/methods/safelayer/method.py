@@ -1,23 +1,26 @@
-"""SafeLayer: the layers in which harmful prompts part from ordinary ones.
+"""SafeLayer: the layers in which the hidden states of harmful and ordinary prompts diverge.
 
-    gap_l   = mean angle(normal, malicious) - mean angle(normal, normal)     of last prompt tokens after layer l
+    gap_l   = mean angle(normal, harmful) - mean angle(normal, normal)     of last prompt tokens after layer l
     score_l = gap_l - gap_(l-1), degrees
 
-The paper takes its layers from where the gap opens to where it levels off, so a layer's score is what it adds to
-the gap. Selection ``gap`` is that range by a stated rule (`...safelayer.onset`), ``range`` what scaling
-layers makes of it (`safety_regions.methods.safelayer.search`), ``global-{fraction}`` the layers that add most.
+The paper takes the layers from where the gap opens to where it levels off, so a layer's score is its contribution
+to the gap. Selection ``gap`` is this range, found by an explicit rule (`safety_regions.methods.safelayer.onset`).
+``range`` is the result of a search that starts from it and scales layers (`safety_regions.methods.safelayer.search`).
+``global-{fraction}`` takes the layers with the highest scores.
 
-Source: Li et al. 2024, arXiv 2408.17003, sections 3.2 to 3.4, and the authors' code, which draws 500 random pairs
-where every pair counts here, and takes ``hidden_states[1:]``, whose last element is behind the final norm (option
-``last_layer``). The paper averages angles, its plotting code cosines (``average``, preset ``li_code``), and reads
-the range off the plot.
-- Malicious prompts are those of the name that is scored, responses left aside. The normal ones (``contrast``) take
-  the part of utility: another normal set is another answer to "malicious as opposed to what?". Refinement by
-  ``minus-{utility}`` removes the layers that tell that set from the normal one. For the normal set itself there are
-  none: a prompt is not paired with itself, so its gap and scores are 0 throughout, its ``range`` and ``gap`` are
-  empty, and its ``global`` selection is a tie that says nothing.
-- Only the start of the search depends on the identification set. Over-rejection does not, so it can bring sets
-  with different gaps to one range; the floor, from layers that changed places, shows how much overlap that makes.
+Source: Li et al. 2024, arXiv 2408.17003, sections 3.2 to 3.4, and the authors' code. The code draws 500 random
+pairs of prompts; here every pair counts. It uses ``hidden_states[1:]``, whose last element comes after the final
+norm (option ``last_layer``). The paper averages angles, its plotting code averages cosines (option ``average``,
+preset ``li_code``). The paper reads the range off the plot.
+- Harmful prompts (``malicious`` in the code) are those of the name that is scored, without responses. The normal
+  prompts (option ``contrast``) play the role of utility data: another normal set answers another question,
+  "harmful as opposed to what?". Refinement by ``minus-{utility}`` removes the layers that separate that set from
+  the normal one. If the normal set itself is scored, no layer is found: a prompt is not paired with itself, so its
+  gap and scores are 0 in every layer, its ``range`` and ``gap`` are empty, and its ``global`` selection is an
+  arbitrary choice among ties.
+- The identification prompts decide only where the search starts. The over-refusal questions are the same for all
+  names, so the search can end at the same range for sets with different gaps. The permutation null (floor), which
+  shuffles layers, shows how much overlap this causes.
 """
 
 from collections.abc import Iterator
@@ -42,48 +45,48 @@ CARD = {
     "selections": ["range"],
     "own_selections": {
         "range": {"pattern": "range", "example": "range", "sweep": True, "contiguous": True,
-            "description": "the layers that scaling settles on"},
+            "description": "the range of layers found by scaling layers and counting refusals"},
         "gap": {"pattern": "gap", "example": "gap", "contiguous": True,
             "description": "the layers from where the gap opens to where it levels off"},
     },
     "sweep": {"option": "over_rejection", "role": "over-rejection"},
     "options": {
         "contrast": {"type": ["string", "null"], "default": None,
-            "description": "utility dataset of the normal prompts; null: the first of the config"},
+            "description": "utility dataset with the normal prompts; null: the first one in the config"},
         "last_layer": {"enum": ["normed", "raw"], "default": "normed",
-            "description": "the last layer's vectors after the final norm, as the released code has them, or before"},
+            "description": "take the last layer's vectors after the final norm (as the released code) or before it"},
         "average": {"enum": ["angle", "cosine"], "default": "angle",
             "description": "mean of the angles, or angle of the mean cosine"},
         "growth": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 0.5,
-            "description": "fraction of the largest rise from which the gap counts as growing"},
+            "description": "the gap grows in a layer if it rises by at least this fraction of the largest rise"},
         "smoothing": {"type": "integer", "minimum": 1, "not": {"multipleOf": 2}, "default": 3,
-            "description": "layers over which the median rise is taken, odd; at most a quarter of all layers"},
+            "description": "width of the median filter over rises, an odd number; at most a quarter of all layers"},
         "scale_target": {"enum": ["auto", "weights", "residual"], "default": "auto",
-            "description": "what alpha multiplies; auto: residual where norms behind attention and MLP cancel weights"},
+            "description": "what alpha multiplies; auto: residual if norms after attention and MLP cancel weights"},
         "norms": {"type": "boolean", "default": False,
-            "description": "alpha also multiplies the blocks' norms"},
+            "description": "also multiply the output of every norm in the scaled layers by alpha"},
         "alpha": {"type": ["number", "null"], "exclusiveMinimum": 0, "not": {"const": 1}, "default": None,
-            "description": "factor on the scaled layers; null: searched for"},
+            "description": "scaling factor of the layers; null: search for it"},
         "direction": {"enum": ["amplify", "attenuate"], "default": "amplify",
-            "description": "whether the search for alpha goes above 1 (most refusals) or below (fewest)"},
+            "description": "search for alpha above 1 (amplify: most refusals) or below 1 (attenuate: fewest)"},
         "beta": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "default": 0.05,
-            "description": "step of the search for alpha"},
+            "description": "step size of the search for alpha"},
         "most_steps": {"type": "integer", "minimum": 1, "default": 10,
-            "description": "steps after which the alpha of the widest spread is taken"},
+            "description": "maximum number of steps; if none is enough, the alpha with the largest spread is used"},
         "spread": {"type": "number", "minimum": 0, "default": 0.02,
-            "description": "standard deviation of refusals over lower bounds that settles alpha, share of questions"},
+            "description": "accept alpha if refusals vary this much over lower bounds (std, fraction of questions)"},
         "spread_questions": {"type": ["number", "null"], "minimum": 0, "default": None,
-            "description": "the same in questions, in place of the fraction (the paper: 15 to 20 of 721)"},
+            "description": "the same as a number of questions; overrides spread (paper: 15 to 20 of 721)"},
         "window": {"type": "integer", "minimum": 1, "default": 2,
-            "description": "bounds on either side of a peak that must not beat it"},
+            "description": "a bound is a peak if no bound within this many layers is better"},
         "search": {"enum": ["walk", "grid"], "default": "walk",
-            "description": "upper bound then lower bound, or every range"},
+            "description": "walk: optimise the upper bound, then the lower; grid: measure every range"},
         "over_rejection": {"type": "string", "default": "over-rejection",
-            "description": "dataset of the harmless questions whose refusals are counted"},
+            "description": "dataset of harmless questions whose refusals are counted"},
         "questions": {"type": ["integer", "null"], "minimum": 1, "default": None,
-            "description": "use the first so many of them; null: all"},
+            "description": "number of these questions to use, in order; null: all"},
         "max_new_tokens": {"type": "integer", "minimum": 1, "default": 16,
-            "description": "tokens in which a refusal must show"},
+            "description": "tokens generated per question; a refusal must appear within them"},
     },
     "presets": {"li_code": {"options": {"average": "cosine", "over_rejection": "safelayer-over-rejection"}}},
 }
@@ -91,10 +94,10 @@ CARD = {
 
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
-    """What each layer adds to the three mean angles: "layers" -> (3, layers), degrees, float64.
+    """Change of the three mean angles in each layer: "layers" -> (3, layers), degrees, float64.
 
-    Rows as in `Angles`: normal with normal, normal with malicious, malicious with malicious. Before the first
-    layer every angle counts as 0: prompts of one template end in the same token, so their embeddings are equal.
+    Rows as in `Angles`: normal-normal, normal-harmful, harmful-harmful. Before the first layer every angle is
+    taken as 0: prompts in the same template end in the same token, so their last embeddings are equal.
 
     Cost: one forward pass of each prompt, then layers * prompts^2 * hidden multiplications.
 
@@ -115,24 +118,24 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
 
 
 def shuffle(evidence: Evidence, seed: int) -> Evidence:
-    """Evidence in which layers change places, each with all that it adds; see `shuffle_units`."""
+    """Permute the layers; all three values of a layer move together. See `shuffle_units`."""
     return shuffle_units(evidence, seed)
 
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
-    """What each layer adds to the gap, degrees, float32, (layers,)."""
+    """Change of the gap in each layer, degrees, float32, (layers,)."""
     within, between, _ = evidence[LAYERS]
     yield LAYERS, (between - within).float()
 
 
 def details(backbone: Backbone, evidence: Evidence, options: dict, address: str) -> dict[str, Tensor]:
-    """The curves after every layer, degrees, float64, (layers,) each: the three mean angles and the gap."""
+    """The three mean angles and the gap after every layer: degrees, float64, (layers,) each."""
     curves = dict(zip(Angles._fields, evidence[address].cumsum(1), strict=True))
     return {"gap": curves["normal_malicious"] - curves["normal_normal"], **curves}
 
 
 def findings(backbone: Backbone, evidence: Evidence, options: dict) -> dict:
-    """For the stamp: where the gap opens and levels off (first and last layer), and the rises that decided."""
+    """Metadata: first and last layer of the gap, the largest rise and the rise that counts as growth, degrees."""
     within, between, _ = evidence[LAYERS]
     rises = (between - within).tolist()
     growth = find_growth(rises, fraction=options["growth"], smoothing=options["smoothing"])

@@ -1,15 +1,16 @@
-"""Where the gap between harmful and ordinary prompts opens, and where it stops growing, by a stated rule.
+"""Where the gap between harmful and ordinary prompts opens, and where it stops growing, by an explicit rule.
 
-Li et al. 2024 (arXiv 2408.17003, section 3.4) read this range from the plotted curve by eye: from the layer
+Li et al. 2024 (arXiv 2408.17003, section 3.4) read this range off the plotted curve by eye: from the layer
 where the gap appears to where the curve first becomes smooth. The rule here:
 
 1. The rise of layer l is gap_l - gap_(l-1), degrees.
-2. Each rise is replaced by the median of ``smoothing`` layers (3) around it, so a jump in a single layer, such as
-   the last with its final norm, neither counts as growth nor sets the scale. In a shallow model the window is at
-   most a quarter of the layers: below 12 layers rises stay as they are.
-3. A layer grows when its smoothed rise is at least ``growth`` (0.5) of the largest one. Of the unbroken runs of
-   such layers the first one counts after which the gap is above 0: its first layer is the onset, its last layer
-   reaches the plateau. There is none where harmful prompts never stand further off than ordinary ones do.
+2. Each rise is replaced by the median over ``smoothing`` layers (3) around it. A jump in a single layer, such as
+   the last layer with its final norm, then neither counts as growth nor sets the scale. The window is at most a
+   quarter of the layers, so models with fewer than 12 layers are not smoothed.
+3. A layer grows if its smoothed rise is at least ``growth`` (0.5) times the largest one. Take the first unbroken
+   run of growing layers after which the gap is above 0: its first layer is the onset, its last layer reaches the
+   plateau. There is no such run if harmful prompts are never further from ordinary prompts than those are from
+   each other.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from itertools import accumulate, groupby
 from statistics import median_low
 from typing import NamedTuple
 
-ROUNDING = 1e-6  # degrees: less is no rise and no gap
+ROUNDING = 1e-6  # degrees: smaller values count as no rise and no gap
 
 
 class Span(NamedTuple):
@@ -28,12 +29,12 @@ class Span(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """What the rule found; `span` is None where no gap opens.
+    """The result of the rule; `span` is None if no gap opens.
 
     Attributes:
         span: onset and plateau.
-        largest: the largest smoothed rise, degrees a layer.
-        threshold: the rise from which a layer counts as growing, degrees a layer.
+        largest: the largest smoothed rise, degrees per layer.
+        threshold: the smallest rise that counts as growth, degrees per layer.
     """
 
     span: Span | None
@@ -45,13 +46,13 @@ def find_growth(rises: Sequence[float], *, fraction: float, smoothing: int) -> G
     """Onset and plateau of the gap by the rule above.
 
     Args:
-        rises: what each layer adds to the gap, degrees.
-        fraction: (0-1] of the largest rise from which a layer counts as growing.
-        smoothing: layers whose median is taken, odd.
+        rises: change of the gap in each layer, degrees.
+        fraction: (0-1] of the largest rise; a layer with at least this rise counts as growing.
+        smoothing: number of layers in the median filter, odd.
     """
     n = len(rises)
     half = max(min(smoothing, n // 4) - 1, 0) // 2
-    # The lower median where the window is cut by an end, so that a jump of the first or last layer counts for nothing.
+    # At both ends the window is cut short; the lower median then ignores a jump in the first or last layer.
     smooth = [median_low(rises[max(0, layer - half) : layer + half + 1]) for layer in range(n)]
     largest = max(smooth)
     threshold = fraction * largest

@@ -1,10 +1,11 @@
-"""Scaling a range of decoder blocks, and leaving the backbone bit for bit as it was.
+"""Scale a range of decoder blocks, and restore the backbone bit for bit afterwards.
 
 ``weights`` multiplies the seven projections of each block, as Li et al. 2024 do (arXiv 2408.17003, section 3.4.3);
-biases, norms and embeddings stay. Two architectures undo part of that: a norm behind attention and MLP (Gemma 2
-and 3, OLMo 2) cancels any factor on v, o, up and down, and a norm on queries and keys (Qwen 3, Gemma 3, OLMo 2)
-cancels one on q and k. Of the paper's models none has either. ``residual`` multiplies instead what attention and
-MLP add to the residual stream, behind such a norm where there is one, so it acts on every family alike.
+biases, norms and embeddings do not change. Two architectures undo part of this: a norm after attention and MLP
+(Gemma 2 and 3, OLMo 2) cancels any factor on v, o, up and down, and a norm on queries and keys (Qwen 3, Gemma 3,
+OLMo 2) cancels a factor on q and k. None of the paper's models has either. ``residual`` instead multiplies what
+attention and MLP add to the residual stream, after such a norm if there is one, so it has the same effect in every
+family.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from safety_regions.model.backbone import Backbone, attached
 
 
 def scale_target(family: Family, asked: str) -> str:
-    """``weights`` or ``residual``; "auto" is residual where the family's post-norms would cancel weights."""
+    """``weights`` or ``residual``; "auto" is residual if the family's post-norms cancel a factor on the weights."""
     if asked != "auto":
         return asked
     return "residual" if family.post_norms else "weights"
@@ -29,10 +30,10 @@ def scale_target(family: Family, asked: str) -> str:
 def scaled(
     backbone: Backbone, alpha: float, span: Span, target: str = "weights", norms: bool = False
 ) -> Iterator[None]:
-    """The backbone with blocks ``span`` scaled by ``alpha`` while the block runs, also after an error unscaled.
+    """Scale the decoder blocks ``span`` by ``alpha`` inside the `with` block; restore them also after an error.
 
     Args:
-        backbone: its weights are changed in place; a copy of those of the range is held meanwhile.
+        backbone: its weights are changed in place; a copy of the weights of the range is held meanwhile.
         alpha: factor, more than 0.
         span: decoder blocks, 0-based, both ends included.
         target: "weights" or "residual".
@@ -55,7 +56,7 @@ def scaled(
 
 @contextmanager
 def _scaled_weights(linears: list[nn.Linear], alpha: float) -> Iterator[None]:
-    # Copies, not a division afterwards: in bfloat16 (w * a) / a is often not w.
+    # Restore from copies, not by division: in bfloat16 (w * a) / a often differs from w.
     saved = [linear.weight.detach().clone() for linear in linears]
     try:
         with torch.no_grad():
@@ -71,7 +72,7 @@ def _scaled_weights(linears: list[nn.Linear], alpha: float) -> Iterator[None]:
 @contextmanager
 def _scaled_outputs(modules: list[nn.Module], alpha: float) -> Iterator[None]:
     def hook(_module, _args, output: Tensor | tuple) -> Tensor | tuple:
-        # Attention returns its output together with its weights.
+        # Attention modules return a tuple of their output and the attention weights.
         return (output[0] * alpha, *output[1:]) if isinstance(output, tuple) else output * alpha
 
     with attached([module.register_forward_hook(hook) for module in modules]):
@@ -79,6 +80,6 @@ def _scaled_outputs(modules: list[nn.Module], alpha: float) -> Iterator[None]:
 
 
 def _norms(block: nn.Module) -> list[nn.Module]:
-    """Modules with one vector as weight. Their output is scaled, since Gemma stores a norm's gain less 1."""
+    """Modules whose weight is a vector. Their output is scaled, not the weight: Gemma stores a norm's gain minus 1."""
     weights = ((module, getattr(module, "weight", None)) for module in block.modules())
     return [module for module, weight in weights if isinstance(weight, nn.Parameter) and weight.ndim == 1]

@@ -1,17 +1,18 @@
-"""The search for the range of layers whose scaling moves refusals most: upper bound, then lower bound.
+"""Search for the range of layers whose scaling changes refusals most: upper bound, then lower bound.
 
-A pure function of a count of refusals, which may come from a backbone or from a published table. After Li et
-al. 2024 (arXiv 2408.17003, section 3.4.3 and appendix A.3.4):
+The search is a pure function of a count of refusals, which may come from a backbone or from a published table. It
+follows Li et al. 2024 (arXiv 2408.17003, section 3.4.3 and appendix A.3.4):
 
 1. The factor alpha moves away from 1 in steps of ``beta`` until the standard deviation of the counts over a
    sweep of lower bounds (the initial one and ``window`` on either side) first reaches ``spread``.
-2. With the initial lower bound, the upper bound moves from its initial value until the count peaks.
-3. With that upper bound, the lower bound does.
+2. With the initial lower bound fixed, the upper bound moves from its initial value until the count peaks.
+3. With that upper bound fixed, the lower bound moves until the count peaks.
 
-Above 1 the peak is a maximum, below 1 a minimum. Counts are not unimodal (Llama-3-8B: 272, 241, 283 for upper
-bounds 10, 11, 12), so a peak is a bound that none of its neighbours within ``window`` beats. Bounds are measured
-one by one, nearest to the best one first, in the paper's direction first: upwards for the upper bound, downwards for
-the lower. The result depends on the order and on the start; ``search: grid`` measures every range instead.
+If alpha is above 1 the peak is a maximum, below 1 a minimum. Counts are not unimodal (Llama-3-8B: 272, 241, 283 for
+upper bounds 10, 11, 12), so a peak is a bound that is at least as good as every bound within ``window`` of it. Bounds
+are measured one by one, those nearest to the current best first, and the paper's direction first: upwards for the
+upper bound, downwards for the lower bound. The result depends on this order and on the start; ``search: grid``
+measures every range instead.
 """
 
 from collections.abc import Callable
@@ -24,15 +25,15 @@ Count = Callable[[float, int, int], int]
 
 
 class Plan(NamedTuple):
-    """How to search.
+    """Settings of the search.
 
     Attributes:
         alpha: factor, or None to search for it.
-        direction: amplify (alpha above 1) or attenuate, where alpha is searched for.
-        beta: step of alpha.
-        most_steps: steps of alpha before the search gives up and takes the factor of the widest spread.
-        spread: standard deviation (of the population) of the counts that is wide enough, questions.
-        window: bounds on either side of a peak that must not beat it.
+        direction: amplify (alpha above 1) or attenuate (below 1), if alpha is searched for.
+        beta: step size of alpha.
+        most_steps: maximum number of steps of alpha; if none is enough, the alpha with the largest spread is used.
+        spread: population standard deviation of the counts at which alpha is accepted, questions.
+        window: a bound is a peak if no bound within this many layers is better.
         search: "walk" (upper, then lower bound) or "grid" (every range).
     """
 
@@ -46,7 +47,10 @@ class Plan(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """One count: refusals with layers ``first`` to ``last`` scaled by ``alpha``, and what it was first needed for."""
+    """One count: refusals with layers ``first`` to ``last`` scaled by ``alpha``.
+
+    ``bound`` names the step of the search that first needed it: spread, upper, lower or grid.
+    """
 
     alpha: float
     bound: str
@@ -56,15 +60,15 @@ class Measured(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The range found, and all that was measured on the way, each range once.
+    """The range found, and every count measured during the search, each range once.
 
     Attributes:
         span: 0-based, both ends included.
         alpha: factor used.
-        refusals: count of the range.
-        spread: standard deviation that decided on alpha, questions; None where alpha was given.
-        spread_reached: whether that was wide enough; None where alpha was given.
-        measured: in the order of measuring.
+        refusals: count for the range.
+        spread: standard deviation of the counts at the chosen alpha, questions; None if alpha was given.
+        spread_reached: whether this reached the plan's spread; None if alpha was given.
+        measured: in the order of measurement.
     """
 
     span: Span
@@ -76,7 +80,7 @@ class Found(NamedTuple):
 
 
 class _Counts:
-    """A count that measures each range once and notes it."""
+    """A count that measures each range once and records it."""
 
     def __init__(self, count: Count) -> None:
         self._count = count
@@ -96,12 +100,12 @@ class _Alpha(NamedTuple):
 
 
 def localise(count: Count, initial: Span, n_layers: int, plan: Plan) -> Found:
-    """The range of layers whose scaling moves the count most.
+    """Find the range of layers whose scaling changes the count most.
 
     Args:
-        count: (alpha, first layer, last layer) -> refusals; asked once for each range.
+        count: (alpha, first layer, last layer) -> refusals; called once for each range.
         initial: where the search starts.
-        n_layers: layers of the backbone.
+        n_layers: number of layers of the backbone.
         plan: see `Plan`.
     """
     counts = _Counts(count)
@@ -148,7 +152,7 @@ def _walk(counts: _Counts, alpha: float, initial: Span, n_layers: int, window: i
 
 
 def _peak(value: Callable[[int], int], start: int, allowed: range, steps: list[int]) -> int:
-    """A bound that nothing within ``steps`` of it beats, measured nearest first; of equals, the first measured."""
+    """A bound that no bound within ``steps`` of it beats; among ties, the one measured first (nearest first)."""
     values = {start: value(start)}
     while True:
         best = max(values, key=values.__getitem__)
@@ -159,7 +163,7 @@ def _peak(value: Callable[[int], int], start: int, allowed: range, steps: list[i
 
 
 def _grid(counts: _Counts, alpha: float, n_layers: int) -> Span:
-    """The best of all ranges; of equals the shortest, then the lowest."""
+    """The best of all ranges; among ties the shortest, then the one with the lowest layers."""
     sign = 1 if alpha > 1 else -1
     spans = [Span(first, last) for first in range(n_layers) for last in range(first, n_layers)]
     spans.sort(key=lambda span: (span.last - span.first, span.first))

@@ -1,8 +1,8 @@
-"""Regions of contiguous layers: where the gap opens (``gap``), and what scaling settled on (``range``).
+"""Regions of contiguous layers: where the gap grows (``gap``), and what the scaling search found (``range``).
 
-Both are regions over the one address "layers", one bit a layer, of scope global: chance is that of as many layers
-drawn at random from the whole model. Contiguous ranges overlap more often than that, so their floor, from shuffled
-evidence, says more.
+Both are regions over the single address "layers", one bit per layer, with scope global: chance is the overlap of
+equally many layers drawn at random from the whole model. Contiguous ranges overlap more often than that, so the
+permutation null (floor), from shuffled evidence, is the better reference.
 """
 
 from pathlib import Path
@@ -19,10 +19,10 @@ from safety_regions.units.addresses import LAYERS
 
 
 def select(scores: str | Path, selection: str, sweep: str | Path | None, allow_empty: bool) -> Region:
-    """The layers that a selection stands for: ``gap`` from the metadata of the scores, ``range`` from the sweep's.
+    """The layers of a selection: ``gap`` from the metadata of the scores, ``range`` from that of the sweep.
 
     Raises:
-        StudyError: a file is missing, damaged, or of a method that finds no such range.
+        StudyError: a file is missing, damaged, or comes from a method that finds no such range.
     """
     if selection == "gap":
         return _span_region(scores, LAYER_SCORES, selection)
@@ -34,7 +34,9 @@ def _span_region(path: str | Path, contract: Contract, selection: str) -> Region
     stamp = read_stamp(path)
     if selection not in stamp.get("found", {}):
         found = f"nothing found for selection '{selection}'"
-        raise StudyError(explain(path, found, "what SafeLayer writes", "another selection for this method"))
+        raise StudyError(
+            explain(path, found, "a file written by SafeLayer", "another selection for this method")
+        )
     inside = np.zeros(stamp["shapes"][LAYERS], bool)
     if stamp["found"][selection] is not None:
         span = Span(*stamp["found"][selection])

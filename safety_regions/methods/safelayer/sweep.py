@@ -1,8 +1,8 @@
-"""One sweep: how many harmless questions a backbone refuses while ranges of its layers are scaled.
+"""Count how many harmless questions a backbone refuses while ranges of its layers are scaled.
 
-Cost: each range takes a greedy answer of ``max_new_tokens`` tokens (16) to every over-rejection question, batched.
-The walk needs about ten ranges once alpha is known, each step of alpha five more, the grid L * (L + 1) / 2.
-Memory: the backbone, and a copy of the weights of the range being scaled.
+Cost: for each range, a greedy answer of ``max_new_tokens`` tokens (16) to every over-refusal question, in batches.
+The walk needs about ten ranges once alpha is known, plus five for each step of alpha; the grid needs
+L * (L + 1) / 2. Memory: the backbone, and a copy of the weights of the range that is scaled.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ from safety_regions.scoring.method import Sweep
 
 
 def sweep(backbone: Backbone, prompts: Sequence[str], found: dict, options: dict, batch_size: int) -> Sweep:
-    """Find the range of layers whose scaling changes over-rejection most.
+    """Find the range of layers whose scaling changes over-refusal most.
 
-    The backbone's weights are changed and put back, bit for bit.
+    The backbone's weights are changed and then restored bit for bit.
 
     Args:
         backbone: a checkpoint in evaluation mode.
-        prompts: harmless questions, as the user writes them; the first ``options["questions"]`` are used.
-        found: what `findings` gave: under ``gap`` the first and last layer of the gap, None where it never opens, and
-            then no range is found.
-        options: of the method SafeLayer, all of them.
-        batch_size: questions a forward pass; changes nothing beyond rounding.
+        prompts: harmless questions without a chat template; the first ``options["questions"]`` are used.
+        found: the result of `findings`; ``gap`` is the first and last layer of the gap, or None if no gap opens. In
+            that case no range is found.
+        options: all options of SafeLayer.
+        batch_size: questions per forward pass; changes results only by rounding.
     """
     questions, initial = prompts[: options["questions"]], found["gap"]
     target = scale_target(backbone.family, options["scale_target"])
@@ -48,12 +48,12 @@ def sweep(backbone: Backbone, prompts: Sequence[str], found: dict, options: dict
     best = localise(count, Span(*initial), len(backbone.blocks), plan_of(options, len(questions)))
     print(f"range {best.span.first} to {best.span.last} at alpha {best.alpha}, {unscaled} refused unscaled")
     if best.spread_reached is False:
-        print(f"no alpha spread the counts enough: {best.spread:.2f} questions at most")
+        print(f"no alpha reached the required spread of counts: largest std {best.spread:.2f} questions")
     return Sweep(_table(unscaled, best), LAYER_SWEEP, {**made_with, **_summary(unscaled, best)})
 
 
 def plan_of(options: dict, n_questions: int) -> Plan:
-    """The search that the options ask for, its spread in questions rather than as a fraction of them."""
+    """The settings of the search from the options, with the spread in questions instead of a fraction of them."""
     shared = {key: options[key] for key in Plan._fields if key != "spread"}
     absolute = options["spread_questions"]
     return Plan(**shared, spread=options["spread"] * n_questions if absolute is None else absolute)

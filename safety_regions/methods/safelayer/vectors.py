@@ -27,20 +27,20 @@ class PromptStates(NamedTuple):
 def prompt_states(
     backbone: Backbone, samples: Sequence[Sample], batch_size: int, *, normed: bool
 ) -> PromptStates:
-    """Hidden states at the token from which the first response token is predicted.
+    """Hidden states at the last prompt token, which predicts the first response token.
 
-    Only the prompts go through the model: what follows them cannot reach back. Hooks keep one position of
-    each block, so memory is n * layers * hidden numbers (52 MB for 100 prompts of a Llama-3-8B).
+    Only the prompts go through the model: attention is causal, so the response cannot change these states. Hooks
+    keep one position of each block, so memory is n * layers * hidden numbers (52 MB for 100 prompts of Llama-3-8B).
 
     Args:
         backbone: a checkpoint in evaluation mode.
-        samples: tokenised prompts; responses, where they have one, are cut off.
-        batch_size: prompts a forward pass, halved where memory runs out; changes nothing beyond rounding.
-        normed: take the last block's vector after the final norm, as ``hidden_states[-1]`` of transformers
-            is and as the released code has it, instead of the block's own output.
+        samples: tokenised prompts; any responses are cut off.
+        batch_size: prompts per forward pass, halved after an out-of-memory error; changes results only by rounding.
+        normed: take the last block's vector after the final norm, like ``hidden_states[-1]`` of transformers
+            and the released code, instead of the block's own output.
 
     Raises:
-        StudyError: a hidden state is not finite; the block and the prompt ids are named.
+        StudyError: a hidden state is not finite; the message names the block and the prompt ids.
     """
     prompts = [sample._replace(ids=sample.ids[: sample.prompt_length]) for sample in samples]
     ids: list[str] = []
@@ -55,7 +55,7 @@ def prompt_states(
 def _passes(
     backbone: Backbone, prompts: Sequence[Sample], batch_size: int, normed: bool
 ) -> Iterator[tuple[Sequence[Sample], list[Tensor]]]:
-    """Batch by batch: the prompts, and for each block their (batch, hidden) states of the last tokens."""
+    """Yield the prompts of each batch, and for each block the states (batch, hidden) of their last tokens."""
     state: dict[str, Batch] = {}
     seen: dict[int, Tensor] = {}
     finite = Finite()

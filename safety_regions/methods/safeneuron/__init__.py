@@ -1,1 +1,1 @@
-"""How much single neurons matter to a prompt: what attention is given, what removing a unit changes, and ranks."""
+"""SafeNeuron: how much each neuron matters for each prompt, by the effect of removing it."""

@@ -1,8 +1,8 @@
-"""What attention is given: queries and keys after norm and rotation, and the mask, scale and soft-cap of the model.
+"""Record the inputs of attention: queries and keys after norm and rotation, and the model's mask, scale and soft-cap.
 
-transformers sends every family's attention through one table of functions, `ALL_ATTENTION_FUNCTIONS`, under the
-name in the config. Within a `with`, the backbone is set to "eager" and that name leads to a recorder, which hands
-everything on to the family's own eager function; afterwards both are as before, also after an error.
+transformers looks up every family's attention function in one table, `ALL_ATTENTION_FUNCTIONS`, by the name in the
+config. Inside the `with` block, the backbone is set to "eager" and that name maps to a recorder, which then calls the
+family's own eager function. Both are restored afterwards, also after an error.
 """
 
 import sys
@@ -19,13 +19,13 @@ EAGER = "eager"
 
 
 class Attention(NamedTuple):
-    """What the attention of one layer works on, for a batch or, without the batch axis, for one sample.
+    """The inputs of attention in one layer, for a batch or, without the batch axis, for one sample.
 
     Attributes:
         query: (batch, heads, tokens, head_dim), after norm and rotation.
-        key: (batch, kv_heads, tokens, head_dim), likewise; head a reads kv head a // (heads // kv_heads).
-        mask: added to the logits, (batch, 1, tokens, tokens): causal, window and padding as the model has them.
-        scaling: factor of the logits.
+        key: (batch, kv_heads, tokens, head_dim), likewise; head a uses kv head a // (heads // kv_heads).
+        mask: added to the logits, (batch, 1, tokens, tokens): the model's causal mask, window and padding.
+        scaling: factor on the logits.
         softcap: logits become softcap * tanh(logits / softcap), or None.
     """
 
@@ -36,19 +36,19 @@ class Attention(NamedTuple):
     softcap: float | None
 
     def sample(self, index: int, length: int) -> Self:
-        """One sample of the batch, its right padding cut off, in float32."""
+        """One sample of the batch without its right padding, in float32."""
         query, key = (states[index, :, :length].float() for states in (self.query, self.key))
         mask = self.mask[index, :, :length, :length].float()
         return self._replace(query=query, key=key, mask=mask)
 
     def cap(self, logits: Tensor) -> Tensor:
-        """Logits, soft-capped where the model does it."""
+        """The logits, soft-capped if the model does so."""
         return logits if self.softcap is None else (logits / self.softcap).tanh_().mul_(self.softcap)
 
 
 @contextmanager
 def watched_attention(backbone: Backbone) -> Iterator[dict[int, Attention]]:
-    """What each decoder block's attention was last given, by layer, filled during forward passes in the block."""
+    """Inside the `with` block, forward passes fill the yielded dict: layer -> its latest attention inputs."""
     path, _ = backbone.family.sublayers
     layer_of = {id(block.get_submodule(path)): layer for layer, block in enumerate(backbone.blocks)}
     given: dict[int, Attention] = {}

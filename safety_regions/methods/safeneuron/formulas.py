@@ -1,8 +1,8 @@
-"""The importance of neurons by formula: from what a linear layer sees of each sample to a number per unit.
+"""The formulas for the importance of neurons: from the inputs of a linear layer to one number per sample and unit.
 
-``FORMULAS[formula][projection]`` measures when the input of that projection passes by; what it returns goes by
-projection too, (batch, units) each: ``q`` (heads * head_dim), ``k`` and ``v`` (kv_heads * head_dim), ``up``
-(intermediate). ``up`` stands for the feed-forward neuron, a row of up and a column of down.
+``FORMULAS[formula][projection]`` is called with the inputs of that projection. It returns a dict from projection to
+importances (batch, units): ``q`` (heads * head_dim), ``k`` and ``v`` (kv_heads * head_dim), ``up`` (intermediate).
+``up`` is the feed-forward neuron, which is one row of up and one column of down.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from safety_regions.model.backbone import ScoredLinear
 
 
 class Seen(NamedTuple):
-    """A linear layer and its inputs: (tokens, in) per sample, without padding; ``attended`` by layer."""
+    """A linear layer, its inputs (tokens, in) per sample without padding, and the attention inputs by layer."""
 
     linear: ScoredLinear
     inputs: Sequence[Tensor]
@@ -31,7 +31,7 @@ def _paper_attention(seen: Seen, options: dict) -> dict[str, Tensor]:
     weight = seen.linear.module.weight
     query = _attention_changes(attention, seen.inputs, _without_scaled)
     value = torch.stack([value_changes(x, weight, kv_heads, head_dim) for x in seen.inputs])
-    # Heads change apart from each other, so the norm over a group is the norm of its heads' norms.
+    # Heads do not affect each other, so the norm over a group is the norm of its heads' norms.
     key = query.unflatten(1, (kv_heads, -1)).norm(dim=2)
     return {"q": query.flatten(1), "k": key.flatten(1), "v": value.flatten(1)}
 
@@ -52,16 +52,17 @@ def _released_attention(seen: Seen, options: dict) -> dict[str, Tensor]:
 def _released_ffn(seen: Seen, options: dict) -> dict[str, Tensor]:
     (part,) = [s for s in seen.linear.slices if s.address.endswith(".up")]
     module = seen.linear.module
-    # Not module(x): this runs in a hook of the module, which would call itself.
+    # Not module(x): this runs in a hook of the module, which would be called again.
     outputs = (linear(x, module.weight, module.bias)[:, part.start : part.stop] for x in seen.inputs)
     return {"up": torch.stack([output.float().abs().sum(0) for output in outputs])}
 
 
 def kv_rows(entries: Tensor, kv_heads: int, head_dim: int, index_bug: bool) -> Tensor:
-    """The largest of the entries (batch, heads * head_dim) that belong to a row of k or v: (batch, rows).
+    """The largest of the entries (batch, heads * head_dim) that belong to each row of k or v: (batch, rows).
 
-    Entry a * head_dim + j reads row (a // group) * head_dim + j. The released code divides the whole entry by
-    4, the group size of its models, and so names other rows: with ``index_bug``, entry i belongs to i // group.
+    Entry a * head_dim + j belongs to row (a // group) * head_dim + j. The released code instead divides the whole
+    entry index by 4, the group size of its models, and so gets other rows. ``index_bug`` reproduces this: entry i
+    belongs to row i // group.
     """
     if index_bug:
         return entries.unflatten(1, (kv_heads * head_dim, -1)).amax(2)

@@ -1,30 +1,33 @@
-"""SafeNeuron: units whose removal changes what their block computes, for every harmful query.
+"""SafeNeuron: neurons whose removal changes the output of their block, for every harmful query.
 
-A neuron is a row of q, k, v or up, or a column of down; T tokens, norms over tokens and outputs:
+A neuron is a row of q, k, v or up, or a column of down. Norms run over tokens and outputs:
 
     up_k, down_k   || (h * e_k) W_down^T || = ||h[:, k]|| ||W_down[:, k]||,   h = act(gate) * up
-    v (kv head, j) || sum over the group's heads a of c_a W_O[:, a j]^T ||,   c_a what head a mixes of dimension j
+    v (kv head, j) || sum over the group's heads a of c_a W_O[:, a j]^T ||,   c_a dimension j of head a's output
     q (head, j)    || softmax(S - scaling q_j k_j^T) - softmax(S) ||          S the model's own logits of that head
     k (kv head, j) the same over all heads of the group (with one head per group, that of q)
 
-q_j and k_j are what the model multiplies, after norm and rotation; S has its scale, soft-cap (applied to what is
-left), causal mask and window. For each query, units are ranked within their module (layer and projection, 1 is
-the largest). The region is what ranks high for every query (``common-``) or is important enough (``above-``), so
-every unit is stored with its sorted ranks and importances: 8 bytes per prompt and neuron before compression
-(100 prompts, an 8B Llama with 1.1e6 neurons: 0.9 GB). The score, (n + 1 - worst rank) / n, orders units by their
-worst rank. gate and o are not scored. Where a norm or a multiplier follows attention and MLP (Gemma, OLMo 2; Granite),
-importances are taken before it.
+q_j and k_j are column j of queries and keys after norm and rotation, as the model multiplies them. S includes the
+model's scale, causal mask, window and soft-cap (applied after the removal). For each query, neurons are ranked within
+their module (layer and projection; rank 1 is the largest importance). A region holds the neurons that rank high for
+every query (``common-``) or are important enough for every query (``above-``). Each neuron is therefore stored with
+its sorted ranks and importances: 8 bytes per prompt and neuron before compression (0.9 GB for 100 prompts and the
+1.1e6 neurons of an 8B Llama). The score, (n + 1 - worst rank) / n, orders neurons by their worst rank. gate and o are
+not scored. If a norm or a multiplier follows attention and MLP (Gemma, OLMo 2; Granite), importances are measured
+before it.
 
-``importance: released`` follows the code instead: up and down sum_t |up(x_t)_k|; q the squared change, without
-the scale in the removed term; v sum_t |input of o|; a row of k or v takes the largest of its group's entries.
+``importance: released`` follows the released code instead. up and down: sum_t |up(x_t)_k|. q: the squared change,
+without the scale in the removed term. v: sum_t |input of o|. A row of k or v takes the largest of its group's entries.
 (The code intersects entries first and then maps them to rows; here rows are ranked among rows.)
 
-Shuffled evidence (floor): units change places within their module, alike for all prompts. Where the formula
-factors (up, down) ||h[:, k]|| moves and ||W_down[:, k]|| stays; elsewhere the whole importance moves.
+Shuffled evidence (permutation null, or floor): neurons are permuted within their module, with the same permutation
+for all prompts. For up and down, ||h[:, k]|| moves and ||W_down[:, k]|| stays; for q, k and v the whole importance
+moves.
 
 Source: Zhao et al. 2025 (ICLR), "Understanding and Enhancing Safety Mechanisms of LLMs via Safety-Specific Neuron";
-code DAMO-NLP-SG/multilingual_analysis @be2b161, modeling_llama.py 224-249, 376-457, 1299-1319; k of 1000 of 4096
-(attention) and 2000 of 14336 (feed-forward) from its README: ``common-plnd``. It reads raw lines, no template.
+code DAMO-NLP-SG/multilingual_analysis @be2b161, modeling_llama.py 224-249, 376-457, 1299-1319. Its README takes the
+top 1000 of 4096 neurons (attention) and 2000 of 14336 (feed-forward): ``common-plnd``. The code feeds raw lines to the
+model, without a chat template.
 """
 
 from collections.abc import Iterator
@@ -51,45 +54,45 @@ CARD = {
         "common": {
             "pattern": r"common-(?:plnd|0\.\d*[1-9]\d*|1(?:\.0+)?)(?:-(?:0\.\d*[1-9]\d*|1(?:\.0+)?))?",
             "example": "common-0.2-0.9",
-            "description": "in the best fraction (0-1] of its module for every prompt, or for a fraction of them",
+            "description": "neurons in the top fraction (0-1] of their module for all prompts, or a fraction of them",
         },
         "above": {
             "pattern": r"above-(?:0\.\d*[1-9]\d*|[1-9]\d*(?:\.\d+)?)(?:-(?:0\.\d*[1-9]\d*|1(?:\.0+)?))?",
             "example": "above-0.01",
-            "description": "importance of at least that much for every prompt, or for a fraction of them",
+            "description": "neurons with at least this importance for all prompts, or for a fraction of them",
         },
     },
     "options": {
         "importance": {
             "enum": ["paper", "released"],
             "default": "paper",
-            "description": "the paper's formulas, or those of the released code",
+            "description": "use the formulas of the paper, or those of the released code",
         },
         "tokens": {
             "enum": ["prompt", "all"],
             "default": "prompt",
-            "description": "what the model reads and what counts: the rendered prompt, or prompt and response",
+            "description": "tokens that the model reads and that count: the rendered prompt, or prompt and response",
         },
         "index_bug": {
             "type": "boolean",
             "default": False,
-            "description": "released only: rows of k and v by dividing the whole index by the group size",
+            "description": "reproduce the released code's wrong row index for k and v (importance: released only)",
         },
     },
     "presets": {"plnd_code": {"options": {"importance": "released"}, "selections": ["common-plnd"]}},
 }
-# Projections whose evidence is that of another: a feed-forward neuron is one row of up and one column of down.
+# Projection -> the projection that holds its evidence: a feed-forward neuron is one row of up and one column of down.
 EVIDENCE = {**{projection: projection for projection in GRANULARITIES["neuron"].projections}, "down": "up"}
 
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
-    """Per prompt (longest first) what removal changes: address of q, k, v or up -> (prompts, units), on the CPU.
+    """Effect of removal for each prompt, longest first: address of q, k, v or up -> (prompts, units), on the CPU.
 
-    Up to weights that `scores` puts in: for the paper's feed-forward neurons ||h[:, k]||, for all others the
-    importance itself.
+    For feed-forward neurons with the paper's formula this is ||h[:, k]||, and `scores` multiplies by the weights. For
+    all others it is the importance itself.
 
     Raises:
-        StudyError: a value is not finite; address and prompt ids are named.
+        StudyError: a value is not finite; the message names the address and the prompt ids.
     """
     texts = [_counted(sample, options["tokens"]) for sample in samples.identification]
     with watched_attention(backbone) as attended:
@@ -99,7 +102,7 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
 
 
 class Importances:
-    """What the formulas make of each prompt, in the order in which prompts pass."""
+    """Importances of each prompt by the formulas, in the order in which the prompts pass through the model."""
 
     def __init__(self, attended: dict[int, Attention], options: dict) -> None:
         self.attended, self.options, self.finite = attended, options, Finite()
@@ -122,7 +125,7 @@ class Importances:
 
 
 def _counted(sample: Sample, tokens: str) -> Sample:
-    # Attention is causal: what the prompt's tokens see is the same with and without the response.
+    # Attention is causal: the states of the prompt's tokens are the same with and without the response.
     return sample._replace(ids=sample.ids[: sample.prompt_length]) if tokens == "prompt" else sample
 
 
@@ -144,7 +147,7 @@ def details(backbone: Backbone, evidence: Evidence, options: dict, address: str)
 
 
 def shuffle(evidence: Evidence, seed: int) -> Evidence:
-    """Units in other places of their module, the same for all prompts; a feed-forward neuron's two sides together."""
+    """Permute units within their module, the same way for all prompts and for up and down together."""
     return shuffle_units(evidence, seed)
 
 

@@ -1,4 +1,4 @@
-"""Ranks of units within their module, prompt by prompt, and the score that the worst of them gives."""
+"""Ranks of units within their module for each prompt, and the score from a unit's worst rank."""
 
 import torch
 from torch import Tensor
@@ -12,10 +12,10 @@ def rank_units(importances: Tensor) -> Tensor:
 
 
 def worst_rank_scores(importances: Tensor) -> Tensor:
-    """The share of its module that a unit is at least as important as, for its worst prompt: float32, (units,).
+    """Score of each unit from its worst rank over the prompts: float32, (units,).
 
-    (n + 1 - worst rank) / n for n units: 1 is the first for every prompt. The k best of a module by this score
-    hold all units that are among the first k for every prompt.
+    (n + 1 - worst rank) / n for n units; 1 means rank 1 for every prompt. The top k of a module by this score
+    include all units that are among the top k for every prompt.
     """
     n_units = importances.shape[1]
     return (n_units + 1 - rank_units(importances).amax(0)).float() / n_units

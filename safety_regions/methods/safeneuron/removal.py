@@ -1,4 +1,4 @@
-"""What removing one unit changes: closed forms in the place of one forward pass per neuron."""
+"""The effect of removing one unit, in closed form instead of one forward pass per neuron."""
 
 from collections.abc import Callable
 
@@ -7,29 +7,29 @@ from torch import Tensor
 
 from safety_regions.methods.safeneuron.attention import Attention
 
-# Numbers in one tensor of removals, by device: what stays in a CPU's cache (twice as fast as larger ones), and
-# enough to keep a GPU busy (64 MiB).
+# Numbers in one tensor of removals, by device: on the CPU it fits in the cache (twice as fast as larger tensors),
+# on a GPU it is large enough to keep the device busy (64 MiB).
 ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 24}
 # (attention of a sample, scaled logits before soft-cap and mask, q_j k_j^T) -> soft-capped logits without unit j.
 Remove = Callable[[Attention, Tensor, Tensor], Tensor]
 
 
 def softmax_changes(attention: Attention, remove: Remove, entries: int | None = None) -> Tensor:
-    """How far removing one dimension of one head moves the attention: float32, (heads, head_dim).
+    """How much removing one dimension of one head changes the attention weights: float32, (heads, head_dim).
 
     For head a and dimension j, with q and k as the model multiplies them,
 
         || softmax(logits of a without q[:, j] k[:, j]^T) - softmax(logits of a) ||  over tokens x tokens.
 
-    Everything is recomputed in float32 from the states that the model gives, whatever its dtype. Removals are
-    formed for as many dimensions and heads at once as fit in ``entries`` numbers, at least for one: never more
-    than three float32 tensors of max(entries, tokens^2) numbers, and three of tokens^2 for each head at hand.
-    A difference of two float32 probabilities is exact to about 1e-7: smaller importances are rounding.
+    Everything is recomputed in float32 from the model's states, whatever its dtype. As many dimensions and heads are
+    processed at once as fit in ``entries`` numbers, but at least one. Memory is at most three float32 tensors of
+    max(entries, tokens^2) numbers, plus three of tokens^2 numbers for each head processed. A difference of two float32
+    probabilities is exact to about 1e-7, so smaller importances are rounding errors.
 
     Args:
         attention: of one sample, (heads, tokens, head_dim) and (kv_heads, tokens, head_dim).
-        remove: how the logits look without the unit.
-        entries: numbers in one tensor of removals, by default as `ENTRIES` has it; decides memory, no result.
+        remove: computes the logits without the unit.
+        entries: numbers in one tensor of removals, by default `ENTRIES`; affects memory, not results.
     """
     n_heads, n_tokens, head_dim = attention.query.shape
     query, key = attention.query.mT, attention.key.mT
@@ -48,20 +48,20 @@ def softmax_changes(attention: Attention, remove: Remove, entries: int | None = 
 
 
 def value_changes(mixed: Tensor, weight: Tensor, kv_heads: int, head_dim: int) -> Tensor:
-    """How far removing one unit of v moves the attention block's output: float32, (kv_heads, head_dim).
+    """How much removing one unit of v changes the attention block's output: float32, (kv_heads, head_dim).
 
-    A unit (kv head g, dimension j) is read by every head a of the group: c_a is what head a mixed of it, one
-    number per token, and reaches the output through column W_a = W_O[:, a * head_dim + j]. So
+    Every head a of the group uses the unit (kv head g, dimension j). Its attention-weighted sum c_a, one number per
+    token, reaches the output through column W_a = W_O[:, a * head_dim + j]. So
 
         || sum_a c_a W_a^T ||^2 = sum_{a, b in the group} <c_a, c_b> <W_a, W_b>
 
     Args:
         mixed: (tokens, heads * head_dim), the input of o_proj.
-        weight: (hidden, heads * head_dim), that of o_proj.
+        weight: (hidden, heads * head_dim), the weight of o_proj.
     """
     products = [
         torch.einsum("tgaj,tgbj->gjab", grouped, grouped)
         for grouped in (m.float().unflatten(1, (kv_heads, -1, head_dim)) for m in (mixed, weight))
     ]
-    # A sum of squares written as a double sum: rounding may leave it a hair below zero.
+    # This double sum is a squared norm; rounding may make it slightly negative.
     return (products[0] * products[1]).sum((-2, -1)).clamp_min(0).sqrt()

@@ -1,11 +1,11 @@
-"""Selection by agreement: the neurons that matter to every prompt, or to a fraction of the prompts.
+"""Selection by agreement: the neurons that matter for every prompt, or for a fraction of the prompts.
 
-Within each module (projection of a layer), a neuron is in a ``common`` region if it is among the first
-int(fraction * n) of n for enough prompts, and in an ``above`` region if its importance reaches a threshold for enough
-prompts. How many those are is part of the finding: sizes differ from module to module, and may be 0.
+Within each module (projection of a layer), a neuron is in a ``common`` region if it is among the top int(fraction * n)
+of n neurons for enough prompts, and in an ``above`` region if its importance reaches a threshold for enough prompts.
+The number of neurons is a result, not a setting: it differs from module to module, and may be 0.
 
 Zhao et al. 2025 intersect over all prompts. The fraction named ``plnd`` is that of their released code
-(DAMO-NLP-SG/multilingual_analysis @be2b161, README): the first 1000 of 4096 in attention, 2000 of 14336 in the
+(DAMO-NLP-SG/multilingual_analysis @be2b161, README): the top 1000 of 4096 in attention, 2000 of 14336 in the
 feed-forward part.
 """
 
@@ -21,7 +21,7 @@ from safety_regions.formats.score_file import ScoreFile
 from safety_regions.units.addresses import parse_address
 from safety_regions.units.fractions import needed_prompts, scope_count
 
-# Rule -> the column of the score table that holds what it compares, one value for each prompt.
+# Rule -> the column of the score table that it compares, with one value for each prompt.
 RULES = {"common": "ranks", "above": "importances"}
 ATTENTION, FEED_FORWARD = 1000 / 4096, 2000 / 14336
 # Fractions that differ between projections, by name.
@@ -39,7 +39,7 @@ class Agreement(NamedTuple):
 
 
 def parse_agreement(text: str) -> Agreement:
-    """``common-0.2`` or ``above-0.01-0.9`` as rule, threshold and presence (1 where left out)."""
+    """Split ``common-0.2`` or ``above-0.01-0.9`` into rule, threshold and presence (default 1)."""
     rule, threshold, *presence = text.split("-")
     return Agreement(rule, threshold if threshold in FRACTIONS else float(threshold), float(*presence or [1]))
 
@@ -58,20 +58,20 @@ def select_agreed(
 ) -> Region:
     """The neurons on which prompts agree, as a raw region.
 
-    In its stamp the scope is matrix, since chance is that of regions with these sizes in each module; the fraction is
-    the one that was selected; ``agreement`` holds rule, threshold and presence.
+    In its metadata the scope is matrix, because chance assumes regions with these sizes in each module; ``fraction``
+    is the fraction of neurons that was selected; ``agreement`` holds rule, threshold and presence.
 
     Args:
-        scores_path: a score table of neurons with ranks and importances, all neurons kept.
+        scores_path: a score table of neurons with ranks and importances, with all neurons stored.
         rule: common or above.
-        threshold: of common, the fraction (0-1) of a module in which a neuron must rank, or a name in `FRACTIONS`; of
-            above, the importance that it must reach.
+        threshold: for common, the top fraction (0-1) of a module in which a neuron must rank, or a name in
+            `FRACTIONS`; for above, the importance that it must reach.
         presence: fraction (0-1] of the prompts that must agree, rounded up to whole prompts.
-        allow_empty: accept modules so small that the fraction is none of their neurons.
+        allow_empty: accept modules so small that the fraction contains no neuron.
 
     Raises:
-        StudyError: the rule is unknown, the table holds no neurons or not all of them, the fraction is none of a
-            module's neurons, or the table is damaged.
+        StudyError: the rule is unknown, the table holds no neurons or not all of them, the fraction contains no neuron
+            of a module, or the table is damaged.
     """
     if rule not in RULES:
         raise StudyError(unknown(scores_path, "rule of agreement", rule, RULES))
@@ -89,7 +89,7 @@ def select_agreed(
 def _agreed(
     file: ScoreFile, where: str, rule: str, threshold: float | str, presence: float, allow_empty: bool
 ) -> np.ndarray:
-    """Which neurons of an address enough prompts agree on: bool, (n,)."""
+    """Mask of the neurons of an address on which enough prompts agree: bool, (n,)."""
     (n,) = file.shapes[where]
     units = file.units(where)
     if not np.array_equal(np.sort(units), np.arange(n)):

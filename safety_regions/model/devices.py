@@ -21,7 +21,7 @@ PATIENCE = 0.2  # seconds between two attempts to get a device
 
 
 @contextmanager
-def lent_gpus(wanted: int) -> Iterator[tuple[str, ...]]:
+def assigned_gpus(wanted: int) -> Iterator[tuple[str, ...]]:
     """Make ``wanted`` GPUs visible to this process and its children; wait until that many are free.
 
     Enter the block before torch is imported. If fewer GPUs exist than requested, all are visible; if 0 are requested,

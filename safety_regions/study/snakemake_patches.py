@@ -14,7 +14,7 @@ from threading import Timer
 SLURM = "snakemake_executor_plugin_slurm"
 
 
-def mend_snakemake() -> None:
+def patch_snakemake() -> None:
     """Apply both patches, each only where the code to patch exists."""
     keep_one_timer()
     if SLURM in sys.modules:

@@ -20,11 +20,11 @@ from safety_regions.study.resources import (
     minutes,
     regions_mb,
 )
-from safety_regions.study.snakemake_patches import mend_snakemake
+from safety_regions.study.snakemake_patches import patch_snakemake
 from safety_regions.units.names import DATASET, NAME
 from safety_regions.units.selections import RANKED
 
-mend_snakemake()
+patch_snakemake()
 
 try:
     STUDY = read_study(dict(config), config_name(workflow.configfiles))

@@ -71,10 +71,10 @@ def test_editing_the_iou_scores_nothing(project):
 
 def test_editing_a_template_plans_its_pages_only(project):
     templates = "safety_regions/report/pages/templates"
-    project.edit(f"{templates}/shared_prompts.html.j2", "One set, no pair.", "One set.")
-    assert project.plan() == {"draw_shared_prompts": 1}
+    project.edit(f"{templates}/shared_prompts.html.j2", "{% if pairs %}", "{% if pairs > 0 %}")
+    assert project.plan() == {"write_shared_prompts": 1}
     project.edit(f"{templates}/page.html.j2", "#1b1b1b", "#222")
-    assert project.plan() == {"draw_shared_prompts": 1, "draw_summary": 1}
+    assert project.plan() == {"write_shared_prompts": 1, "write_summary": 1}
 
 
 def test_comments_docstrings_captions_and_profiles_plan_nothing(project):

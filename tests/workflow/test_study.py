@@ -119,4 +119,4 @@ def test_errors_of_the_config_name_its_file(project):
         (("--configfile", "config.yaml", "mine.yaml"), "config"),
     ):
         done = project.snakemake("--dry-run", *given, check=False)
-        assert done.returncode != 0 and f"  - {where}: methods: unknown method 'wanad'" in done.stderr
+        assert done.returncode != 0 and f"  - {where}: methods: wanad: unknown method" in done.stderr

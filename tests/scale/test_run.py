@@ -58,9 +58,13 @@ class Grown(NamedTuple):
     planned: dict[str, int]
 
 
-@pytest.fixture(
-    scope="module", params=[SMALL, pytest.param(WHOLE, marks=pytest.mark.scale)], ids=["small", "whole"]
-)
+SIZES = {
+    "small": pytest.param(SMALL, marks=pytest.mark.slow),
+    "whole": pytest.param(WHOLE, marks=pytest.mark.scale),
+}
+
+
+@pytest.fixture(scope="module", params=SIZES.values(), ids=SIZES)
 def grown(request, tmp_path_factory) -> Grown:
     first, config = map(part_of_paper, request.param)
     project = make_grid(tmp_path_factory.mktemp("scale") / "grid", request.param[0])

@@ -80,7 +80,10 @@ def test_too_few_refusals_are_an_error_with_rates_and_remedy():
 def test_the_log_names_rates_and_warns_of_the_amplified(trained, amplified, required, warned, capsys):
     check_adapter(rows_of(8, trained, amplified), required)
     first, *more = capsys.readouterr().out.splitlines()
-    assert f"{trained / 8:.1%} with the adapter as trained, {amplified / 8:.1%} with it amplified by 1.9" in first
+    assert (
+        f"{trained / 8:.1%} with the adapter as trained, {amplified / 8:.1%} with it amplified by 1.9"
+        in first
+    )
     assert len(more) == warned
     assert all(f"refuses {amplified / 8:.1%}" in line and "learning_rate" in line for line in more)
 

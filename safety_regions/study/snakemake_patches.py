@@ -1,11 +1,11 @@
-"""Two mends of Snakemake and its Slurm executor, each where its user cannot help it.
+"""Two patches for problems in Snakemake and its Slurm executor that a user cannot work around.
 
-*One timer.* Snakemake 9 limits job starts to 100 a second. Each round of scheduling sets a timer for another round a
-second later, which sets the next, so after a thousand jobs a thousand rounds a second look at the whole plan: 2.8 s of
-CPU a job were measured in a study of 1,476 jobs. A timer that is still running makes a new one needless.
+*One timer.* Snakemake 9 limits job starts to 100 per second. Each scheduling round sets a timer for another round one
+second later, which sets the next. After a thousand jobs, a thousand rounds per second examine the whole plan: we
+measured 2.8 s of CPU per job in a study of 1,476 jobs. The patch sets no new timer while one is still running.
 
-*Cancelled jobs.* Slurm's accounts say who cancelled a job, "CANCELLED by 0". The executor (2.8) knows the bare word
-only and takes such a job for one that runs, for ever.
+*Cancelled jobs.* Slurm's accounting names who cancelled a job, "CANCELLED by 0". The executor (2.8) recognises only
+"CANCELLED" and treats such a job as running for ever.
 """
 
 import sys
@@ -14,15 +14,15 @@ from threading import Timer
 SLURM = "snakemake_executor_plugin_slurm"
 
 
-def mend_snakemake() -> None:
-    """Both mends, each where there is something to mend."""
+def patch_snakemake() -> None:
+    """Apply both patches, each only if it is needed."""
     keep_one_timer()
     if SLURM in sys.modules:
         know_cancelled_jobs(sys.modules[SLURM])
 
 
 def keep_one_timer() -> None:
-    """Let at most one timer of a scheduler run at a time; nothing where Snakemake has no such timers."""
+    """Let at most one timer of a scheduler run at a time; do nothing if Snakemake has no such timers."""
     try:
         from snakemake.scheduling.job_scheduler import JobScheduler
     except ImportError:
@@ -32,16 +32,16 @@ def keep_one_timer() -> None:
 
 
 def know_cancelled_jobs(plugin) -> None:
-    """Let the executor read a job's state without the words behind it; once, and only in versions that have this."""
+    """Strip " by ..." from a job's state before the executor reads it; patch once, and only versions that need it."""
     asked = getattr(plugin, "query_job_status", None)
-    if asked is None or hasattr(asked, "mended"):
+    if asked is None or hasattr(asked, "patched"):
         return
 
     async def query_job_status(command, logger):
         states, seconds = await asked(command, logger)
         return states and {job: state.partition(" by ")[0] for job, state in states.items()}, seconds
 
-    query_job_status.mended = True
+    query_job_status.patched = True
     plugin.query_job_status = query_job_status
 
 

@@ -14,11 +14,11 @@ from safety_regions.study.method_shelf import (
     own_selection,
 )
 from safety_regions.study.resources import gpus, kept_bytes, memory_mb, minutes
-from safety_regions.study.snakemake_patches import mend_snakemake
+from safety_regions.study.snakemake_patches import patch_snakemake
 from safety_regions.units.names import DATASET, NAME
 from safety_regions.units.selections import RANKED
 
-mend_snakemake()
+patch_snakemake()
 
 try:
     STUDY = read_study(dict(config))

@@ -1,8 +1,9 @@
-"""GPUs of this machine, lent to one job at a time: two local jobs are never on one device unless that is wanted.
+"""Assign the GPUs of this machine to jobs, so that two local jobs never share a device unless the user allows it.
 
-Snakemake counts GPUs and gives none away, so that all its local jobs would see all of them. Here a job takes as many
-as it asked for by locking a file for each, which the kernel unlocks when the job ends, however it ends. Jobs of one
-scheduler's allocation lend among themselves; what another allocation sees under the same number is another device.
+Snakemake only counts GPUs and does not assign them, so all its local jobs would see every GPU. Here a job takes the
+GPUs that it requested by locking one file per GPU; the kernel releases the locks when the job ends, even if it is
+killed. The lock files of each allocation of a cluster scheduler are separate, because the same GPU number in another
+allocation is a different device.
 """
 
 import fcntl
@@ -17,27 +18,30 @@ from pathlib import Path
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 JOBS_PER_GPU = "SAFETY_REGIONS_JOBS_PER_GPU"
 ALLOCATIONS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
-PATIENCE = 0.2  # seconds between two looks at devices that are all taken
+PATIENCE = 0.2  # seconds between two attempts when all devices are taken
 
 
 @contextmanager
-def lent_gpus(wanted: int) -> Iterator[tuple[str, ...]]:
-    """Within the block this process, and what it starts, sees ``wanted`` GPUs that no other job has; waits for them.
+def assigned_gpus(wanted: int) -> Iterator[tuple[str, ...]]:
+    """Wait for ``wanted`` free GPUs; inside the block, this process and its children see only those.
 
-    To be entered before torch looks for devices. Sees all there are where fewer are there, none where none is
-    wanted. `JOBS_PER_GPU` in the environment lets so many jobs share one.
+    Enter the block before torch looks for devices. If fewer GPUs exist than requested, all are assigned; if 0 are
+    requested, none is visible. The environment variable `JOBS_PER_GPU` sets how many jobs may share a GPU.
+
+    Yields:
+        The assigned GPUs, as CUDA names them.
     """
     there = visible_gpus()
     with ExitStack() as locks:
         taken = _take(there, min(wanted, len(there)), locks)
         if there:
-            print(f"GPUs lent: {', '.join(taken) or 'none'} of {', '.join(there)}")
+            print(f"GPUs assigned: {', '.join(taken) or 'none'} of {', '.join(there)}")
             locks.enter_context(_environment(VISIBLE, ",".join(taken)))
         yield taken
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """What CUDA may see, as it names them: `VISIBLE` where it is set, else the numbers of NVIDIA's device files."""
+    """The GPUs that CUDA may use: those in `VISIBLE` if it is set, else the numbers of NVIDIA's device files."""
     named = os.environ.get(VISIBLE)
     if named is not None:
         return tuple(name.strip() for name in named.split(",") if name.strip())
@@ -48,7 +52,7 @@ def visible_gpus() -> tuple[str, ...]:
 def _take(there: tuple[str, ...], n: int, locks: ExitStack) -> tuple[str, ...]:
     while True:
         with ExitStack() as attempt:
-            # One job looks at a time, or two that want two each could hold one each and wait for ever.
+            # Only one job tries at a time; otherwise two jobs that want two GPUs could hold one each and wait for ever.
             attempt.enter_context(_locked("queue", wait=True))
             with ExitStack() as found:
                 taken = _free(there, n, found)
@@ -59,7 +63,7 @@ def _take(there: tuple[str, ...], n: int, locks: ExitStack) -> tuple[str, ...]:
 
 
 def _free(there: tuple[str, ...], n: int, locks: ExitStack) -> tuple[str, ...]:
-    """Up to ``n`` devices with room for a job, emptier ones first; ``locks`` holds their locks."""
+    """Up to ``n`` devices that can take another job, least used first; their locks are added to ``locks``."""
     taken: list[str] = []
     for slot in range(int(os.environ.get(JOBS_PER_GPU, 1))):
         for gpu in there:

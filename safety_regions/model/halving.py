@@ -1,4 +1,4 @@
-"""Memory that runs out all the same: what was tried is tried again from its beginning, with half as much at once."""
+"""Retry with half the batch size after an out-of-memory error."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -16,16 +16,19 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class OutOfMemory(StudyError):
-    """A pass ran out of memory with one sample at a time."""
+    """A pass ran out of memory even with one sample at a time."""
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that a device, or the host, had no memory left."""
+    """Whether an error reports that a device or the host is out of memory."""
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
 def halving(size: int, attempt: Callable[[int], Result]) -> tuple[Result, int]:
-    """``attempt(size)``, from its beginning again with half the size as often as memory runs out; and that size.
+    """Call ``attempt(size)``; after an out-of-memory error, call it again with half the size.
+
+    Returns:
+        The result, and the size that succeeded.
 
     Raises:
         OutOfMemory: memory runs out with one sample at a time.
@@ -36,14 +39,14 @@ def halving(size: int, attempt: Callable[[int], Result]) -> tuple[Result, int]:
         except (RuntimeError, MemoryError) as error:
             if not ran_out(error):
                 raise
-        # Out of the handler, which keeps what the attempt has made alive.
+        # Outside the except block, whose traceback keeps the tensors of the failed attempt alive.
         size = _halved(size)
 
 
 def in_batches(
     items: Sequence[Item], size: int, run: Callable[[Sequence[Item]], Result]
 ) -> Iterator[tuple[Sequence[Item], Result]]:
-    """Groups of up to ``size`` items and ``run(group)``; where memory runs out, the rest goes in half the size.
+    """Yield groups of up to ``size`` items with ``run(group)``; the size is halved after an out-of-memory error.
 
     Raises:
         OutOfMemory: memory runs out with one item.
@@ -58,9 +61,9 @@ def in_batches(
 def _halved(size: int) -> int:
     if size == 1:
         raise OutOfMemory(
-            explain("a pass through the backbone", "no memory left for one sample", hint=REMEDY)
+            explain("a pass through the backbone", "not enough memory for a single sample", hint=REMEDY)
         )
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    print(f"out of memory with batches of {size}: going on with {size // 2}")
+    print(f"out of memory with batch size {size}: retrying with {size // 2}")
     return size // 2

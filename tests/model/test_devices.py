@@ -1,4 +1,4 @@
-"""GPUs are lent: never one to two jobs at a time, back when a job ends or dies, none to who asks for none."""
+"""GPUs are assigned to jobs: never one to two jobs, free again when a job ends or dies, none to who asks for none."""
 
 import os
 import subprocess
@@ -10,13 +10,13 @@ from contextlib import ExitStack
 import pytest
 
 from safety_regions.model import devices
-from safety_regions.model.devices import JOBS_PER_GPU, VISIBLE, lent_gpus, visible_gpus
+from safety_regions.model.devices import JOBS_PER_GPU, VISIBLE, assigned_gpus, visible_gpus
 from tests.paths import ROOT
 
 HOLDER = """
 import sys, time
-from safety_regions.model.devices import lent_gpus
-with lent_gpus(int(sys.argv[1])) as gpus:
+from safety_regions.model.devices import assigned_gpus
+with assigned_gpus(int(sys.argv[1])) as gpus:
     print(",".join(gpus), flush=True)
     time.sleep(60)
 """
@@ -34,9 +34,9 @@ def machine(monkeypatch, tmp_path):
 
 
 def beside(wanted: int):
-    """As in another process, which does not see what this one was lent."""
+    """As in another process, which does not see which GPUs this one was assigned."""
     os.environ[VISIBLE] = "2,5,7"
-    return lent_gpus(wanted)
+    return assigned_gpus(wanted)
 
 
 def hold(wanted: int) -> tuple[subprocess.Popen, str]:
@@ -47,23 +47,23 @@ def hold(wanted: int) -> tuple[subprocess.Popen, str]:
     return process, process.stdout.readline().strip()
 
 
-def test_jobs_see_what_they_were_lent_and_nobody_else_has():
-    with lent_gpus(1) as one, beside(2) as two:
+def test_jobs_see_only_their_assigned_gpus():
+    with assigned_gpus(1) as one, beside(2) as two:
         assert sorted((*one, *two)) == ["2", "5", "7"]
         assert os.environ[VISIBLE] == ",".join(two)
     assert os.environ[VISIBLE] == "2, 5,7"
 
 
 def test_who_asks_for_none_sees_none_and_who_asks_for_too_many_gets_all():
-    with lent_gpus(0) as none:
+    with assigned_gpus(0) as none:
         assert none == () and os.environ[VISIBLE] == "" and visible_gpus() == ()
-    with lent_gpus(9) as every:
+    with assigned_gpus(9) as every:
         assert every == ("2", "5", "7")
 
 
 def test_a_machine_without_gpus_is_left_alone(monkeypatch):
     monkeypatch.setattr(devices, "visible_gpus", tuple)
-    with lent_gpus(1) as none:
+    with assigned_gpus(1) as none:
         assert none == () and os.environ[VISIBLE] == "2, 5,7"
 
 
@@ -72,9 +72,9 @@ def test_a_job_waits_for_the_number_it_wants():
 
     def wait():
         with beside(2):
-            order.append("lent")
+            order.append("assigned")
 
-    with lent_gpus(1), ExitStack() as other:
+    with assigned_gpus(1), ExitStack() as other:
         other.enter_context(beside(1))
         waiting = threading.Thread(target=wait)
         waiting.start()
@@ -82,16 +82,16 @@ def test_a_job_waits_for_the_number_it_wants():
         order.append("given back")
         other.close()
         waiting.join(10)
-    assert order == ["given back", "lent"]
+    assert order == ["given back", "assigned"]
 
 
 def test_a_job_that_is_killed_gives_back():
     process, taken = hold(2)
-    with lent_gpus(1) as left:
+    with assigned_gpus(1) as left:
         assert not set(left) & set(taken.split(",")) and len(taken.split(",")) == 2
     process.kill()
     process.wait()
-    with lent_gpus(3) as every:
+    with assigned_gpus(3) as every:
         assert len(every) == 3
 
 
@@ -107,7 +107,7 @@ def test_allocations_of_a_scheduler_do_not_meet(monkeypatch):
     """What two allocations see as device 0 are two devices."""
     monkeypatch.setenv(VISIBLE, "0")
     monkeypatch.setenv("SLURM_JOB_ID", "11")
-    with lent_gpus(1) as first:
+    with assigned_gpus(1) as first:
         monkeypatch.setenv("SLURM_JOB_ID", "12")
-        with lent_gpus(1) as second:
+        with assigned_gpus(1) as second:
             assert first == second == ("0",)

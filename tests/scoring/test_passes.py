@@ -84,7 +84,7 @@ def test_layers_give_way_when_one_sample_is_too_much(monkeypatch, tmp_path, caps
 
     monkeypatch.setattr(snip.AbsoluteGradients, "__init__", failing)
     assert_same(gathered("llama", Samples(samples_of(), batch_size=2, scratch=tmp_path)), expected)
-    assert "going on with 1" in capsys.readouterr().out
+    assert "retrying with 1" in capsys.readouterr().out
 
 
 def test_what_no_plan_can_hold_is_refused_before_the_pass(monkeypatch):

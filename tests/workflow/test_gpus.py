@@ -6,10 +6,10 @@ import shutil
 from safety_regions.model.devices import VISIBLE
 
 
-def lent(project, rule: str) -> list[str]:
+def assigned(project, rule: str) -> list[str]:
     """The GPUs that the logs of a rule name, a job each."""
     logs = (project.folder / "logs" / rule).rglob("*.log")
-    return [re.search(r"GPUs lent: (.+) of 4, 6", log.read_text())[1] for log in logs]
+    return [re.search(r"GPUs assigned: (.+) of 4, 6", log.read_text())[1] for log in logs]
 
 
 def test_each_job_has_its_own(project, monkeypatch):
@@ -18,11 +18,15 @@ def test_each_job_has_its_own(project, monkeypatch):
     for folder in ("scores", "regions", "overlap"):
         shutil.rmtree(project.folder / "results" / folder)
     project.run("results/overlap/iou.parquet")
-    assert len(lent(project, "score")) == 6 and set(lent(project, "score")) == {"4", "6"}
+    assert len(assigned(project, "score")) == 6 and set(assigned(project, "score")) == {"4", "6"}
 
 
 def test_a_job_that_asks_for_none_sees_none(project, monkeypatch):
     monkeypatch.setenv(VISIBLE, "4,6")
     (project.folder / "results" / "scores" / "tiny" / "snip" / "one.parquet").unlink()
     project.run("results/scores/tiny/snip/one.parquet", "--set-resources", "score:gpu=0")
-    assert (project.folder / "logs/score/tiny/snip/one.log").read_text().startswith("GPUs lent: none of 4, 6")
+    assert (
+        (project.folder / "logs/score/tiny/snip/one.log")
+        .read_text()
+        .startswith("GPUs assigned: none of 4, 6")
+    )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
-from safety_regions.model.devices import lent_gpus
+from safety_regions.model.devices import assigned_gpus
 
 
 def score(
@@ -38,7 +38,7 @@ def score(
 
 
 if __name__ == "__main__":
-    with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
+    with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
         p, files, r, w = snakemake.params, snakemake.input, snakemake.resources, snakemake.wildcards
         score(
             outputs=snakemake.output, labels={"backbone": w.backbone, "label": w.method}, card=p.backbone,

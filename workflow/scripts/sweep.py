@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from safety_regions.joblog import logged
-from safety_regions.model.devices import lent_gpus
+from safety_regions.model.devices import assigned_gpus
 
 
 def sweep(
@@ -41,7 +41,7 @@ def sweep(
 
 if __name__ == "__main__":
     p, files = snakemake.params, snakemake.input
-    with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
+    with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
         sweep(
             method=p.method,
             options=p.options,

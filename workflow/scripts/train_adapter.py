@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
-from safety_regions.model.devices import lent_gpus
+from safety_regions.model.devices import assigned_gpus
 
 
 def train_adapter(
@@ -30,7 +30,7 @@ def train_adapter(
 
 
 if __name__ == "__main__":
-    with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
+    with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
         p, files, batch_size = snakemake.params, snakemake.input, snakemake.resources.batch_size
         train_adapter(
             responses=files.responses, checkpoint=files.checkpoint, backbone=snakemake.wildcards.backbone,

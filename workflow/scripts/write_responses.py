@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
-from safety_regions.model.devices import lent_gpus
+from safety_regions.model.devices import assigned_gpus
 
 
 def write_responses(
@@ -32,7 +32,7 @@ def write_responses(
 
 
 if __name__ == "__main__":
-    with logged(snakemake.log[0]), lent_gpus(snakemake.resources.gpu):
+    with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
         p, files, backbone = snakemake.params, snakemake.input, snakemake.wildcards.backbone
         write_responses(
             prompts=files.prompts, checkpoint=files.checkpoint, backbone=backbone, card=p.backbone,

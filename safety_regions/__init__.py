@@ -1,10 +1,10 @@
-"""Safety regions of language models: see ``README.md`` for the workflow, ``docs/python.md`` for the functions here."""
+"""Safety regions of language models. ``README.md`` describes the workflow, ``docs/python.md`` the functions here."""
 
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-# Public name -> the module it comes from, imported at first use: importing the package alone loads nothing heavy.
+# Public name -> its module, imported on first use so that importing the package loads nothing heavy.
 _HOMES = {
     **dict.fromkeys(("Region", "load_region", "iou", "expand"), "safety_regions.api.regions"),
     **dict.fromkeys(("weight_shapes", "weight_masks", "zeroed"), "safety_regions.api.models"),

@@ -1,6 +1,6 @@
-"""Errors a user can act on: where, what was found, what was expected, what to try.
+"""Errors that a user can act on: where, what was found, what was expected, what to try.
 
-Messages never hold a prompt, a response or a token: ids and counts are enough.
+Messages never contain a prompt, a response or a token: ids and counts are enough.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 
 class StudyError(Exception):
-    """A mistake in the config, a card, a data file or a checkpoint that the user can mend."""
+    """A mistake in the config, a card, a data file or a checkpoint that the user can fix."""
 
 
 def explain(where: object, found: str, expected: str = "", hint: str = "") -> str:
@@ -22,7 +22,7 @@ def explain(where: object, found: str, expected: str = "", hint: str = "") -> st
 
 
 def unknown(where: object, kind: str, name: object, available: Iterable[str]) -> str:
-    """The line for a name that is not among ``available``, with the nearest one proposed."""
+    """One error line for a name that is not in ``available``; it suggests the closest match."""
     available = sorted(available)
     near = get_close_matches(str(name), available, n=1)
     guess = f" Did you mean '{near[0]}'?" if near else ""

@@ -1,4 +1,4 @@
-"""What a job says: everything to its log file, and one clear message to the user when the input is at fault."""
+"""Log the output of a job, and show the user one clear message when the input is at fault."""
 
 import sys
 import traceback
@@ -14,12 +14,12 @@ AGAIN = "--- again:"
 
 @contextmanager
 def logged(path: str | Path) -> Iterator[None]:
-    """Send the block's output to the log at ``path``; end the job with exit status 1 on a `StudyError`.
+    """Redirect the block's output to the log at ``path``; on a `StudyError`, exit with status 1.
 
-    What earlier attempts wrote stays, above a line with the time at which this one began.
+    The output of earlier attempts is kept; a line with the start time of this attempt follows it.
 
-    A `StudyError` is printed as one message, to the log and to the terminal; any other error also gets its
-    traceback in the log, without the values of variables, so that no prompt is printed.
+    A `StudyError` is printed as one message, to the log and to the terminal. Any other error is raised, with its
+    traceback in the log. The traceback shows no values of variables, so no prompt is printed.
     """
     terminal = sys.stderr
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""What a backbone does with a prompt: greedy answers, and whether they refuse."""
+"""Load a backbone, answer prompts greedily, and judge whether the answers refuse."""

@@ -1,8 +1,8 @@
-"""A loaded checkpoint seen as prompts in, addresses out.
+"""Load a checkpoint, tokenise prompts for it, and give its weights addresses.
 
 `load_backbone` opens a checkpoint of a known family (safetensors only, no remote code). A `Backbone` renders
 and tokenises prompts with an exact prompt/response boundary, and lists its scored linear layers: every
-projection of every decoder block, fused matrices split into parts, embeddings and the output head left out.
+projection of every decoder block, with fused matrices split, but without embeddings and the output head.
 """
 
 import json
@@ -26,8 +26,8 @@ ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request."
     "\n\n### Instruction:\n{prompt}\n\n### Response:\n"
 )
-# Plain templates: the chat template of the checkpoint is `native`. A newline, not a space, ends the raw prompt,
-# since byte-pair tokenizers glue a trailing space to the word after it and so blur the boundary.
+# Plain templates; `native` is the chat template of the checkpoint. The raw prompt ends with a newline, not a space,
+# because byte-pair tokenizers merge a trailing space with the next word, which blurs the boundary.
 PLAIN_TEMPLATES = {"alpaca": ALPACA, "raw": "{prompt}\n"}
 TEMPLATES = ("native", *PLAIN_TEMPLATES)
 
@@ -49,7 +49,7 @@ class ScoredLinear(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Token ids of prompt and response together; the first ``prompt_length`` are the prompt's."""
+    """Token ids of prompt and response together; the first ``prompt_length`` belong to the prompt."""
 
     ids: list[int]
     prompt_length: int
@@ -57,9 +57,9 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Backbone:
-    """A causal language model in evaluation mode, its tokenizer, and its family's table of names.
+    """A causal language model in evaluation mode, its tokenizer, and the module names of its family.
 
-    ``commit`` is the one its files were taken from, None where they lay in a local folder.
+    ``commit`` is the commit on the Hub that the files come from, None for a local folder.
     """
 
     model: nn.Module
@@ -72,7 +72,7 @@ class Backbone:
 
     @property
     def stamp(self) -> dict:
-        """What was loaded, for the stamp of a file: source, resolved commit, dtype, template."""
+        """Metadata about the backbone for output files: source, resolved commit, dtype, template, system prompt."""
         return {
             "source": self.source,
             "revision": self.commit,
@@ -87,7 +87,7 @@ class Backbone:
 
     @property
     def config(self):
-        """The text decoder's config (of a multimodal checkpoint: that part of it)."""
+        """The config of the text decoder (for a multimodal checkpoint, that part of its config)."""
         return self.model.config.get_text_config()
 
     @cached_property
@@ -97,7 +97,7 @@ class Backbone:
 
     @cached_property
     def linears(self) -> tuple[ScoredLinear, ...]:
-        """Every scored linear layer: by block, then in the family's order."""
+        """Every scored linear layer, sorted by block, then in the family's order."""
         return tuple(
             ScoredLinear(layer, block.get_submodule(path), tuple(self._slices(layer, path)))
             for layer, block in enumerate(self.blocks)
@@ -117,7 +117,7 @@ class Backbone:
 
     @property
     def decoder(self) -> nn.Module:
-        """The stack of decoder blocks with embedding and final norm, without the output head."""
+        """The decoder blocks with the embedding and the final norm, without the output head."""
         path = self.family.layers[self.model.config.model_type]
         return self.model.get_submodule(path.rpartition(".")[0])
 
@@ -141,7 +141,7 @@ class Backbone:
         return getattr(self.config, "head_dim", None) or self.config.hidden_size // heads
 
     def rows_of(self, projection: str) -> int:
-        """Output rows of a projection: heads x head_dim, kv heads x head_dim, or the intermediate size."""
+        """Output rows of a projection: heads x head_dim, kv heads x head_dim, intermediate size or hidden size."""
         rows = {
             "q": self.config.num_attention_heads * self.head_dim,
             "k": self.config.num_key_value_heads * self.head_dim,
@@ -163,7 +163,7 @@ class Backbone:
         return {address: list(weight.shape) for address, weight in self.weights()}
 
     def render(self, prompt: str) -> str:
-        """The text the model is given for a prompt, up to where its response begins."""
+        """The text that the model receives for a prompt, up to the start of the response."""
         if self.template in PLAIN_TEMPLATES:
             return PLAIN_TEMPLATES[self.template].format(prompt=prompt)
         messages = [{"role": "user", "content": prompt}]
@@ -172,7 +172,7 @@ class Backbone:
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def _ids(self, text: str) -> list[int]:
-        # A chat template writes its own special tokens; a plain text gets the tokenizer's (a BOS, where it has one).
+        # A chat template writes its own special tokens; for plain text the tokenizer adds them (a BOS, if it has one).
         ids = self.tokenizer(text, add_special_tokens=self.template in PLAIN_TEMPLATES)["input_ids"]
         end = self.tokenizer.eos_token
         closed = end is not None and ids and ids[-1] == self.tokenizer.eos_token_id and not text.endswith(end)
@@ -183,10 +183,10 @@ class Backbone:
         return self._ids(self.render(prompt))
 
     def encode(self, prompt: str, response: str) -> Encoded:
-        """Prompt and response tokenised together, with the exact number of prompt tokens.
+        """Tokenise prompt and response together, with the exact number of prompt tokens.
 
-        Where a token would straddle the boundary, the prompt keeps the ids it has alone, since those are what
-        the model saw when it answered, and the response is tokenised as its continuation.
+        If a token would cross the boundary, the prompt is tokenised alone, because the model saw those ids when it
+        answered, and the ids of the response are appended.
         """
         rendered = self.render(prompt)
         prompt_ids = self._ids(rendered)
@@ -198,7 +198,7 @@ class Backbone:
 
 @contextmanager
 def attached(handles: list) -> Iterator[None]:
-    """Hooks that live as long as the block: every handle is removed at its end, also after an error."""
+    """Keep hooks for the duration of the block; all handles are removed at its end, even after an error."""
     try:
         yield
     finally:
@@ -214,7 +214,7 @@ def load_backbone(card: dict, files: Sequence[str | Path] = ()) -> Backbone:
         files: files of a local checkpoint, whose folder is loaded in place of the card's source.
 
     Raises:
-        StudyError: unknown architecture, no safetensors, no tokenizer or no chat template, or the Hub fails.
+        StudyError: unknown architecture, no safetensors, no tokenizer, no chat template, or a failure of the Hub.
     """
     if files or "path" in card:
         folder = Path(files[0]).parent if files else Path(card["path"])
@@ -232,8 +232,8 @@ def _open(where: str, folder: Path, card: dict) -> Backbone:
             explain(
                 f"backbone {where}",
                 "no safetensors weights",
-                "model.safetensors, or an index of its parts (pickled weights can run code: they are not read)",
-                "a revision or another copy that has them",
+                "model.safetensors, or an index of its parts (pickled weights can run code and are never loaded)",
+                "another revision or copy with safetensors weights",
             )
         )
     try:
@@ -253,24 +253,24 @@ def _open(where: str, folder: Path, card: dict) -> Backbone:
             explain(
                 f"backbone {where}",
                 _first_line(error),
-                "a checkpoint with config, tokenizer and safetensors",
-                "another revision, or a `path` with whole files",
+                "a checkpoint with config, tokenizer and safetensors weights",
+                "another revision, or a `path` with complete files",
             )
         ) from None
     if any(parameter.is_meta for parameter in model.parameters()):
         raise StudyError(
             explain(
                 f"backbone {where}",
-                "weights that do not fit on the GPUs at hand",
-                "room for all of them: weights that come and go cannot be scored",
-                "more GPUs (`set-resources: score: gpu=...`), a smaller dtype, or none (`gpu=0`: the CPU)",
+                "weights that do not fit on the available GPUs",
+                "enough GPU memory for all weights, because offloaded weights cannot be scored",
+                "more GPUs (`set-resources: score: gpu=...`), a smaller dtype, or the CPU (`gpu=0`)",
             )
         )
     return wrap_backbone(model, tokenizer, card, where)
 
 
 def wrap_backbone(model: nn.Module, tokenizer, card: dict, where: str = "backbone") -> Backbone:
-    """A `Backbone` around a model in memory, frozen and in evaluation mode, its template checked."""
+    """Make a `Backbone` from a model in memory: freeze it, set evaluation mode and check the template."""
     template = card.get("template", "native")
     if template not in TEMPLATES:
         raise StudyError(unknown(f"backbone {where}", "template", template, TEMPLATES))
@@ -278,9 +278,9 @@ def wrap_backbone(model: nn.Module, tokenizer, card: dict, where: str = "backbon
         raise StudyError(
             explain(
                 f"backbone {where}",
-                "a tokenizer without chat template",
-                "one for `template: native`",
-                "`template: alpaca` or `template: raw` in its card",
+                "a tokenizer without a chat template",
+                "a chat template for `template: native`",
+                "`template: alpaca` or `template: raw` in the backbone's card",
             )
         )
     family = find_family(where, model.config.model_type)
@@ -289,19 +289,19 @@ def wrap_backbone(model: nn.Module, tokenizer, card: dict, where: str = "backbon
 
 
 def _family_in(where: str, folder: Path) -> Family:
-    """The family of the checkpoint in ``folder``, by its config alone."""
+    """The family of the checkpoint in ``folder``, from its config.json alone."""
     path = folder / "config.json"
     if not path.is_file():
-        raise StudyError(explain(f"backbone {where}", "no config.json", "a checkpoint of transformers"))
+        raise StudyError(explain(f"backbone {where}", "no config.json", "a transformers checkpoint"))
     config = json.loads(path.read_text(encoding="utf-8"))
     model_type = config.get("model_type", "none")
-    # A checkpoint of a known family may bring code too (Phi-3 does): transformers' own is run in its place.
+    # A checkpoint of a known family may include code (Phi-3 does); transformers' own implementation is used instead.
     if "auto_map" in config and family_of(model_type) is None:
         raise StudyError(
             explain(
                 f"backbone {where}: config.json",
-                f"model_type '{model_type}', whose code the checkpoint brings along",
-                "an architecture of transformers' own: code of a checkpoint is never run",
+                f"model_type '{model_type}', whose code is part of the checkpoint",
+                "an architecture built into transformers, because code from a checkpoint is never run",
                 f"a checkpoint of a known family: {', '.join(sorted(families()))}",
             )
         )
@@ -309,10 +309,10 @@ def _family_in(where: str, folder: Path) -> Family:
 
 
 def find_family(where: str, model_type: str) -> Family:
-    """The family of checkpoints of this ``model_type``.
+    """The family for a ``model_type`` of transformers.
 
     Raises:
-        StudyError: there is none.
+        StudyError: no family has this ``model_type``.
     """
     family = family_of(model_type)
     if family is None:

@@ -1,4 +1,4 @@
-"""Tokenised samples and the right-padded batches in which they pass through a model."""
+"""Tokenised samples, and right-padded batches of them as input for a model."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Sample(NamedTuple):
-    """One prompt with its response: token ids, of which the first ``prompt_length`` are the prompt's."""
+    """One prompt with its response: token ids, of which the first ``prompt_length`` belong to the prompt."""
 
     prompt_id: str
     ids: list[int]
@@ -20,7 +20,7 @@ class Batch(NamedTuple):
 
     ``attention_mask`` is 1 on real tokens. ``response_mask`` is True where the input token belongs to the
     response (from its first token to its last). ``target_mask`` is True where the *next* token belongs to the
-    response: the positions whose prediction the loss counts.
+    response: these are the positions whose predictions enter the loss.
     """
 
     prompt_ids: tuple[str, ...]
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 def longest_first(samples: Sequence[Sample]) -> list[Sample]:
-    """The order in which samples are passed, whatever the batch: memory peaks at once, or never."""
+    """Samples sorted by decreasing length, so that the first batch needs the most memory."""
     return sorted(samples, key=lambda sample: (-len(sample.ids), sample.prompt_id))
 
 

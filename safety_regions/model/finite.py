@@ -1,4 +1,4 @@
-"""Values that are not finite are found, and the prompts that they belong to."""
+"""Detect values that are not finite, and report the prompts that they belong to."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ from safety_regions.model.batches import Batch
 
 
 class Finite:
-    """Collects, per batch, which samples met a value that is not finite, and where first.
+    """Records which samples of a batch have values that are not finite, and at which address first.
 
-    `check` keeps two numbers per sample and synchronises nothing; `raise_for` reads them once a batch.
+    `check` keeps two numbers per sample and does not synchronise the device; `raise_for` reads them once per batch.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Finite:
         self._ends.append((address, extremes(values.flatten(1))))
 
     def raise_for(self, batch: Batch) -> None:
-        """Raise a `StudyError` naming the first address and the prompt ids, and forget what was noted."""
+        """Raise a `StudyError` with the first bad address and the prompt ids, if any; clear the record."""
         noted, self._ends = self._ends, []
         for address, ends in noted:
             good = torch.isfinite(ends).all(dim=0)
@@ -38,8 +38,8 @@ class Finite:
 
 
 def extremes(values: Tensor) -> Tensor:
-    """The largest and the smallest of each row (rows, n): (2, rows). Both are finite where all of the row is.
+    """Maximum and minimum of each row of ``values`` (rows, n), shape (2, rows); finite if and only if the row is.
 
-    A NaN is passed on by both. Ten times faster than to ask every value whether it is finite.
+    Both propagate NaN. This is ten times faster than testing every value.
     """
     return torch.stack((values.amax(dim=1), values.amin(dim=1)))

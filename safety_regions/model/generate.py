@@ -1,8 +1,8 @@
-"""Greedy answers of a backbone to many prompts, the same in a batch of any size.
+"""Answer many prompts greedily with a backbone; the answers do not depend on the batch size.
 
 Prompts are sorted by length, padded on the left, and continued one token at a time until an end-of-sequence
-token or the limit. The loop is our own: ``model.generate`` merges the checkpoint's ``generation_config`` into
-whatever it is given, so a repetition penalty stored there (Qwen2-Instruct has one) would bend "greedy".
+token or the limit. We do not use ``model.generate``, because it merges the checkpoint's ``generation_config`` into
+its arguments: a repetition penalty stored there (as in Qwen2-Instruct) would make decoding not greedy.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from safety_regions.model.halving import in_batches
 
 
 class Answer(NamedTuple):
-    """One answer: its text without special tokens, its tokens before the end token, and why it stopped."""
+    """One answer: text without special tokens, number of tokens before the end token, and why it stopped."""
 
     text: str
     n_tokens: int
@@ -28,19 +28,19 @@ class Answer(NamedTuple):
 def answer_prompts(
     backbone: Backbone, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int
 ) -> list[Answer]:
-    """Answer every prompt greedily; answers come in the order of the prompts.
+    """Answer every prompt greedily, in the order of the prompts.
 
-    Batch size changes nothing in fp32 but rounding below the margin between two tokens; in bf16 that margin
-    is sometimes crossed, as in any batched inference.
+    In fp32 the batch size changes logits only by rounding errors, which are smaller than the margin between two
+    tokens. In bf16 rounding sometimes changes a token, as in any batched inference.
 
     Args:
         backbone: a checkpoint in evaluation mode.
-        prompts: texts as the user writes them, without template.
-        max_new_tokens: tokens after which an unfinished answer is cut (``stop == "length"``).
-        batch_size: prompts a forward pass, halved where memory runs out.
+        prompts: texts as the user writes them, without a template.
+        max_new_tokens: number of tokens after which an unfinished answer is cut (``stop == "length"``).
+        batch_size: prompts per forward pass; halved after an out-of-memory error.
 
     Raises:
-        StudyError: prompts that are empty of tokens or leave no room for ``max_new_tokens``, by index.
+        StudyError: prompts have no tokens or are too long for ``max_new_tokens`` in the context; lists their indices.
     """
     encoded = [backbone.prompt_ids(prompt) for prompt in prompts]
     _check_lengths(backbone, encoded, max_new_tokens)
@@ -57,12 +57,12 @@ def answer_prompts(
 
 
 def continue_greedily(backbone: Backbone, batch: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
-    """The most likely next tokens of each prompt, up to and including its first end token.
+    """Continue each prompt with the most likely tokens, up to and including the first end token.
 
     Args:
         backbone: a checkpoint in evaluation mode.
         batch: token ids of rendered prompts, of any lengths.
-        max_new_tokens: longest continuation.
+        max_new_tokens: maximum length of a continuation in tokens.
     """
     ends = torch.tensor(sorted(end_ids(backbone)), device=backbone.device)
     steps, finished = [], torch.zeros(len(batch), dtype=torch.bool, device=backbone.device)
@@ -77,7 +77,7 @@ def continue_greedily(backbone: Backbone, batch: Sequence[list[int]], max_new_to
 
 @torch.inference_mode()
 def _greedy_steps(backbone: Backbone, batch: Sequence[list[int]], count: int) -> Iterator[Tensor]:
-    """The next token of every row, ``count`` times; a finished row runs on and is cut by the caller."""
+    """Yield the next token of every row, ``count`` times; finished rows continue and are cut by the caller."""
     ids, mask = _pad_left(batch, pad_id(backbone), backbone.device)
     cache = DynamicCache(config=backbone.model.config)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
@@ -97,7 +97,7 @@ def _greedy_steps(backbone: Backbone, batch: Sequence[list[int]], count: int) ->
 
 
 def _pad_left(batch: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask of shape (prompts, longest), prompts flush right."""
+    """Token ids and attention mask, each (prompts, length of the longest), padded on the left."""
     width = max(map(len, batch))
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=device)
@@ -110,9 +110,9 @@ def _up_to_end(row: list[int], ends: set[int]) -> list[int]:
 
 
 def end_ids(backbone: Backbone) -> set[int]:
-    """Every token that ends an answer: those of the generation config, the config and the tokenizer.
+    """Every token that ends an answer, from the generation config, the config and the tokenizer.
 
-    Chat checkpoints end a turn with another token (``<|eot_id|>``) than a document, and name both only in
+    Chat checkpoints end a turn with a different token (``<|eot_id|>``) than a document, and list both only in
     the generation config.
     """
     configs = (getattr(backbone.model, "generation_config", None), backbone.model.config, backbone.tokenizer)
@@ -122,7 +122,7 @@ def end_ids(backbone: Backbone) -> set[int]:
 
 
 def pad_id(backbone: Backbone) -> int:
-    """A token for padding: the tokenizer's own or, as padding is masked out, any that exists."""
+    """A token for padding: the tokenizer's own, or else any token, because padding is masked out."""
     own = backbone.tokenizer.pad_token_id
     return own if own is not None else min(end_ids(backbone), default=0)
 
@@ -136,7 +136,7 @@ def _check_lengths(backbone: Backbone, encoded: Sequence[list[int]], max_new_tok
             explain(
                 "prompts at index " + ", ".join(map(str, bad[:10])) + (" ..." if len(bad) > 10 else ""),
                 f"lengths of {', '.join(str(len(encoded[index])) for index in bad[:10])} tokens",
-                f"1 to {room} tokens (a context of {context}, {max_new_tokens} for the answer)",
+                f"1 to {room} tokens (context of {context} tokens, minus {max_new_tokens} for the answer)",
                 "a filter in the dataset's card, or a smaller max_new_tokens",
             )
         )
@@ -149,7 +149,7 @@ def _answer(backbone: Backbone, prompt_ids: list[int], ids: list[int]) -> Answer
 
 
 def _text_after(tokenizer, prompt_ids: list[int], ids: list[int]) -> str:
-    """The text that ``ids`` add to the prompt: sentencepiece drops a leading space when they stand alone."""
+    """The text that ``ids`` add to the prompt; decoded alone, sentencepiece would drop a leading space."""
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     prompt = tokenizer.decode(prompt_ids, **options)
     whole = tokenizer.decode(prompt_ids + ids, **options)

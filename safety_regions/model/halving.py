@@ -16,7 +16,7 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class OutOfMemory(StudyError):
-    """A pass ran out of memory with one sample at a time."""
+    """A pass ran out of memory even with one sample at a time."""
 
 
 def ran_out(error: BaseException) -> bool:
@@ -61,7 +61,7 @@ def in_batches(
 def _halved(size: int) -> int:
     if size == 1:
         raise OutOfMemory(
-            explain("a pass through the backbone", "no memory left for one sample", hint=REMEDY)
+            explain("a pass through the backbone", "not enough memory for a single sample", hint=REMEDY)
         )
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

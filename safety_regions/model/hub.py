@@ -1,7 +1,7 @@
-"""The Hugging Face Hub as one door: what is fetched from it, patience while it is busy, a sentence per failure.
+"""Fetch files from the Hugging Face Hub: retry while it is busy, and explain each failure in one sentence.
 
-Files are fetched by `huggingface_hub` alone, and transformers is then given a folder: what does not arrive is an
-error here, where transformers would do without it (a generation_config.json, and with it the ends of a turn).
+Only `huggingface_hub` fetches files, and transformers then gets a folder. A missing file is therefore an error here.
+transformers would continue without it, for example without generation_config.json, which lists the end-of-turn tokens.
 """
 
 import json
@@ -14,30 +14,30 @@ from typing import NamedTuple, TypeVar
 from safety_regions.errors import StudyError, explain
 
 COMMIT = r"[0-9a-f]{40}"
-# Seconds before each further try; the library's own tries, where it makes any, are quicker.
+# Seconds to wait before each retry; the library's own retries, if any, are faster.
 WAITS = (2, 15, 60)
 
-# Of a checkpoint, everything but its weights: config, tokenizer, chat template, index of the weights. No code.
+# All files of a checkpoint except weights and code: config, tokenizer, chat template, index of the weights.
 _SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 _INDEX = "model.safetensors.index.json"
 _PAGES = {"model": "https://huggingface.co/{repo}", "dataset": "https://huggingface.co/datasets/{repo}"}
 _COPIES = {"model": "`path` in the card", "dataset": "`data_dir` in the config, `file` in the card"}
 _LOG_IN = "log in with `hf auth login`"
-_AGAIN = "again later: what has arrived is kept"
-# A plain OSError of huggingface_hub, for a file that is shorter than the Hub said.
+_AGAIN = "run again later; files that are complete are kept"
+# Message of a plain OSError of huggingface_hub, for a file that is shorter than announced.
 _TOO_SHORT = r"Consistency check failed"
 
 Sign = type[BaseException] | int | str
 
 
 class Trouble(NamedTuple):
-    """A way in which the Hub fails.
+    """A kind of failure of the Hub.
 
     Attributes:
-        signs: each an exception class, an HTTP status, or, for what a library raises without a class of its own,
-            a regular expression that its message holds.
-        found: what the error says was found.
-        hint: what the error says to try.
+        signs: how to recognise it: exception classes, HTTP statuses or, for errors without a class of their own,
+            regular expressions that match the message.
+        found: what the error message says was found.
+        hint: what the error message suggests to try.
     """
 
     signs: tuple[Sign, ...]
@@ -49,7 +49,7 @@ _Loaded = TypeVar("_Loaded")
 
 
 class Place(NamedTuple):
-    """A repository of the Hub: how errors name its user, its id, the revision asked for, model or dataset."""
+    """A repository on the Hub: name for error messages, id, requested revision, and kind (model or dataset)."""
 
     where: str
     repo: str
@@ -60,16 +60,17 @@ class Place(NamedTuple):
 def from_hub(
     place: Place, load: Callable[[], _Loaded], troubles: Sequence[Trouble] = (), **words: object
 ) -> _Loaded:
-    """What ``load()`` gives, tried again (after `WAITS`) where the Hub is busy or the connection broke off.
+    """Return ``load()``; retry (after `WAITS` seconds) if the Hub is busy or the connection was interrupted.
 
     Args:
         place: the repository that ``load`` reads.
-        load: fetches from the Hub; what it got already, it does not fetch again.
-        troubles: further troubles, looked for before the Hub's own.
-        words: what the texts of these troubles name in braces.
+        load: fetches from the Hub; must not fetch again what is already complete.
+        troubles: additional kinds of failure, checked before those in `_hub_troubles`.
+        words: values for the names in braces in the texts of ``troubles``.
 
     Raises:
-        StudyError: a trouble of `_hub_troubles` (gated, missing, offline, busy, ...). Other errors pass.
+        StudyError: a failure listed in `_hub_troubles` (gated, missing, offline, busy, ...) or in ``troubles``. Other
+            errors propagate.
     """
     for tries, wait in enumerate((*WAITS, None), start=1):
         try:
@@ -86,24 +87,24 @@ def from_hub(
 
 
 def commit_of(place: Place) -> str:
-    """The commit (40 hexadecimal digits) that the place's revision stands for; offline, by the local cache."""
+    """The commit (40 hexadecimal digits) of the place's revision; offline, the one in the local cache."""
     if re.fullmatch(COMMIT, place.revision):
         return place.revision
     return from_hub(place, lambda: _snapshot(place, ["README.md"])).name
 
 
 def fetch_checkpoint(place: Place, accept: Callable[[Path], None]) -> Path:
-    """The folder of a checkpoint, named after its commit: config, tokenizer and safetensors weights.
+    """Fetch config, tokenizer and safetensors weights of a checkpoint into a folder named after its commit.
 
-    Processes that fetch the same repository at once download each file once. Pickled weights and code stay
-    where they are.
+    Processes that fetch the same repository at the same time download each file only once. Pickled weights and code
+    are not downloaded.
 
     Args:
         place: the repository.
-        accept: called with the folder before the weights are fetched; raises if they are not wanted.
+        accept: called with the folder before the weights are fetched; raises an error to stop.
 
     Raises:
-        StudyError: as `from_hub`, and what ``accept`` raises.
+        StudyError: see `from_hub`; also any error from ``accept``.
     """
     folder = from_hub(place, lambda: _snapshot(place, _SMALL_FILES))
     accept(folder)
@@ -113,7 +114,7 @@ def fetch_checkpoint(place: Place, accept: Callable[[Path], None]) -> Path:
 
 
 def weight_files(folder: Path) -> list[str]:
-    """The names of the files that hold a checkpoint's weights, by its index where it has one."""
+    """The names of the files with a checkpoint's weights, from its index if it has one."""
     if not (folder / _INDEX).is_file():
         return ["model.safetensors"]
     return sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
@@ -127,7 +128,7 @@ def _snapshot(place: Place, patterns: Sequence[str]) -> Path:
 
 
 def _busy_signs() -> tuple[Sign, ...]:
-    """What another try may mend."""
+    """Failures that may disappear after a retry."""
     import httpx2
 
     broke_off = (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.ReadTimeout)
@@ -135,7 +136,7 @@ def _busy_signs() -> tuple[Sign, ...]:
 
 
 def _hub_troubles() -> tuple[Trouble, ...]:
-    """The Hub's own troubles; of those that an error shows, the first one is told."""
+    """Kinds of failure of the Hub; the first one that matches an error is reported."""
     import httpx2
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub import errors as hub
@@ -144,14 +145,14 @@ def _hub_troubles() -> tuple[Trouble, ...]:
     return (
         Trouble(
             (r"No space left on device|Disk quota exceeded",),  # hf_xet gives no error number
-            "no room for it in the cache (HF_HOME)",
-            "free some space there (`hf cache prune` removes parts of broken downloads), or HF_HOME on a larger "
+            "no room in the cache (HF_HOME)",
+            "free some space there (`hf cache prune` removes incomplete downloads), or set HF_HOME to a larger "
             "disk",
         ),
         Trouble(
             (hub.GatedRepoError, 403, r"is a gated dataset"),
-            "a gated or private {kind}, and no right to read it",
-            f"accept its terms at {{page}} and {_LOG_IN}, with a token that may read it; or a local copy: "
+            "a gated or private {kind} that you have no permission to read",
+            f"accept its terms at {{page}} and {_LOG_IN}, with a token that has read access; or use a local copy: "
             "{copy}",
         ),
         Trouble(
@@ -161,25 +162,27 @@ def _hub_troubles() -> tuple[Trouble, ...]:
         ),
         Trouble(
             (hub.OfflineModeIsEnabled,),
-            "no complete copy in the local cache, and HF_HUB_OFFLINE set",
-            "HF_HUB_OFFLINE=0; or run once where there is a connection, with the same HF_HOME; or a local copy: "
+            "no complete copy in the local cache, while HF_HUB_OFFLINE is set",
+            "HF_HUB_OFFLINE=0; or run once with a connection and the same HF_HOME; or use a local copy: "
             "{copy}",
         ),
         Trouble(
             (hub.HFValidationError,),
-            "'{repo}', which cannot be the id of a {kind}",
-            "owner/name as the Hub spells it",
+            "'{repo}', which is not a valid id of a {kind}",
+            "owner/name, spelt as on the Hub",
         ),
         Trouble(
             (hub.RepositoryNotFoundError, DatasetNotFoundError, 404),
-            "no such {kind}, or one that needs a log-in",
-            f"the id as the Hub spells it; if the {{kind}} is private, {_LOG_IN}",
+            "no such {kind}, or one that requires a login",
+            f"the id, spelt as on the Hub; if the {{kind}} is private, {_LOG_IN}",
         ),
         Trouble((401,), "a token that the Hub does not accept", f"{_LOG_IN} again, or unset HF_TOKEN"),
         Trouble(
-            (429,), "too many requests for the Hub, {tries} tries in a row", f"{_AGAIN}; {_LOG_IN} for more"
+            (429,),
+            "too many requests to the Hub in {tries} attempts",
+            f"{_AGAIN}; {_LOG_IN} for a higher limit",
         ),
-        Trouble(tuple(range(500, 600)), "the Hub out of order, {tries} tries in a row", _AGAIN),
+        Trouble(tuple(range(500, 600)), "a server error of the Hub in {tries} attempts", _AGAIN),
         Trouble(
             (
                 hub.LocalEntryNotFoundError,
@@ -189,8 +192,8 @@ def _hub_troubles() -> tuple[Trouble, ...]:
                 *silent,
                 _TOO_SHORT,
             ),
-            "no answer from the Hub, or one that broke off",
-            f"{_AGAIN}; on a machine without a connection, a local copy: {{copy}}",
+            "no response from the Hub, or an interrupted one",
+            f"{_AGAIN}; on a machine without a connection, use a local copy: {{copy}}",
         ),
     )
 
@@ -198,8 +201,10 @@ def _hub_troubles() -> tuple[Trouble, ...]:
 def _sentence(
     place: Place, chain: list[BaseException], troubles: Sequence[Trouble], words: dict
 ) -> str | None:
-    """The first trouble that the chain shows, as an error says it; the messages, which may quote a row, are left
-    out. None where there is no such trouble."""
+    """The error message for the first trouble that matches the chain, or None if none matches.
+
+    The messages of the original errors are left out, because they may quote a row of data.
+    """
     page, copy = _PAGES[place.kind].format(repo=place.repo), _COPIES[place.kind]
     words = {**words, **place._asdict(), "page": page, "copy": copy}
     for trouble in troubles:
@@ -222,12 +227,12 @@ def _shown_by(error: BaseException, sign: Sign) -> bool:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that the error was made of."""
+    """The HTTP status of the response that caused the error, or None."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what caused it, the latest first."""
+    """The error and its causes, latest first."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,11 +1,11 @@
-"""A LoRA adapter in peft's files, seen as factors A and B at the addresses of a backbone.
+"""Read a LoRA adapter in peft's format as factors A and B at the addresses of a backbone.
 
 A scored linear layer W (out, in) with an adapter computes ``W x + scale * B (A x)``, with A (r, in), B (out, r)
-and ``scale = alpha / r``. The adapter is added by hooks, in float32 as peft does it, and gone when the block
-ends; the backbone's own modules and weights are never touched.
+and ``scale = alpha / r``. Hooks add the adapter, in float32 as in peft, and are removed at the end of the block; the
+backbone's own modules and weights are never changed.
 
-Addresses: ``layers.3.q.A`` and ``layers.3.q.B``. Where q, k and v are stored fused (Phi-3), one adapter serves
-them all: B is split by rows as the weight is (q.B, k.B, v.B), and the one A stands at the first of them (q.A).
+Addresses: ``layers.3.q.A`` and ``layers.3.q.B``. If q, k and v are stored fused (Phi-3), they share one adapter: B is
+split by rows like the weight (q.B, k.B, v.B), and A has the address of the first projection (q.A).
 """
 
 import json
@@ -23,7 +23,7 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.model.backbone import Backbone, ScoredLinear, attached
 from safety_regions.study.adapters import ADAPTER_FILES, CONFIG, WEIGHTS
 
-# Settings of peft that would change what the layer computes; an adapter that uses one is refused.
+# Settings of peft that change what the layer computes; an adapter that uses one of them is rejected.
 UNSUPPORTED = (
     "use_dora",
     "use_qalora",
@@ -42,7 +42,7 @@ UNSUPPORTED = (
 
 
 class Lora(NamedTuple):
-    """The adapter of one scored linear layer; float32, on the layer's device."""
+    """The adapter of one scored linear layer, in float32 on the layer's device."""
 
     linear: ScoredLinear
     a: Tensor  # (r, in)
@@ -55,7 +55,7 @@ class Lora(NamedTuple):
         return f"{self.linear.slices[0].address}.A"
 
     def parts(self) -> Iterator[tuple[str, Tensor]]:
-        """(address, rows of B) of every projection the layer stores, one unless fused."""
+        """(address, rows of B) of every projection that the layer stores; one unless fused."""
         for address, start, stop in self.linear.slices:
             yield f"{address}.B", self.b[start:stop]
 
@@ -64,13 +64,13 @@ Adapter = tuple[Lora, ...]
 
 
 def read_adapter(backbone: Backbone, directory: str | Path) -> Adapter:
-    """The adapter in a peft directory, layer by layer in the order of ``backbone.linears``.
+    """Read the adapter in a peft directory; one `Lora` per layer, in the order of ``backbone.linears``.
 
     Layers without an adapter are left out.
 
     Raises:
-        StudyError: no LoRA adapter, one with settings that are not supported, of other layers or shapes than the
-            backbone's, untrained (B is zero), or with values that are not finite.
+        StudyError: there is no LoRA adapter, or it has unsupported settings, does not match the backbone's layers or
+            shapes, is untrained (B is zero), or contains values that are not finite.
     """
     scaling, tensors = _read(Path(directory))
     names = {id(module): name for name, module in backbone.model.named_modules()}
@@ -82,10 +82,12 @@ def read_adapter(backbone: Backbone, directory: str | Path) -> Adapter:
             adapter.append(Lora(linear, a, b, scaling["alpha"] / scaling["root"](len(a))))
     if tensors or not adapter:
         found = (
-            f"{len(tensors)} tensors of other layers, e.g. {min(tensors)}" if tensors else "no factor A and B"
+            f"{len(tensors)} tensors of other layers, e.g. {min(tensors)}"
+            if tensors
+            else "no factors A and B"
         )
         raise StudyError(
-            explain(directory, found, f"factors of the linear layers of {backbone.source}'s decoder blocks")
+            explain(directory, found, f"factors of linear layers in the decoder blocks of {backbone.source}")
         )
     for lora in adapter:
         _check(directory, lora)
@@ -93,7 +95,7 @@ def read_adapter(backbone: Backbone, directory: str | Path) -> Adapter:
 
 
 def _read(directory: Path) -> tuple[dict, dict[str, Tensor]]:
-    """Alpha and what it is divided by, and the file's tensors by name."""
+    """The scaling (alpha, and the function of the rank that divides it), and the file's tensors by name."""
     try:
         config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(directory / WEIGHTS)
@@ -101,7 +103,7 @@ def _read(directory: Path) -> tuple[dict, dict[str, Tensor]]:
         raise StudyError(
             explain(
                 directory,
-                f"no adapter that can be read ({type(error).__name__})",
+                f"an unreadable adapter ({type(error).__name__})",
                 " and ".join(ADAPTER_FILES),
             )
         ) from None
@@ -110,7 +112,9 @@ def _read(directory: Path) -> tuple[dict, dict[str, Tensor]]:
         f"{k} {config.get(k)}" for k, v in (("peft_type", "LORA"), ("bias", "none")) if config.get(k) != v
     ]
     if used:
-        raise StudyError(explain(directory / CONFIG, ", ".join(used), "plain LoRA: factors A and B, no bias"))
+        raise StudyError(
+            explain(directory / CONFIG, ", ".join(used), "plain LoRA (factors A and B, no bias)")
+        )
     root = math.sqrt if config.get("use_rslora") else float
     return {"alpha": config["lora_alpha"], "root": root}, tensors
 
@@ -120,7 +124,7 @@ def _check(directory: str | Path, lora: Lora) -> None:
     where = f"{directory}: {lora.address}"
     if (b.shape[0], a.shape[1]) != weight.shape or a.shape[0] != b.shape[1]:
         shapes = f"A {tuple(a.shape)} and B {tuple(b.shape)}"
-        raise StudyError(explain(where, shapes, f"(r, in) and (out, r) of the weight {tuple(weight.shape)}"))
+        raise StudyError(explain(where, shapes, f"(r, in) and (out, r) for a weight {tuple(weight.shape)}"))
     if not bool(a.isfinite().all() and b.isfinite().all()):
         raise StudyError(explain(where, "values that are not finite", "finite factors"))
     if not bool(b.any()):
@@ -128,18 +132,18 @@ def _check(directory: str | Path, lora: Lora) -> None:
 
 
 def amplification(form: str, beta: float) -> float:
-    """The factor on the product B A.
+    """The factor that multiplies the product B A for a form of amplification.
 
     product (Yi et al. 2024, arXiv 2412.12497): W_e = (1 + beta) W_a - beta W_0 = W_0 + (1 + beta) scale B A.
     factors (released code, xinykou/NLSR src/expo-lora.py 80): A and B are each multiplied by 2 beta.
-    none: the adapter as it is.
+    none: the adapter is not amplified.
     """
     return {"none": 1.0, "product": 1 + beta, "factors": (2 * beta) ** 2}[form]
 
 
 @contextmanager
 def added(adapter: Sequence[Lora], factor: float = 1.0) -> Iterator[None]:
-    """Within the block the backbone computes with the adapter, its product B A multiplied by ``factor``."""
+    """Apply the adapter to the backbone inside the block, with its product B A multiplied by ``factor``."""
 
     def hook_of(lora: Lora):
         def hook(_module, args, output):

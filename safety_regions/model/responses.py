@@ -1,8 +1,8 @@
-"""The responses table: every prompt with its response and whether it refuses.
+"""Build the responses table: every prompt with its response and whether it refuses.
 
-Responses are the backbone's own greedy answers (origin ``backbone``) or the text that the dataset brings along
-(origin ``dataset``). The latter is another model's, or, in AdvBench, a compliant opening: a refusal column
-that is false throughout says so.
+Responses are the backbone's own greedy answers (origin ``backbone``) or texts from the dataset (origin ``dataset``).
+The latter were written by another model or, in AdvBench, are compliant openings; the column ``refused`` is then False
+in every row.
 """
 
 from collections.abc import Sequence
@@ -22,21 +22,21 @@ ORIGINS = ("backbone", "dataset")
 def respond(
     backbone: Backbone, prompts: pa.Table, *, origin: str, max_new_tokens: int, batch_size: int
 ) -> pa.Table:
-    """Answer the prompts given, in their order, and judge the answers.
+    """Answer the prompts in their order, and judge whether the answers refuse.
 
     Args:
         backbone: a checkpoint in evaluation mode.
         prompts: rows of the prompts table (`contracts.PROMPTS`).
-        origin: ``backbone`` to answer greedily, ``dataset`` to take the source's own responses.
-        max_new_tokens: longest answer in tokens (origin ``backbone``).
-        batch_size: prompts a forward pass (origin ``backbone``).
+        origin: ``backbone`` for greedy answers, ``dataset`` for the responses in the dataset.
+        max_new_tokens: maximum answer length in tokens (origin ``backbone``).
+        batch_size: prompts per forward pass (origin ``backbone``).
 
     Returns:
-        A table that fits `contracts.RESPONSES`.
+        A table with the columns of `contracts.RESPONSES`.
 
     Raises:
-        StudyError: unknown origin; a prompt too long for the context; a row without response (origin
-            ``dataset``), by prompt id.
+        StudyError: unknown origin; a prompt too long for the context; prompts without a response (origin
+            ``dataset``), with an example id.
     """
     rows = conform(prompts, PROMPTS).to_pydict()
     if origin == "backbone":
@@ -63,7 +63,7 @@ def _own_responses(backbone: Backbone, ids: Sequence[str], responses: Sequence[s
         raise StudyError(
             explain(
                 "responses",
-                f"no response of the source's own for {len(missing)} of {len(ids)} prompts, e.g. {missing[0]}",
+                f"no response in the dataset for {len(missing)} of {len(ids)} prompts, e.g. {missing[0]}",
                 "a response in every row for `origin: dataset`",
                 "`origin: backbone`, or a dataset whose card names a response column",
             )

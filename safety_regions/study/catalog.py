@@ -1,8 +1,7 @@
-"""Cards of datasets and backbones: found in the catalog or inline in the config, checked against a schema.
+"""Read cards of datasets and backbones from the catalog or the config, and check them against a schema.
 
-A card says only what is its own where it extends another: ``extends: organism-llama``. What comes out of `Shelf.read`
-is whole and names no other card. A problem is a sentence; checks return every problem they find rather than stop at
-the first.
+A card that extends another (``extends: organism-llama``) lists only what differs. `Shelf.read` returns the complete
+card, without ``extends``. A problem is one sentence; checks return all problems instead of stopping at the first.
 """
 
 import json
@@ -25,9 +24,10 @@ EXTENDS = "extends"
 
 @cache
 def schema(kind: str) -> dict:
-    """The JSON schema of a kind of document: config, dataset, checkpoint, organism or method (its CARD).
+    """The JSON schema for a kind of document: config, dataset, checkpoint, organism or method (its CARD).
 
-    Families, and what an organism of each needs, come from the families' files; granularities from their table.
+    The allowed families, and the keys that an organism of each family needs, come from the files of the families; the
+    allowed granularities come from `GRANULARITIES`.
     """
     rules = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
     if kind == "checkpoint":
@@ -42,7 +42,7 @@ def schema(kind: str) -> dict:
 
 
 def _architectures(rules: dict, extras: dict[str, set[str]]) -> list[dict]:
-    """A rule for each family: the architecture's keys that not all families have are required of it, or refused."""
+    """One rule per family: keys of ``architecture`` that only some families have are required or forbidden."""
     special = set().union(*extras.values()) - {*rules["required"]}
     return [
         {
@@ -61,7 +61,7 @@ def _architectures(rules: dict, extras: dict[str, set[str]]) -> list[dict]:
 
 
 def with_defaults(document: dict, rules: dict) -> dict:
-    """A copy of ``document`` in which every missing key that has a default stands at its default."""
+    """A copy of ``document`` in which missing keys are set to their defaults."""
     filled = dict(document)
     for key, rule in rules.get("properties", {}).items():
         if key not in filled and "default" in rule:
@@ -72,7 +72,7 @@ def with_defaults(document: dict, rules: dict) -> dict:
 
 
 def check(document: object, rules: dict, where: str) -> list[str]:
-    """Every way in which ``document`` breaks the schema, a sentence each, sorted by place."""
+    """Every violation of the schema in ``document``, one sentence each, sorted by location."""
     errors = sorted(Draft202012Validator(rules).iter_errors(document), key=lambda e: [str(p) for p in e.path])
     return [sentence for error in errors for sentence in _sentences(error, where)]
 
@@ -88,13 +88,13 @@ def _sentences(error: ValidationError, where: str) -> list[str]:
         return [explain(place, _short(error.instance), "one of " + json.dumps(error.validator_value), hint)]
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
-        return [explain(place, f"no '{key}'", f"'{key}'") for key in missing]
+        return [explain(place, f"no '{key}'", f"the key '{key}'") for key in missing]
     if error.validator == "uniqueItems":
         twice = sorted({str(item) for item in error.instance if error.instance.count(item) > 1})
-        return [explain(place, f"{', '.join(twice)} more than once", "each name once")]
+        return [explain(place, f"{', '.join(twice)} more than once", "each entry once")]
     if error.validator in ("oneOf", "anyOf"):
         keys = [" and ".join(option.get("required", [])) for option in error.validator_value]
-        return [explain(place, "none or several of them", f"exactly one of: {'; '.join(filter(None, keys))}")]
+        return [explain(place, "none or several", f"exactly one of: {'; '.join(filter(None, keys))}")]
     wanted = {
         "type": lambda v: "type " + (v if isinstance(v, str) else " or ".join(v)),
         "minimum": lambda v: f"at least {v}",
@@ -129,16 +129,17 @@ class Shelf:
         return sorted({*self._inline, *self._files})
 
     def where(self, name: str) -> str:
-        """Where a user finds the card."""
+        """The location of the card, for messages."""
         return (
             f"cards: {name}" if name in self._inline else str(self._files[name].relative_to(PACKAGE.parent))
         )
 
     def read(self, name: str) -> object:
-        """The card as written, on top of the card that it extends, if any; see `merged`.
+        """The card, merged with the card that it extends, if any; see `merged`.
 
         Raises:
-            StudyError: a file is no YAML, or a card extends itself, an unknown card or something that is no card.
+            StudyError: a file is not valid YAML, or a card extends itself, an unknown card or something that is not a
+                card.
         """
         return self._resolve(name, ())
 
@@ -152,7 +153,9 @@ class Shelf:
         if base not in self:
             raise StudyError(unknown(place, "card", base, self.names))
         if base in chain:
-            raise StudyError(explain(place, " -> ".join((*chain, base)), "a chain of cards that ends"))
+            raise StudyError(
+                explain(place, " -> ".join((*chain, base)), "cards that do not extend each other in a circle")
+            )
         whole = self._resolve(base, chain)
         if not isinstance(whole, dict):
             raise StudyError(explain(self.where(base), _short(whole), "a YAML mapping"))
@@ -170,10 +173,10 @@ class Shelf:
 
 
 def merged(base: dict, own: dict) -> dict:
-    """``own`` on top of ``base``: mappings are merged key by key, anything else is replaced.
+    """``base`` updated with ``own``: mappings are merged key by key, other values are replaced.
 
-    A key that is null in ``own`` is left out where ``base`` has it. Keys stand in the order of ``base``, a new one
-    before the next key that both have: Snakemake compares the parameters of a rule as text, so that order counts.
+    A key of ``base`` that is null in ``own`` is removed. Keys keep the order of ``base``; a new key comes before the
+    next key that both have. The order matters because Snakemake compares the parameters of a rule as text.
     """
     whole = {}
     for key in _order(list(base), list(own)):
@@ -187,7 +190,7 @@ def merged(base: dict, own: dict) -> dict:
 
 
 def _order(base: list[str], own: list[str]) -> list[str]:
-    """The keys of ``base``, and each other key of ``own`` before the next one that both have, else at the end."""
+    """The keys of ``base``, with each new key of ``own`` before the next key that both have, or else at the end."""
     order = list(base)
     for i, key in enumerate(own):
         if key not in base:

@@ -1,6 +1,6 @@
-"""What is known of a backbone before it is loaded: from its card, and from the small files of a local checkpoint.
+"""Facts about a backbone before it is loaded, from its card and the small files of a local checkpoint.
 
-Torch-free: the config is checked with it.
+Torch-free, because the check of the config uses it.
 """
 
 import json
@@ -66,7 +66,7 @@ def _width(sizes: dict[str, int], heads: str) -> int | None:
 
 
 def local_problems(card: dict) -> Iterator[tuple[str, str]]:
-    """What keeps a local checkpoint from being loaded, as far as its small files tell: (found, expected)."""
+    """Problems of a local checkpoint that its small files reveal, as pairs (found, expected)."""
     folder = Path(card["path"])
     if not (folder / "config.json").is_file():
         yield "no config.json", "a checkpoint's directory"
@@ -77,11 +77,11 @@ def local_problems(card: dict) -> Iterator[tuple[str, str]]:
         yield f"model_type '{model_type}'", f"one of family {card['family']}: {', '.join(known)}"
     settings = folder / "tokenizer_config.json"
     if not settings.is_file():
-        yield "no tokenizer_config.json", "the checkpoint's tokenizer"
+        yield "no tokenizer_config.json", "the checkpoint's tokenizer files"
     elif card["template"] == "native" and not _has_chat_template(folder):
         yield (
-            "a tokenizer without chat template",
-            "one for `template: native`; else `template: alpaca` or raw",
+            "a tokenizer without a chat template",
+            "a chat template for `template: native`, or else `template: alpaca` or `template: raw` in the card",
         )
 
 

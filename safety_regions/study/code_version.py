@@ -1,18 +1,18 @@
-"""Code versions: a short hash of a script and of all package code that it reaches.
+"""Code versions: a short hash of a script and all package code that it reaches.
 
-Snakemake sees a script's modification time and never what the script imports. So every rule passes
+Snakemake checks a script's modification time, but not the modules that the script imports. So every rule passes
 `code_version(...)` as a param: editing a method reruns that method; editing a comment, a docstring, an error message
-or an unrelated function of the same file reruns nothing. Code is read from syntax trees; nothing is imported.
+or an unrelated function in the same file reruns nothing. Code is read from syntax trees; nothing is imported.
 
-The hash is over definitions (top-level functions, classes and assignments), numbered in the order in which they are
-reached. References appear as numbers, imports not at all. So a definition counts by what it says, not by its name,
-its module or its file: moving or renaming code reruns nothing.
+The hash covers definitions (top-level functions, classes and assignments), numbered in the order in which they are
+reached. References are replaced by these numbers and imports are omitted. The hash therefore depends on the content
+of a definition, not on its name, module or file: moving or renaming code reruns nothing.
 
-A string that names a template beside the module (``templates/NAME.html.j2``) stands for the template, and what that
-one extends or imports is reached in turn; its comments and its name do not count.
+A string that names a template of the module (``templates/NAME.html.j2``) is a reference to that template. Templates
+that it extends or imports are followed in turn. The names and comments of templates are not hashed.
 
-Imports by a string name are invisible and must be named in the call. What a ``raise`` or a ``print`` says, and the
-title and descriptions in a method's CARD, decide no number and are left out.
+Imports by a string name cannot be seen and must be listed in the call. Text in a ``raise`` or a ``print``, and the
+title and descriptions in a method's CARD, cannot change a number and are left out.
 """
 
 import ast
@@ -37,9 +37,9 @@ DOCUMENTED = (ast.Module, *DEFINITIONS)
 
 
 class Symbol(NamedTuple):
-    """A definition: module (dotted name, or path of a script or template) and name; `WHOLE` for all of a module.
+    """A definition: module (dotted name, or path of a script or template) and name; `WHOLE` means the whole module.
 
-    For a name of another package, the module is `EXTERNAL`.
+    For a name from another package, the module is `EXTERNAL`.
     """
 
     module: str
@@ -47,7 +47,7 @@ class Symbol(NamedTuple):
 
 
 class Text(NamedTuple):
-    """What a definition says, each reference written as `REFERENCE`, and the symbols referred to, in order."""
+    """The content of a definition with each reference written as `REFERENCE`, and the referenced symbols in order."""
 
     words: bytes
     references: tuple[Symbol, ...]
@@ -55,13 +55,13 @@ class Text(NamedTuple):
 
 @cache
 def code_version(*entries: str | Path) -> str:
-    """16 hex digits that change when the code of an entry, or code that it reaches, changes.
+    """A hash of 16 hex digits that changes when the code of an entry, or code that it reaches, changes.
 
     Args:
         entries: dotted modules ("safety_regions.methods.snip") or paths of scripts.
 
     Raises:
-        FileNotFoundError: an entry names no module of the package and no file; or a template is not there.
+        FileNotFoundError: an entry is neither a module of the package nor a file, or a template is missing.
     """
     digest = hashlib.sha256()
     numbers: dict[Symbol, int] = {}
@@ -79,7 +79,7 @@ def reached(*entries: str | Path) -> set[Symbol]:
 
 
 def _walk(entries: tuple[str | Path, ...]) -> list[Symbol]:
-    """The symbols that the entries reach, each once, breadth first, in the order of the references."""
+    """The symbols that the entries reach, each once, breadth first in the order of references."""
     order = list(dict.fromkeys(Symbol(str(entry), WHOLE) for entry in entries))
     seen = set(order)
     for symbol in order:  # grows while it is read
@@ -92,7 +92,7 @@ def _walk(entries: tuple[str | Path, ...]) -> list[Symbol]:
 
 @cache
 def _path(module: str) -> Path | None:
-    """The file of a module of the package or of a script; None for anything else."""
+    """The file of a script or of a module of the package; None for anything else."""
     if module.endswith(".py"):
         return Path(module)
     if module != PACKAGE and not module.startswith(PACKAGE + "."):
@@ -116,7 +116,7 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _definitions(module: str) -> dict[str, list[ast.stmt]]:
-    """Top-level name -> the statements that define it; statements that define nothing stand under ""."""
+    """Top-level name -> the statements that define it; statements that define nothing are listed under ""."""
     found: dict[str, list[ast.stmt]] = {}
     for node in _tree(module).body:
         for name in _defined(node) or [""]:
@@ -135,13 +135,13 @@ def _defined(node: ast.stmt) -> list[str]:
 
 @cache
 def _imports(module: str) -> dict[str, Symbol | None]:
-    """Name -> what a module's top-level statements import under it; imports inside definitions are left out."""
+    """Name -> the symbol that a module imports under it at the top level, not inside definitions."""
     statements = (node for node in _tree(module).body if not isinstance(node, DEFINITIONS))
     return _imported(statements)
 
 
 def _imported(statements: Iterator[ast.AST]) -> dict[str, Symbol | None]:
-    """Name -> the symbol that an import anywhere in the statements gives it."""
+    """Name -> the symbol that an import binds to it, anywhere in the statements."""
     found = {}
     for statement in statements:
         for node in ast.walk(statement):
@@ -154,7 +154,7 @@ def _imported(statements: Iterator[ast.AST]) -> dict[str, Symbol | None]:
 
 
 def _target(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> Symbol | None:
-    """What an import brings; None for what decides no number."""
+    """The symbol that an import provides; None if it cannot change a number."""
     if isinstance(node, ast.Import):
         return Symbol(alias.name, WHOLE) if _path(alias.name) else Symbol(EXTERNAL, alias.name)
     source = node.module or ""
@@ -168,7 +168,7 @@ def _target(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> Symbol | Non
 
 
 def _resolve(module: str, name: str) -> Symbol | None:
-    """The definition behind a name of a module, through imports; None for a name that the module does not define."""
+    """The definition of a name in a module, followed through imports; None if the module does not define the name."""
     if name in _definitions(module):
         return Symbol(module, name)
     return _imports(module).get(name)
@@ -183,7 +183,7 @@ def _text(symbol: Symbol) -> Text:
     writer = _Writer(symbol)
     if symbol.name != WHOLE:
         definitions = _definitions(symbol.module)
-        # What defines nothing (a bare call, a condition) runs at import and belongs to every definition.
+        # A statement that defines nothing (a bare call, a condition) runs at import, so it is part of every definition.
         writer.write([*definitions.get(symbol.name, []), *definitions.get("", [])])
     else:
         for node in _tree(symbol.module).body:
@@ -196,7 +196,7 @@ def _text(symbol: Symbol) -> Text:
 
 
 def _template_text(path: Path) -> Text:
-    """A template without its comments; each other one that it names in quotes is a reference."""
+    """The content of a template without comments; a quoted name of another template is a reference."""
     text = re.sub(r"{#.*?#}", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     words_and_names = re.split(f'"({TEMPLATE})"', text)
     others = [Symbol(str(path.with_name(name)), WHOLE) for name in words_and_names[1::2]]
@@ -204,7 +204,7 @@ def _template_text(path: Path) -> Text:
 
 
 class _Writer:
-    """Writes statements as words and references."""
+    """Converts statements to words and references."""
 
     def __init__(self, symbol: Symbol) -> None:
         self._symbol = symbol
@@ -217,7 +217,7 @@ class _Writer:
         self.references.append(symbol)
 
     def write(self, statements: list[ast.stmt]) -> None:
-        """Write top-level statements; the names that they define are not part of what they say."""
+        """Write top-level statements without the names that they define."""
         for statement in statements:
             own = _imported(iter([statement]))
             self._names = lambda name, own=own: (
@@ -251,7 +251,7 @@ class _Writer:
             self.words.append(f"{value!r},")
 
     def _symbol_of(self, node: ast.AST) -> Symbol | None:
-        """What a name, an attribute of a module or the name of a template stands for."""
+        """The symbol that a name, a module's attribute or the name of a template refers to."""
         if isinstance(node, ast.Constant) and re.fullmatch(TEMPLATE, str(node.value)):
             return Symbol(str(_path(self._symbol.module).parent / "templates" / node.value), WHOLE)
         if isinstance(node, ast.Name):
@@ -263,7 +263,7 @@ class _Writer:
         return None
 
     def _without_words(self, node: ast.AST) -> ast.AST:
-        """A dict of a method's CARD without its title and descriptions; anything else as it is."""
+        """A dict in a method's CARD without title and descriptions; any other node unchanged."""
         if self._symbol.name != "CARD" or not isinstance(node, ast.Dict):
             return node
         keys = [getattr(key, "value", None) for key in node.keys]

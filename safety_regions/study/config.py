@@ -1,6 +1,6 @@
-"""The config of a study, checked whole: `read_study` returns a `Study` or one error that lists every problem.
+"""Check the config of a study: `read_study` returns a `Study`, or raises one error that lists every problem.
 
-Torch-free and quick: the Snakefile reads the config again in every job of a cluster run.
+Torch-free and fast, because the Snakefile reads the config again in every job of a cluster run.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ MINUS = "minus-"
 
 @dataclass(frozen=True)
 class Study:
-    """A checked config: names in the config's order, cards and options with their defaults filled in."""
+    """A checked config: names in the config's order, cards and options with defaults filled in."""
 
     seed: int
     data_dir: str | None
@@ -47,22 +47,22 @@ class Study:
     sample_sizes: dict
 
     def keep_of(self, dataset: str) -> str:
-        """Which answered prompts of a dataset are used: refused, complied or all."""
+        """Which prompts of a dataset are used, by their response: refused, complied or all."""
         side = "utility" if dataset in self.utility else "identification"
         return self.responses[f"keep_{side}"]
 
     def training_sets(self, backbone: str) -> tuple[str, ...]:
-        """Datasets that train an organism; none for a checkpoint."""
+        """Datasets that train an organism; empty for a checkpoint."""
         return training_sets(self.backbones[backbone])
 
     def contrast_of(self, method: str) -> str | None:
-        """The ordinary dataset a method (by its label) contrasts with; None for a method that has no contrast."""
+        """The utility dataset that a method (by its label) contrasts with; None for a method without contrast."""
         chosen = self.methods[method]
         always = method_cards()[chosen.module]["contrast"]
         return chosen.options.get("contrast") or (next(iter(self.utility), None) if always else None)
 
     def swept_dataset(self, method: str) -> str | None:
-        """The dataset whose prompts the sweep of a method (by its label) asks; None for a method without sweep."""
+        """The dataset whose prompts the sweep of a method (by its label) uses; None for a method without a sweep."""
         found = swept_dataset(self.methods[method])
         return found[0] if found else None
 
@@ -76,33 +76,33 @@ class Study:
 
     @property
     def planted(self) -> tuple[str, ...]:
-        """Organisms whose safety region was planted."""
+        """Organisms with a planted region."""
         return tuple(name for name in self.organisms if self.backbones[name].get("plant"))
 
     def source_files(self, dataset: str) -> list[str]:
-        """Files a dataset is read from; none where it comes from the Hub."""
+        """Files that a dataset is read from; an empty list if it comes from the Hub."""
         path = source_of(dataset, self.datasets[dataset], self.data_dir).path
         if path is None:
             return []
-        # Relative where it can be: a study that is moved or copied with its folder has nothing to do again.
+        # Relative if possible, so that moving or copying a study with its folder reruns nothing.
         return [str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)]
 
 
 def swept_dataset(method: Method) -> tuple[str, str] | None:
-    """The dataset whose prompts a method's sweep asks, and the role it must have; None for a method without sweep."""
+    """The dataset that a method's sweep uses, and the role it must have; None for a method without a sweep."""
     sweep = method_cards()[method.module].get("sweep")
     name = method.options.get(sweep["option"]) if sweep else None
     return (name, sweep["role"]) if isinstance(name, str) else None
 
 
 def training_sets(card: dict) -> tuple[str, ...]:
-    """Datasets an organism's card trains on."""
+    """Datasets that train the organism of this card."""
     training = card.get("training", {})
     return tuple(dict.fromkeys([*training.get("harmful", []), *training.get("helpful", [])]))
 
 
 def source_of(name: str, card: dict, data_dir: str | None) -> Source:
-    """The source of a dataset card that a study with this ``data_dir`` reads; see `choose_source`."""
+    """The source that a study with this ``data_dir`` reads a dataset from; see `choose_source`."""
     return choose_source(name, card, Path(data_dir) if data_dir else None, CATALOG)
 
 
@@ -119,22 +119,22 @@ def read_study(config: dict, where: str = "config") -> Study:
         where: how errors name it.
 
     Raises:
-        StudyError: every problem found, a line each, with the place, what was found and what is allowed.
+        StudyError: lists every problem, one per line, with its location, what was found and what is allowed.
     """
     problems = check(config, schema("config"), where)
     if problems:
-        # What the schema refuses cannot be looked at closer, but the parts it accepts still can.
+        # Parts that violate the schema are dropped; the others are checked further.
         broken = {line.removeprefix(where + ": ").split(":")[0] for line in problems}
         config = {key: value for key, value in config.items() if key not in broken}
     config = with_defaults(config, schema("config"))
     reader = _Reader(config, where)
     study = reader.study()
-    raise_all("The study cannot start", problems + reader.problems)
+    raise_all("The config is not valid", problems + reader.problems)
     return study
 
 
 class _Reader:
-    """Reads a config section by section and notes problems on the way."""
+    """Reads a config section by section and collects problems."""
 
     def __init__(self, config: dict, where: str) -> None:
         self.config, self.where = config, where
@@ -148,7 +148,7 @@ class _Reader:
         sets = config.get("datasets", {})
         identification, utility = tuple(sets.get("identification", ())), tuple(sets.get("utility", ()))
         for name in sorted(set(identification) & set(utility)):
-            self._note("datasets", f"'{name}' as identification and as utility", "one role for each dataset")
+            self._note("datasets", f"'{name}' under both identification and utility", "one role per dataset")
         backbones = self._cards(self.backbone_shelf, "backbones", config.get("backbones", ()), "backbone")
         trainers = [name for card in backbones.values() for name in training_sets(card)]
         adapters = config["adapters"]
@@ -228,7 +228,9 @@ class _Reader:
                 own = datasets[name]["role"] if name in datasets else role
                 if own != role:
                     self._note(
-                        f"datasets: {role}", f"'{name}', whose card says role {own}", f"sets of role {role}"
+                        f"datasets: {role}",
+                        f"'{name}', whose card has role {own}",
+                        f"datasets with role {role}",
                     )
 
     def _check_samples(self, sources: dict[str, Source], studied: tuple[str, ...]) -> None:
@@ -250,8 +252,8 @@ class _Reader:
                 self._note(
                     "samples: identify",
                     f"{samples['identify']}",
-                    f"at most {left}, the identification prompts of '{name}' ({rows} rows)",
-                    "fewer samples, or a smaller evaluate_fraction",
+                    f"at most {left}, the number of identification prompts of '{name}' ({rows} rows)",
+                    "a smaller identify, or a smaller evaluate_fraction",
                 )
 
     def _check_sizes(self) -> None:
@@ -261,7 +263,7 @@ class _Reader:
                 self._note("sample_sizes: sizes", str(size), f"at most `samples: identify` ({most})")
 
     def _check_numbers(self, identification: tuple[str, ...], methods: dict[str, Method]) -> None:
-        most = f"at most {MOST_NAMES}, as many as are compared at once"
+        most = f"at most {MOST_NAMES}, the largest number that can be compared at once"
         if len(identification) > MOST_NAMES:
             self._note("datasets: identification", f"{len(identification)} sets", most, "several studies")
         if self.config.get("compare_methods") and len(methods) > MOST_NAMES:
@@ -270,14 +272,18 @@ class _Reader:
     def _check_pools(self, identification: tuple[str, ...]) -> None:
         orders, n = self.config.get("pools", {}).get("orders", 0), len(identification)
         if orders and n < 3:
-            self._note("pools", f"{n} identification sets", "3 or more to pool in several orders")
+            self._note("pools", f"{n} identification sets", "at least 3, to pool them in several orders")
         elif orders > factorial(n):
-            self._note("pools: orders", str(orders), f"at most {factorial(n)}, the orders of {n} sets")
+            self._note(
+                "pools: orders", str(orders), f"at most {factorial(n)}, the number of orders of {n} sets"
+            )
 
     def _sources(self, datasets: dict[str, dict]) -> dict[str, Source]:
         data_dir = self.config.get("data_dir")
         if data_dir is not None and not Path(data_dir).is_dir():
-            self._note("data_dir", f"'{data_dir}', which is no folder", "a folder with the datasets' files")
+            self._note(
+                "data_dir", f"'{data_dir}', which is not a folder", "a folder with the datasets' files"
+            )
             return {}
         found = {}
         for name, card in datasets.items():
@@ -288,7 +294,7 @@ class _Reader:
                 continue
             path = found[name].path
             if path is not None and not path.is_file():
-                self._note(f"datasets: {name}", f"no file {path}", "the file its card names")
+                self._note(f"datasets: {name}", f"no file {path}", "the file that the dataset's card names")
         return found
 
     def _check_paths(self, backbones: dict[str, dict]) -> None:

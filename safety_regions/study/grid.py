@@ -1,6 +1,6 @@
-"""The grid a study spans: which names, cells and files the workflow plans, and what each job depends on.
+"""The grid of a study: the names, cells and files that the workflow plans, and what each job depends on.
 
-Pure functions of a `Study`; the rules put folders around what stands here.
+Pure functions of a `Study`; the rules turn their results into paths.
 """
 
 import random
@@ -14,7 +14,7 @@ from safety_regions.study.config import RAW, Study
 from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
 from safety_regions.units.names import Part, parse_name, pool
 
-# What of a backbone's card decides numbers; a title or a note does not.
+# Keys of a backbone's card that affect results; a title or a note does not.
 LOADING = ("repo", "revision", "path", "dtype", "template", "system_prompt")
 CHECKPOINT_FILES = (
     "config.json",
@@ -27,7 +27,7 @@ CHECKPOINT_FILES = (
 
 
 class Cell(NamedTuple):
-    """One overlap of the grid: the regions of all identification sets under one selection and refinement."""
+    """One overlap in the grid: regions of all identification sets with the same selection and refinement."""
 
     backbone: str
     method: str
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The first ``k`` sets of an order, pooled (``a``), and what they are compared with (``b``)."""
+    """A pool ``a`` of the first ``k`` sets of an order, and the name ``b`` that it is compared with."""
 
     order: int
     k: int
@@ -50,7 +50,7 @@ class Step(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """Two blocks of ``n`` prompts: of two ``sets``, or two ``blocks`` of one."""
+    """Two blocks of ``n`` prompts; ``pair`` is "sets" (from two datasets) or "blocks" (two from one dataset)."""
 
     n: int
     pair: str
@@ -61,8 +61,8 @@ class Blocks(NamedTuple):
 def cells(study: Study) -> Iterator[Cell]:
     """Every cell of the study, in address order.
 
-    A method that always contrasts with a utility set has nothing but ties for that set itself, so that there is nothing
-    to subtract: such cells are left out.
+    A method that always contrasts with a utility set gives all units of that set the same score, so its region cannot
+    be subtracted; these cells are left out.
     """
     for backbone in study.backbones:
         for label, method in study.methods.items():
@@ -74,19 +74,19 @@ def cells(study: Study) -> Iterator[Cell]:
 
 
 def _contrasts(study: Study, label: str) -> tuple[str, ...]:
-    """The utility set of which a method has no scores, since it contrasts with it: one or none."""
+    """The utility set without scores because the method contrasts with it: at most one."""
     always = method_cards()[study.methods[label].module]["contrast"]
     return (study.contrast_of(label),) if always else ()
 
 
 def compared_utility(study: Study, label: str, refinement: str) -> list[str]:
-    """Utility sets whose regions are compared with the identification sets' in the cells of a refinement."""
+    """Utility sets whose regions are compared with those of identification sets in cells with this refinement."""
     without = {subtracted(refinement), *_contrasts(study, label)}
     return sorted(set(study.utility) - without)
 
 
 def framed_names(study: Study, label: str, refinement: str) -> list[str]:
-    """Names whose regions the IoUs of a cell are read against, with the sets themselves where pairs are counted."""
+    """Names that the IoUs of a cell are compared with: shuffles, halves and, if there are utility sets, all sets."""
     utility = compared_utility(study, label, refinement)
     sets = sorted(study.identification) + utility
     suffixes = [""] if utility else []
@@ -98,18 +98,18 @@ def framed_names(study: Study, label: str, refinement: str) -> list[str]:
 
 
 def is_contiguous(study: Study, label: str, selection: str) -> bool:
-    """Whether a selection of a method is always an unbroken range of layers."""
+    """Whether a selection of a method is always a contiguous range of layers."""
     own = own_selection(study.methods[label].module, selection)
     return own is not None and own["contiguous"]
 
 
 def shuffle_seeds(study: Study) -> range:
-    """Seeds of the shuffles that the study asks for."""
+    """Seeds of the evidence shuffles in the study."""
     return range(1, study.floors + 1)
 
 
 def pool_steps(study: Study) -> list[Step]:
-    """Every pool of the study and what it is compared with; none unless the config asks for orders."""
+    """Every pool of the study and what it is compared with; empty if ``pools: orders`` is 0."""
     steps = []
     for number, order in enumerate(_orders(study), start=1):
         for k in range(1, len(order)):
@@ -123,7 +123,7 @@ def pool_steps(study: Study) -> list[Step]:
 
 
 def _orders(study: Study) -> list[tuple[str, ...]]:
-    """Different orders of the identification sets, drawn by the config's seed."""
+    """Distinct random orders of the identification sets, drawn with the config's seed."""
     sets, wanted = sorted(study.identification), study.pools["orders"]
     drawn, rng = [], random.Random(study.pools["seed"])
     if wanted == factorial(len(sets)):
@@ -141,7 +141,7 @@ def _pooled(study: Study, datasets: tuple[str, ...]) -> str:
 
 
 def block_pairs(study: Study) -> list[Blocks]:
-    """Every pair of blocks of prompts whose regions are compared; none unless the config asks for sizes."""
+    """Every pair of blocks of prompts whose regions are compared; empty if ``sample_sizes: sizes`` is empty."""
     most, sets = study.samples["identify"], sorted(study.identification)
     pairs = []
     for n in sorted(study.sample_sizes["sizes"]):
@@ -155,19 +155,19 @@ def block_pairs(study: Study) -> list[Blocks]:
 
 
 def paired_names(pairs: list[Step] | list[Blocks]) -> list[str]:
-    """The names that stand in pairs, each once."""
+    """The names that occur in the pairs, each once."""
     return list(dict.fromkeys(name for pair in pairs for name in (pair.a, pair.b)))
 
 
 def scored_methods(study: Study) -> list[dict[str, str]]:
-    """Method and name of every score table of a backbone that is compared with a planted region."""
+    """Method and name of every score table that is compared with a backbone's planted region."""
     return [
         {"method": label, "name": name} for label in study.methods for name in sorted(study.identification)
     ]
 
 
 def recovered_regions(study: Study) -> list[dict[str, str]]:
-    """Method, granularity, name, selection and refinement of every region compared with a planted one."""
+    """Method, granularity, name, selection and refinement of every region that is compared with a planted region."""
     backbone = next(iter(study.backbones))
     return [
         {
@@ -189,12 +189,12 @@ def studied_datasets(study: Study) -> tuple[str, ...]:
 
 
 def loading(card: dict) -> dict:
-    """What of a backbone's card decides how it is loaded, sorted by key."""
+    """The keys of a backbone's card that determine how it is loaded, sorted."""
     return {key: card[key] for key in sorted(LOADING) if card.get(key) is not None}
 
 
 def local_checkpoint(card: dict) -> list[str]:
-    """Files of a checkpoint in a local directory, as inputs of the jobs that load it; none for the Hub."""
+    """Files of a local checkpoint, as inputs of the jobs that load it; an empty list for the Hub."""
     if "path" not in card:
         return []
     found = [*Path(card["path"]).glob("*.json"), *Path(card["path"]).glob("*.safetensors")]
@@ -207,7 +207,7 @@ def name_datasets(name: str) -> tuple[str, ...]:
 
 
 def keep_of(study: Study, *names: str | None) -> dict[str, str]:
-    """Which answered prompts count, for each dataset of the names."""
+    """Dataset -> which of its prompts are used (refused, complied or all), for every dataset in the names."""
     return {dataset: study.keep_of(dataset) for name in names if name for dataset in name_datasets(name)}
 
 

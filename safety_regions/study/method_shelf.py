@@ -1,7 +1,7 @@
-"""The shelf of methods, read from syntax trees: listing it imports no method and no torch.
+"""List the methods of the package from syntax trees, without importing a method or torch.
 
-A method is a file ``methods/{name}.py``, or a folder ``methods/{name}/`` with a file ``method.py`` and, where it has
-them, ``selection.py`` (its own selections) and ``sweep.py``.
+A method is a file ``methods/{name}.py``, or a folder ``methods/{name}/`` with a file ``method.py`` and optionally
+``selection.py`` (its own selections) and ``sweep.py``.
 """
 
 import ast
@@ -20,17 +20,17 @@ ROOM = "safety_regions.methods"
 
 @cache
 def method_cards() -> dict[str, dict]:
-    """Every method's CARD by name, its defaults filled in.
+    """Method name -> its CARD with defaults filled in.
 
     Raises:
-        StudyError: a method has no CARD, or one that breaks `schemas/method.schema.yaml`; all problems are listed.
+        StudyError: a method has no CARD, or one that violates `schemas/method.schema.yaml`; all problems are listed.
     """
     cards, problems = {}, []
     for name, path in _files().items():
         card, where = _card(path), f"methods/{path.relative_to(SHELF)}: CARD"
         problems += check(card, schema("method"), where) or _problems(card, where)
         cards[name] = _filled(card) if isinstance(card, dict) else {}
-    raise_all("The shelf of methods", problems)
+    raise_all("Invalid CARD of a method", problems)
     return cards
 
 
@@ -40,13 +40,13 @@ def granularity_of(method: str) -> Granularity:
 
 
 def own_selection(method: str, text: str) -> dict | None:
-    """The entry of a method's ``own_selections`` that a selection belongs to; None for one by rank."""
+    """The entry of a method's ``own_selections`` that matches a selection; None for a selection by rank."""
     own = method_cards()[method]["own_selections"].values()
     return next((entry for entry in own if re.fullmatch(entry["pattern"], text)), None)
 
 
 def method_module(name: str, part: str = "method") -> str:
-    """The dotted module of a part of a method: method, selection or sweep; of a method in one file, that file."""
+    """The dotted module of a part of a method: method, selection or sweep. For a method in one file, that file."""
     path = _files()[name]
     if path.stem != "method":
         return f"{ROOM}.{name}"
@@ -65,12 +65,12 @@ def _card(path: Path) -> object:
             try:
                 return ast.literal_eval(node.value)
             except ValueError:
-                raise StudyError(explain(path, "a CARD with an expression", "literals only")) from None
-    raise StudyError(explain(path, "no CARD = {...} at the top level", "a literal dict"))
+                raise StudyError(explain(path, "a CARD with an expression", "only literals")) from None
+    raise StudyError(explain(path, "no CARD = {...} at the top level", "a dict of literals"))
 
 
 def _problems(card: dict, where: str) -> list[str]:
-    """What a schema cannot say: options named elsewhere exist, and patterns fit their examples and nothing else."""
+    """Checks beyond the schema: named options exist; a pattern matches its example, which is no selection by rank."""
     found, options = [], card.get("options", {})
     named = [card["sweep"]["option"]] if "sweep" in card else []
     named += ["contrast"] if card.get("contrast") else []
@@ -83,16 +83,21 @@ def _problems(card: dict, where: str) -> list[str]:
     for name, entry in card.get("own_selections", {}).items():
         place = f"{where}: own_selections: {name}"
         if not re.fullmatch(entry["pattern"], entry["example"]):
-            found.append(explain(place, f"example '{entry['example']}'", f"one that fits {entry['pattern']}"))
+            found.append(
+                explain(place, f"example '{entry['example']}'", f"one that matches {entry['pattern']}")
+            )
         if re.fullmatch(RANKED, entry["example"]):
-            found.append(explain(place, f"example '{entry['example']}'", "other words than those of a rank"))
+            expected = "a form that differs from selections by rank ({scope}-{fraction})"
+            found.append(explain(place, f"example '{entry['example']}'", expected))
         if entry.get("sweep") and "sweep" not in card:
-            found.append(explain(place, "a selection from a sweep, and no sweep", "the key `sweep`"))
+            found.append(
+                explain(place, "a selection from a sweep, but no sweep in the CARD", "the key `sweep`")
+            )
     return found
 
 
 def _filled(card: dict) -> dict:
-    """A card with its defaults, also those of each of its own selections."""
+    """A card with defaults filled in, including those of each entry in ``own_selections``."""
     rules = schema("method")
     filled = with_defaults(card, rules)
     entry = rules["properties"]["own_selections"]["additionalProperties"]

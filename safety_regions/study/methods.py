@@ -1,4 +1,4 @@
-"""The methods of a config: modules of the shelf with their options, stored fractions and selections, checked."""
+"""Read and check the methods of a config: module, options, stored fractions and selections."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from safety_regions.units.selections import parse_selection
 
 
 class Method(NamedTuple):
-    """A method of the study under its label: module on the shelf, full options, stored fractions, selections."""
+    """A method of the study: its module, granularity, complete options, stored fractions and selections."""
 
     module: str
     granularity: str
@@ -21,14 +21,14 @@ class Method(NamedTuple):
 
 
 class MethodReader:
-    """Reads the methods of a config and notes problems on the way, a sentence each."""
+    """Reads the methods of a config and collects problems, one sentence each."""
 
     def __init__(self, config: dict, where: str) -> None:
         self.config, self.where = config, where
         self.problems: list[str] = []
 
     def read(self) -> dict[str, Method]:
-        """Label -> method; those that cannot be read are left out."""
+        """Label -> method, without the methods that cannot be read."""
         return dict(self._methods())
 
     def _note(self, place: str, found: str, expected: str = "", hint: str = "") -> None:
@@ -84,13 +84,15 @@ class MethodReader:
                 unknown(f"{self.where}: {place}: options: contrast", "utility set", asked, utility)
             )
         elif card["contrast"] and not utility:
-            self._note(place, "no utility set to contrast with", "one under datasets: utility")
+            self._note(
+                place, "no utility set to contrast with", "at least one dataset under `datasets: utility`"
+            )
 
     def _kept(self, card: dict) -> dict[str, float]:
         stored = GRANULARITIES[card["granularity"]].stored
         scopes = GRANULARITIES[card["granularity"]].scopes
         asked = {scope: f for scope, f in self.config.get("kept", {}).items() if scope in scopes}
-        # What is stored whole by default is small, and stays whole whatever `kept` says for weights.
+        # Scores that are stored in full by default are small; they are always stored in full, whatever `kept` says.
         whole = {scope: f for scope, f in stored.items() if f == 1}
         return {**stored, **card["kept"], **asked, **whole}
 
@@ -111,7 +113,7 @@ class MethodReader:
             stored = kept.get(selection.scope, "nothing")
             self._note(
                 f"{place}: selections",
-                f"'{text}' where {stored} of scope {selection.scope} is stored",
+                f"'{text}', but only {stored} of scope {selection.scope} is stored",
                 "at most the stored fraction",
                 f"`kept: {{{selection.scope}: {selection.fraction}}}` at the top level of the config",
             )

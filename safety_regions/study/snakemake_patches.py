@@ -34,14 +34,14 @@ def keep_one_timer() -> None:
 def know_cancelled_jobs(plugin) -> None:
     """Make the executor ignore what follows a job state; applied once, and only to versions that need it."""
     asked = getattr(plugin, "query_job_status", None)
-    if asked is None or hasattr(asked, "mended"):
+    if asked is None or hasattr(asked, "patched"):
         return
 
     async def query_job_status(command, logger):
         states, seconds = await asked(command, logger)
         return states and {job: state.partition(" by ")[0] for job, state in states.items()}, seconds
 
-    query_job_status.mended = True
+    query_job_status.patched = True
     plugin.query_job_status = query_job_status
 
 

@@ -1,10 +1,10 @@
-"""The three sources a card can name, and which of them a study reads.
+"""The three sources that a dataset card can name, and which of them a study reads.
 
 ==========  ======================================================  ===============================
-source      where it lies                                           read
+source      location                                                used
 ==========  ======================================================  ===============================
-embedded    ``prompts/`` of the catalog, written for this project   always, where the card has it
-file        under the study's ``data_dir``                          where the study has a data_dir
+embedded    ``prompts/`` of the catalog, written for this project   always, if the card has it
+file        under the study's ``data_dir``                          if the config sets ``data_dir``
 hub         the Hugging Face Hub                                    otherwise
 ==========  ======================================================  ===============================
 """
@@ -18,9 +18,9 @@ EMBEDDED_COLUMNS = {"prompt": "text", "category": "category", "id": "id"}
 
 
 class Source(NamedTuple):
-    """One source of a card, the card's defaults filled in; ``where`` is how errors name it.
+    """One source of a card, with the card's columns and filter filled in; ``where`` names it in errors.
 
-    ``path`` is the file to read, None for the Hub; ``given`` is the card's own part for this source.
+    ``path`` is the file to read, None for the Hub; ``given`` is the card's entry for this source.
     """
 
     kind: str
@@ -35,7 +35,7 @@ def choose_source(name: str, card: dict, data_dir: Path | None, catalog_dir: Pat
     """The source of the card that this study reads (table above).
 
     Raises:
-        StudyError: the card has a local file only, and the study no data_dir.
+        StudyError: the card has only a local file, and the study has no data_dir.
     """
     folders = {"embedded": catalog_dir / "prompts", "file": data_dir, "hub": None}
     kinds = [kind for kind in folders if kind in card and (kind != "file" or data_dir is not None)]
@@ -44,8 +44,8 @@ def choose_source(name: str, card: dict, data_dir: Path | None, catalog_dir: Pat
         raise StudyError(
             explain(
                 where,
-                "a card with a local file only, and a study without `data_dir`",
-                "one source to read",
+                "a card with only a local file, and a config without `data_dir`",
+                "a source that can be read",
                 "`data_dir` in the config, or a `hub` source in the card",
             )
         )

@@ -1,4 +1,4 @@
-"""GPUs are lent: never one to two jobs at a time, back when a job ends or dies, none to who asks for none."""
+"""GPUs are assigned to jobs: never one to two jobs, free again when a job ends or dies, none to who asks for none."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def machine(monkeypatch, tmp_path):
 
 
 def beside(wanted: int):
-    """As in another process, which does not see what this one was lent."""
+    """As in another process, which does not see which GPUs this one was assigned."""
     os.environ[VISIBLE] = "2,5,7"
     return assigned_gpus(wanted)
 
@@ -72,7 +72,7 @@ def test_a_job_waits_for_the_number_it_wants():
 
     def wait():
         with beside(2):
-            order.append("lent")
+            order.append("assigned")
 
     with assigned_gpus(1), ExitStack() as other:
         other.enter_context(beside(1))
@@ -82,7 +82,7 @@ def test_a_job_waits_for_the_number_it_wants():
         order.append("given back")
         other.close()
         waiting.join(10)
-    assert order == ["given back", "lent"]
+    assert order == ["given back", "assigned"]
 
 
 def test_a_job_that_is_killed_gives_back():

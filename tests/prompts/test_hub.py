@@ -123,11 +123,11 @@ def caused(error: Exception, cause: Exception) -> Exception:
     return error
 
 
-GATED, MISSING, OFFLINE = "gated or private", "no such dataset", "no answer from the Hub"
+GATED, MISSING, OFFLINE = "gated or private", "no such dataset", "no response from the Hub"
 TOKEN_REFUSED, BUSY, DOWN = (
     "a token that the Hub does not accept",
-    "3 tries in a row (http 429)",
-    "out of order",
+    "in 3 attempts (http 429)",
+    "server error",
 )
 
 

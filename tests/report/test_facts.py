@@ -27,18 +27,18 @@ def test_the_facts_are_those_of_the_config():
     found = facts()
     assert found["Backbones"] == ["tiny: Tiny"]
     assert found["Methods"] == ["strict: wanda; units are weights; selections row-0.01"]
-    assert found["Identification sets, each gives a region"] == ["fraud, hacking"]
+    assert found["Identification sets (one region each)"] == ["fraud, hacking"]
     assert found["Refinements"] == ["raw, minus-everyday"]
     assert "up to 30" in found["Prompts"][0] and "up to 20" in found["Prompts"][1]
 
 
-@pytest.mark.parametrize("origin, word", [("backbone", "greedy"), ("dataset", "not the backbone's")])
+@pytest.mark.parametrize("origin, word", [("backbone", "greedy"), ("dataset", "not from the backbone")])
 def test_the_facts_say_whose_responses_they_are(origin, word):
     assert word in facts(responses={"origin": origin})["Responses"][0]
 
 
 def test_a_study_without_utility_sets_says_so():
-    assert facts(datasets={"identification": ["fraud"]})["Utility sets, subtracted from each region"] == [
+    assert facts(datasets={"identification": ["fraud"]})["Utility sets (subtracted from each region)"] == [
         "none"
     ]
 

@@ -110,7 +110,7 @@ def test_what_does_not_fit_alone_and_what_is_another_error_are_said():
     def broken(_size):
         raise RuntimeError("shapes differ")
 
-    with pytest.raises(StudyError, match="no memory left for one sample"):
+    with pytest.raises(StudyError, match="not enough memory for a single sample"):
         halving(8, full)
     with pytest.raises(RuntimeError, match="shapes differ"):
         halving(8, broken)

@@ -183,7 +183,7 @@ BAD = {
     ),
     "dataset in both roles": (
         edited(datasets__utility=["fraud"]),
-        ["'fraud' as identification and as utility"],
+        ["'fraud' under both identification and utility"],
     ),
     "backbone twice": (edited(backbones=["organism-llama"] * 2), ["organism-llama more than once"]),
     "more samples than rows": (
@@ -201,7 +201,7 @@ BAD = {
         edited(refinements=["minus-everyda"]),
         ["'minus-everyda'", "Did you mean 'minus-everyday'"],
     ),
-    "no such data_dir": (edited(data_dir="nowhere/at/all"), ["'nowhere/at/all'", "no folder"]),
+    "no such data_dir": (edited(data_dir="nowhere/at/all"), ["'nowhere/at/all'", "not a folder"]),
     "inline card without role": (
         edited(datasets__identification=["mine"], cards={"datasets": {"mine": {"title": "Mine"}}}),
         ["cards: mine", "no 'role'"],
@@ -261,7 +261,7 @@ def test_bad_configs_say_what_to_mend(case):
     [
         ("gpt2", {"tokenizer_config.json": '{"chat_template": "x"}'}, "model_type 'gpt2'"),
         ("llama", {}, "no tokenizer_config.json"),
-        ("llama", {"tokenizer_config.json": "{}"}, "a tokenizer without chat template"),
+        ("llama", {"tokenizer_config.json": "{}"}, "a tokenizer without a chat template"),
     ],
 )
 def test_a_local_checkpoint_is_looked_at_before_any_job(tmp_path, model_type, files, found):

@@ -1,4 +1,4 @@
-"""The shelf of methods: cards are checked, and names of single methods stand nowhere else."""
+"""The list of methods: cards are checked, and no other code names a single method."""
 
 import ast
 import re
@@ -54,7 +54,7 @@ def test_defaults_are_filled_in(shelf):
     ({"options": {"beta": {"default": 1}}}, ["options: beta", "no 'description'"]),
     ({"contrast": True}, ["no option 'contrast'"]),
     ({"sweep": {"option": "asked", "role": "utility"}}, ["no option 'asked'"]),
-    ({"own_selections": {"best": OWN | {"example": "worst"}}}, ["example 'worst'", "fits best"]),
+    ({"own_selections": {"best": OWN | {"example": "worst"}}}, ["example 'worst'", "matches best"]),
     ({"own_selections": {"best": OWN | {"pattern": "row-0.1", "example": "row-0.1"}}}, ["row-0.1", "rank"]),
     ({"own_selections": {"best": OWN | {"sweep": True}}}, ["no sweep"]),
 ])  # fmt: skip
@@ -64,7 +64,7 @@ def test_bad_cards_say_what_to_change(shelf, change, words):
     assert all(word in str(raised.value) for word in ["toy.py: CARD", *words]), str(raised.value)
 
 
-@pytest.mark.parametrize("card, words", [("dict(title=1)", "literals only"), ("0\nCARDS = {}", "found 0")])
+@pytest.mark.parametrize("card, words", [("dict(title=1)", "only literals"), ("0\nCARDS = {}", "found 0")])
 def test_a_card_is_a_literal_dict(shelf, card, words):
     with pytest.raises(StudyError, match=words):
         shelf(card)

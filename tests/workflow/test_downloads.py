@@ -147,13 +147,13 @@ def wait_for_a_piece(project: Project, run: subprocess.Popen, seconds: float = 1
 
 
 def test_a_hub_that_stays_broken_is_named_and_what_it_gave_is_kept(study, hub, undisturbed):
-    for status, found in {503: "out of order.*http 503", None: "one that broke off"}.items():
+    for status, found in {503: "server error.*http 503", None: "an interrupted one"}.items():
         hub.faults.clear()
         hub.fail("GET", WEIGHTS, times=10**6, status=status)
         failed = study.snakemake(*TARGETS, "--cores", "2", check=False)
         said = failed.stdout + failed.stderr
         assert failed.returncode == 1 and "Error in rule write_responses" in said and "Traceback" not in said
-        assert re.search(rf"backbone {REPO}, revision .*{found}.* Try: again later", said), said
+        assert re.search(rf"backbone {REPO}, revision .*{found}.* Try: run again later", said), said
     results = study.folder / "results"
     assert {path.stem for path in results.glob("prompts/*.parquet")} == {"one", "two", "shared_prompts"}
     assert list(results.glob("responses/**/*.parquet")) == []

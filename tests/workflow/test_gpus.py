@@ -10,7 +10,7 @@ from safety_regions.model.devices import VISIBLE
 pytestmark = pytest.mark.slow
 
 
-def lent(project, rule: str) -> list[str]:
+def assigned(project, rule: str) -> list[str]:
     """The GPUs that the logs of a rule name, a job each."""
     logs = (project.folder / "logs" / rule).rglob("*.log")
     return [re.search(r"GPUs assigned: (.+) of 4, 6", log.read_text())[1] for log in logs]
@@ -22,7 +22,7 @@ def test_each_job_has_its_own(project, monkeypatch):
     for folder in ("scores", "regions", "overlap"):
         shutil.rmtree(project.folder / "results" / folder)
     project.run("results/overlap/iou.parquet")
-    assert len(lent(project, "score")) == 6 and set(lent(project, "score")) == {"4", "6"}
+    assert len(assigned(project, "score")) == 6 and set(assigned(project, "score")) == {"4", "6"}
 
 
 def test_a_job_that_asks_for_none_sees_none(project, monkeypatch):

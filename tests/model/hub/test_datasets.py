@@ -106,7 +106,7 @@ def test_a_busy_hub_is_asked_again(hub, job, what, status):
     assert hub.faults[-1].times == 0 and sum(found["slept"]) >= 1
 
 
-@pytest.mark.parametrize(("status", "says"), [(429, "too many requests"), (503, "out of order")])
+@pytest.mark.parametrize(("status", "says"), [(429, "too many requests"), (503, "server error")])
 def test_a_hub_that_stays_busy(hub, job, status, says):
     repo = f"nest/jammed-set{status}"
     hub.add(repo, lines(NEW), "datasets")

@@ -4,6 +4,7 @@ import pytest
 
 from safety_regions.formats.contracts import ADAPTER_LOG, PROMPTS, RESPONSES, WEIGHT_SCORES
 from safety_regions.formats.parquet import read_stamp, read_table, write_table
+from safety_regions.methods import load_method
 from safety_regions.scoring.run import Job
 from safety_regions.scoring.run import score as score_names
 from safety_regions.scoring.samples import choose
@@ -51,7 +52,7 @@ def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpo
     )  # fmt: skip
     names = [parse_name(path.stem) for path in out]
     chosen = choose(names[0], {"harm": answers}, 3, {"harm": "refused"})
-    expected = score_names(tiny_backbone("llama"), names, Job("wanda", WANDA, kept, 2), chosen)
+    expected = score_names(tiny_backbone("llama"), names, Job(load_method("wanda"), WANDA, kept, 2), chosen)
     for path, (groups, _) in zip(out, expected, strict=True):
         stamp, values = read_stamp(path), [x for group in groups for x in group["score"].to_pylist()]
         assert read_table(path, WEIGHT_SCORES)["score"].to_pylist() == pytest.approx(values)

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from safety_regions.study.catalog import schema
+from safety_regions.study.method_shelf import method_cards
 from tests.paths import ROOT
 
 KINDS = ("config", "dataset", "checkpoint", "organism")
@@ -69,4 +70,6 @@ def test_there_are_hints():
 @pytest.mark.parametrize("text", sorted(snippets()))
 def test_a_hint_names_keys_that_exist(text):
     value = parsed(text)
-    assert any(known(value, rules) for rules in sections() if "properties" in rules), text
+    options = {option for card in method_cards().values() for option in card["options"]}
+    of_documents = any(known(value, rules) for rules in sections() if "properties" in rules)
+    assert of_documents or set(value) <= options, text

@@ -175,7 +175,10 @@ def test_its_selections_and_its_question_set_are_known_to_the_config():
 
 BAD = {
     "a range of weights": ({"snip": {"selections": ["range"]}}, "'range'"),
-    "a range with a fraction": ({"safelayer": {"selections": ["range-0.5"]}}, "or e.g. range (the layers"),
+    "a range with a fraction": (
+        {"safelayer": {"selections": ["range-0.5"]}},
+        "or e.g. range (the range of layers",
+    ),
     "a scope layers do not have": ({"safelayer": {"selections": ["row-0.5"]}}, "global-fraction"),
     "an unknown question set": (
         {"safelayer": {"options": {"over_rejection": "over-reject"}}},

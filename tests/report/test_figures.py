@@ -237,7 +237,7 @@ def test_responses_of_the_source_are_not_called_the_backbones():
     rates = rates_of()
     rates.loc[rates["backbone"] == "gemma", "origin"] = "dataset"
     titles = [axis.get_title() for axis in draw_refusals(rates).axes]
-    assert titles[0] == "llama" and "source" in titles[1]
+    assert titles[0] == "llama" and "from the dataset" in titles[1]
 
 
 def test_a_saved_table_reads_back_in_full(tmp_path):

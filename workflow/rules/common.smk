@@ -41,11 +41,14 @@ CELL_TABLES = [
 ]
 
 # Selections that a method defines itself; all others go by rank.
-OWN_SELECTIONS = "|".join(
-    own["pattern"]
-    for name in sorted({method.module for method in STUDY.methods.values()})
-    for own in method_cards()[name]["own_selections"].values()
-)
+OWN_SELECTIONS = (
+    "|".join(
+        own["pattern"]
+        for name in sorted({method.module for method in STUDY.methods.values()})
+        for own in method_cards()[name]["own_selections"].values()
+    )
+    or r"(?!)"
+)  # matches nothing
 
 
 wildcard_constraints:
@@ -54,7 +57,7 @@ wildcard_constraints:
     backbone=r"[a-z0-9][a-z0-9._-]*",
     organism=r"[a-z0-9][a-z0-9._-]*",
     method=r"[a-z0-9][a-z0-9_-]*",
-    selection="|".join(filter(None, [RANKED, OWN_SELECTIONS])),
+    selection=rf"{RANKED}|{OWN_SELECTIONS}",
     refinement=rf"raw|minus-{DATASET}",
     utility=DATASET,
 

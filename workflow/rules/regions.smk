@@ -25,37 +25,33 @@ rule select_region:
         "../scripts/select_region.py"
 
 
-if OWN_SELECTIONS:
-
-    rule select_own:
-        input:
-            scores="<results>/scores/{backbone}/{method}/{name}.parquet",
-            sweep=lambda wc: (
-                "<results>/scores/{backbone}/{method}/{name}.sweep.parquet"
-                if own_selection(STUDY.methods[wc.method].module, wc.selection)[
-                    "sweep"
-                ]
-                else []
-            ),
-        output:
-            region="<results>/regions/{backbone}/{method}/{name}/{selection}/raw.safetensors",
-        log:
-            "<logs>/select_own/{backbone}/{method}/{name}/{selection}.log",
-        wildcard_constraints:
-            selection=OWN_SELECTIONS,
-        conda:
-            "../../envs/model.yaml"
-        params:
-            method=lambda wc: STUDY.methods[wc.method].module,
-            allow_empty=STUDY.allow_empty,
-            code=lambda wc: script_version(
-                "select_own.py",
-                method_module(STUDY.methods[wc.method].module, "selection"),
-            ),
-        message:
-            "Selecting {wildcards.selection} of {wildcards.backbone}/{wildcards.method}/{wildcards.name}"
-        script:
-            "../scripts/select_own.py"
+rule select_own:
+    input:
+        scores="<results>/scores/{backbone}/{method}/{name}.parquet",
+        sweep=lambda wc: (
+            "<results>/scores/{backbone}/{method}/{name}.sweep.parquet"
+            if own_selection(STUDY.methods[wc.method].module, wc.selection)["sweep"]
+            else []
+        ),
+    output:
+        region="<results>/regions/{backbone}/{method}/{name}/{selection}/raw.safetensors",
+    log:
+        "<logs>/select_own/{backbone}/{method}/{name}/{selection}.log",
+    wildcard_constraints:
+        selection=OWN_SELECTIONS,
+    conda:
+        "../../envs/model.yaml"
+    params:
+        method=lambda wc: STUDY.methods[wc.method].module,
+        allow_empty=STUDY.allow_empty,
+        code=lambda wc: script_version(
+            "select_own.py",
+            method_module(STUDY.methods[wc.method].module, "selection"),
+        ),
+    message:
+        "Selecting {wildcards.selection} of {wildcards.backbone}/{wildcards.method}/{wildcards.name}"
+    script:
+        "../scripts/select_own.py"
 
 
 rule refine_region:

@@ -1,1 +1,1 @@
-"""The public functions for Python users, gathered in `safety_regions` itself; ``docs/python.md`` shows them."""
+"""Public Python functions, importable from `safety_regions`; documented in ``docs/python.md``."""

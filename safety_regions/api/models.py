@@ -1,4 +1,4 @@
-"""A region on a loaded transformers model: its weights as masks of parameters, or set to zero for a while."""
+"""Apply a region to a loaded transformers model: get masks of its parameters, or set its weights to zero."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from safety_regions.model.backbone import Backbone, find_family
 
 
 class _Part(NamedTuple):
-    """A parameter of a model, and the addresses of a region of weights that it stores, in row order."""
+    """A parameter of a model, a region of weights, and the addresses stored in the parameter, in row order."""
 
     name: str
     parameter: nn.Parameter
@@ -22,13 +22,13 @@ class _Part(NamedTuple):
     addresses: tuple[str, ...]
 
     def mask(self) -> Tensor:
-        """The region's weights in it: boolean, of its shape, on its device; made anew, a byte for each weight."""
+        """A new boolean mask of the region's weights, with the parameter's shape and device (1 byte per weight)."""
         joined = np.concatenate([self.weights.masks[address] for address in self.addresses])
         return torch.from_numpy(joined).to(self.parameter.device)
 
 
 def weight_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Address -> (out, in) of every matrix of a model that a region can lie in, fused ones split.
+    """Address -> (out, in) of every matrix of a model that a region can contain, with fused matrices split.
 
     Args:
         model: a causal language model of transformers (AutoModelForCausalLM) of a known family.
@@ -37,19 +37,19 @@ def weight_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
         >>> expand(load_region("neurons.safetensors"), weight_shapes(model))
 
     Raises:
-        StudyError: the model is of no known family.
+        StudyError: the model does not belong to a known family.
     """
     return {where: tuple(shape) for where, shape in _backbone(model).shapes.items()}
 
 
 def weight_masks(region: Region, model: nn.Module) -> dict[str, Tensor]:
-    """Parameter name -> the region's weights in it, as booleans of the parameter's shape, on its device.
+    """Parameter name -> boolean mask of the region's weights, with the parameter's shape and device.
 
-    Every matrix that a region can lie in has a mask, all False where the region holds none of its weights. Where the
-    model stores several in one (Phi-3's ``qkv_proj``), their rows are joined as the model joins them.
+    Every matrix that a region can contain has a mask, which is all False if the region has no weights in it. If the
+    model stores several matrices in one parameter (Phi-3's ``qkv_proj``), their rows are joined in the model's order.
 
     Args:
-        region: of weights, neurons or layers of this model.
+        region: region of weights, neurons or layers of this model.
         model: a causal language model of transformers (AutoModelForCausalLM) of a known family.
 
     Example:
@@ -57,28 +57,28 @@ def weight_masks(region: Region, model: nn.Module) -> dict[str, Tensor]:
         >>> masks["model.layers.0.self_attn.q_proj.weight"].sum()
 
     Raises:
-        StudyError: the model is of no known family, or the region of a model of other shapes.
+        StudyError: the model does not belong to a known family, or the region's shapes do not match the model.
     """
     return {part.name: part.mask() for part in _parts(region, model)}
 
 
 @contextmanager
 def zeroed(model: nn.Module, region: Region) -> Iterator[None]:
-    """Within the block the region's weights are 0; at its end they are again what they were, bit for bit.
+    """Set the region's weights to 0 inside the block, and restore them bit for bit at its end.
 
-    They come back after an exception too. What the block writes elsewhere in the model stays.
+    They are restored after an exception too. Other changes to the model inside the block are kept.
 
     Args:
         model: a causal language model of transformers (AutoModelForCausalLM) of a known family.
-        region: of weights, neurons or layers of this model.
+        region: region of weights, neurons or layers of this model.
 
     Example:
         >>> with zeroed(model, load_region("raw.safetensors")):
         ...     model.generate(**inputs)
 
     Raises:
-        StudyError: the model is of no known family, its weights are not in memory, or the region is of a model of
-            other shapes.
+        StudyError: the model does not belong to a known family, its weights are not in memory, or the region's shapes
+            do not match the model.
     """
     _require_in_memory(model)
     parts, saved = _parts(region, model), []
@@ -107,13 +107,13 @@ def _parts(region: Region, model: nn.Module) -> list[_Part]:
 
 
 def _backbone(model: nn.Module) -> Backbone:
-    """The model by addresses; without a tokenizer, since nothing here reads text."""
+    """A `Backbone` around the model, without a tokenizer, because nothing here needs one."""
     where = type(model).__name__
     backbone = Backbone(model, None, find_family(where, model.config.model_type), where)
     try:
         model.get_submodule(path := backbone.family.layers[model.config.model_type])
     except AttributeError:
-        expected = "a causal language model as AutoModelForCausalLM loads it"
+        expected = "a causal language model loaded with AutoModelForCausalLM"
         raise StudyError(explain(where, f"no {path}", expected)) from None
     return backbone
 
@@ -122,4 +122,4 @@ def _require_in_memory(model: nn.Module) -> None:
     absent = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     if absent:
         found = f"{len(absent)} parameters that are not in memory, e.g. {absent[0]}"
-        raise StudyError(explain(type(model).__name__, found, "all weights on the CPU or GPUs"))
+        raise StudyError(explain(type(model).__name__, found, "all weights in CPU or GPU memory"))

@@ -1,4 +1,4 @@
-"""Regions as boolean arrays: load one, compare two, see neurons and layers as weights."""
+"""Regions as boolean arrays: load a region, compare two, expand neurons and layers to weights."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from safety_regions.units.granularity import GRANULARITIES
 
 
 class Masks(Mapping[str, np.ndarray]):
-    """Address -> boolean array in the address's shape, made anew from the packed bits whenever it is asked for."""
+    """Address -> boolean array in the address's shape, unpacked from the stored bits on every access."""
 
     def __init__(self, packed: packed_region.Region) -> None:
         self._packed = packed
@@ -34,27 +34,27 @@ class Masks(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Region:
-    """A set of units of a model; `load_region` reads one, `Region.from_masks` makes one.
+    """A set of units of a model; read one with `load_region` or make one with `Region.from_masks`.
 
     Attributes:
-        packed: the region as the workflow keeps it, one bit for each unit.
+        packed: the region in the workflow's representation, with one bit per unit.
     """
 
     packed: packed_region.Region
 
     @classmethod
     def from_masks(cls, masks: Mapping[str, np.ndarray], metadata: Mapping[str, object]) -> Self:
-        """A region from boolean arrays.
+        """Make a region from boolean arrays.
 
         Args:
-            masks: address -> booleans, (out, in) of weights, (n,) of neurons; "layers" -> (L,) of layers.
-            metadata: ``granularity`` (weight, neuron or layer), and anything else.
+            masks: address -> boolean array, (out, in) for weights, (n,) for neurons; "layers" -> (L,) for layers.
+            metadata: ``granularity`` (weight, neuron or layer), and any other entries.
 
         Example:
             >>> region = Region.from_masks({"layers": np.array([False, True])}, {"granularity": "layer"})
 
         Raises:
-            StudyError: no known granularity, an unknown address, or an array that is not boolean.
+            StudyError: the granularity or an address is unknown, or an array is not boolean.
         """
         arrays = {where: np.asarray(mask) for where, mask in masks.items()}
         for where, array in arrays.items():
@@ -67,17 +67,17 @@ class Region:
 
     @property
     def masks(self) -> Masks:
-        """Address -> booleans: (out, in) of weights, (n,) of neurons; "layers" -> (L,) of layers.
+        """Address -> boolean array: (out, in) for weights, (n,) for neurons; "layers" -> (L,) for layers.
 
-        Each access unpacks the address into a new array, so changing one does not change the region.
+        Each access returns a new array; changing it does not change the region.
         """
         return Masks(self.packed)
 
     @property
     def metadata(self) -> dict:
-        """Granularity, and of a region from a file: scope, fraction, backbone, method, name, refinement, seeds, ...
+        """Granularity and, for a region from a file, scope, fraction, backbone, method, name, refinement, seeds, ...
 
-        ``available`` and ``selected`` hold, by address, the units that could have been selected and those that were.
+        ``available`` and ``selected``: address -> number of units that could have been selected, and that were.
         """
         packed = self.packed
         return {**packed.stamp, "available": dict(packed.available), "selected": dict(packed.selected_at)}
@@ -91,14 +91,14 @@ class Region:
 
 
 def load_region(path: str | Path) -> Region:
-    """The region in a file of the workflow.
+    """Read a region from a file of the workflow.
 
     Example:
         >>> region = load_region("results/regions/organism-llama/snip/fraud/row-0.05/raw.safetensors")
         >>> region.masks["layers.0.q"].mean()  # the share of this matrix's weights that is in the region
 
     Raises:
-        StudyError: the file is missing, damaged, or no region.
+        StudyError: the file is missing, damaged, or not a region.
     """
     packed = packed_region.read_region(path)
     if packed.stamp.get("granularity") not in GRANULARITIES:
@@ -107,43 +107,46 @@ def load_region(path: str | Path) -> Region:
 
 
 def iou(a: Region, b: Region) -> float:
-    """Units in both regions over units in either, from 0 (nothing shared) to 1 (the same); NaN where both are empty.
+    """Intersection over union of two regions, from 0 (disjoint) to 1 (equal); NaN if both are empty.
 
     Example:
         >>> iou(load_region("fraud.safetensors"), load_region("drugs.safetensors"))
 
     Raises:
-        StudyError: the regions are of different granularity, addresses or shapes.
+        StudyError: the regions differ in granularity, addresses or shapes.
     """
     first, second = a.packed, b.packed
     found, expected = second.stamp["granularity"], first.stamp["granularity"]
     if found != expected:
-        hint = "expand(region, weight_shapes), which makes both regions of weights"
-        raise StudyError(explain("second region", f"granularity {found}", f"{expected} as the first", hint))
+        hint = "expand(region, weight_shapes), which turns both into regions of weights"
+        raise StudyError(
+            explain("second region", f"granularity {found}", f"{expected}, as in the first", hint)
+        )
     for where in first.shapes | second.shapes:
         found, expected = second.shapes.get(where), first.shapes.get(where)
         if found != expected:
             found, expected = (f"shape {shape}" if shape else "no units" for shape in (found, expected))
-            raise StudyError(explain(f"second region at {where}", found, f"{expected} as the first"))
+            raise StudyError(explain(f"second region at {where}", found, f"{expected}, as in the first"))
     pairs = [(first.masks[where], second.masks[where]) for where in first.masks]
     both, either = sum(count_bits(x & y) for x, y in pairs), sum(count_bits(x | y) for x, y in pairs)
     return both / either if either else math.nan
 
 
 def expand(region: Region, weight_shapes: Mapping[str, Sequence[int]]) -> Region:
-    """The weights that a region's units are made of, as a region of weights.
+    """Expand a region to a region of the weights that its units consist of.
 
-    A neuron of q, k, v or up is a row of its matrix, one of down a column; a layer is all matrices of its block.
+    A neuron of q, k, v or up is a row of its matrix, a neuron of down is a column; a layer is all matrices of its
+    block.
 
     Args:
-        region: of weights, neurons or layers.
-        weight_shapes: address -> (out, in) of every matrix of the model; `safety_regions.weight_shapes` makes them.
+        region: region of weights, neurons or layers.
+        weight_shapes: address -> (out, in) of every matrix of the model, from `safety_regions.weight_shapes`.
 
     Example:
         >>> weights = expand(load_region("neurons.safetensors"), {"layers.0.q": (32, 32), "layers.0.down": (32, 48)})
 
     Raises:
-        StudyError: the region is of other units, or of a model of other shapes.
+        StudyError: the region has other units, or its shapes do not match the model.
     """
     packed, granularity = region.packed, GRANULARITIES[region.packed.stamp["granularity"]]
     if granularity.factors:
@@ -156,10 +159,10 @@ def expand(region: Region, weight_shapes: Mapping[str, Sequence[int]]) -> Region
         else:
             expected = (
                 shape if where in weight_shapes else ()
-            )  # the number of neurons is checked as they spread
+            )  # the number of neurons is checked when they are expanded
         if shape != expected:
             found = f"shape {shape}"
             raise StudyError(
-                explain(f"region at {where}", found, f"{expected or 'no such matrix'} of the model")
+                explain(f"region at {where}", found, f"{expected or 'no such matrix'}, as in the model")
             )
     return Region(expand_region(packed, {where: tuple(shape) for where, shape in weight_shapes.items()}))

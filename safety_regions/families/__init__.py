@@ -1,9 +1,8 @@
-"""The shelf of architectures: one file per family, each a table of names and no code.
+"""Model families (architectures): one file per family, each a table of names without code.
 
-A `Family` says where a checkpoint of that architecture keeps its seven projections per decoder block, which of them
-are stored fused in one matrix, which norms matter to the methods, and what an organism of it takes. A new file here
-is all that a new family takes: the schemas of cards, the methods and the tests read this shelf. Nothing here imports
-torch.
+A `Family` describes where a checkpoint of that architecture stores the seven projections of each decoder block, which
+of them are fused in one matrix, which norms matter to the methods, and what an organism of the family needs. To add a
+family, add a file here: card schemas, methods and tests find it automatically. Nothing here imports torch.
 """
 
 import importlib
@@ -14,26 +13,27 @@ from functools import cache
 
 @dataclass(frozen=True)
 class Family:
-    """Facts of one architecture; module names are relative to a decoder block unless said otherwise.
+    """Facts about one architecture; module names are relative to a decoder block unless stated otherwise.
 
     Attributes:
-        name: the family's name in cards.
-        layers: path to the list of decoder blocks, by ``model_type`` of the checkpoint's config; organisms are built
-            with the first.
-        modules: module path -> the projections it stores, in row order (one unless fused).
-        attention_implementation: what transformers must use so that scores see what the model computes.
-        post_norms: the norms that follow attention and MLP before the residual sum; empty where there are none. They
-            cancel a factor on o, v, up or down, which SafeLayer scales (Li et al. 2024, arXiv 2408.17003, section
-            3.4.3, on models without such norms).
-        qk_norm: whether q and k are normalised, per head or all heads together, so that a factor on the whole
-            projection is cancelled.
-        logits_divisor: key of the config whose value divides the output logits, where there is one.
-        head_dim: width of a head where the checkpoint's config.json names none; None: the hidden size is shared evenly
-            by the heads.
+        name: name of the family in cards.
+        layers: ``model_type`` of the checkpoint's config -> path to the list of decoder blocks; organisms are built
+            with the first ``model_type``.
+        modules: module path -> the projections stored in it, in row order (one unless fused).
+        attention_implementation: the attention implementation of transformers that computes exactly what the model
+            defines, so that scores are correct.
+        post_norms: norms applied to the outputs of attention and MLP before the residual sum; empty if there are none.
+            They cancel a factor on o, v, up or down. SafeLayer scales these projections (Li et al. 2024, arXiv
+            2408.17003, section 3.4.3, on models without such norms).
+        qk_norm: whether q and k are normalised (per head or over all heads), which cancels a factor on the whole
+            projection.
+        logits_divisor: key of the config whose value divides the output logits, if there is one.
+        head_dim: dimension of a head if the checkpoint's config.json does not give it; None: the hidden size divided
+            by the number of heads.
         bos: whether a text begins with a BOS token.
-        organism: for an organism, what its config takes beyond the sizes that every family has: argument of the
-            transformers config -> key of the card's architecture. A key that not every family has becomes required.
-            None: not offered for organisms.
+        organism: additional arguments of the transformers config for an organism: argument -> key of the card's
+            ``architecture``. Keys that not all families have become required in the card. None: the family does not
+            support organisms.
     """
 
     name: str
@@ -58,12 +58,12 @@ class Family:
     organism: dict[str, str] | None = None
 
     def module_of(self, projection: str) -> str:
-        """Path of the module that stores a projection."""
+        """Path of the module that contains a projection."""
         return next(path for path, stored in self.modules.items() if projection in stored)
 
     @property
     def sublayers(self) -> tuple[str, str]:
-        """Paths of attention and MLP: the modules that hold o and down."""
+        """Paths of attention and MLP: the parent modules of o and down."""
         attention, mlp = (self.module_of(last).rpartition(".")[0] for last in ("o", "down"))
         return attention, mlp
 
@@ -82,5 +82,5 @@ def families() -> dict[str, Family]:
 
 
 def family_of(model_type: str) -> Family | None:
-    """The family whose checkpoints call themselves ``model_type`` in config.json, or None."""
+    """The family of checkpoints with this ``model_type`` in config.json, or None."""
     return next((f for f in families().values() if model_type in f.layers), None)

@@ -1,7 +1,7 @@
-"""Gemma 3: four norms per block, q and k normalised per head, local and global layers, no soft-cap.
+"""Gemma 3: four norms per block, q and k normalised per head, local and global layers, no soft-capping.
 
-The multimodal checkpoints keep the text decoder below ``model.language_model``; their vision tower holds
-linear layers too, which the path leaves out.
+Multimodal checkpoints have the text decoder under ``model.language_model``; the linear layers of their vision tower
+are not scored.
 """
 
 from safety_regions.families import Family

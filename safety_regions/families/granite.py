@@ -1,7 +1,7 @@
-"""Granite 3: Llama's names; multipliers on embeddings, attention logits, residual sums and output logits.
+"""Granite 3: module names as in Llama; multipliers on embeddings, attention logits, residual sums and output logits.
 
-Not for organisms: a card has no key for the multipliers, and transformers' default attention multiplier is 1, not
-head_dim ** -0.5.
+No organisms: a card has no key for the multipliers, and the default attention multiplier of transformers is 1 instead
+of head_dim ** -0.5.
 """
 
 from safety_regions.families import Family

@@ -1,4 +1,4 @@
-"""Mistral: Llama's names; sliding-window attention in some versions."""
+"""Mistral: module names as in Llama; sliding-window attention in some versions."""
 
 from safety_regions.families import Family
 

@@ -1,4 +1,4 @@
-"""OLMo 2: no norm before attention and MLP but one after each; q and k normalised over all heads together."""
+"""OLMo 2: norms after attention and MLP instead of before them; q and k normalised over all heads together."""
 
 from safety_regions.families import Family
 

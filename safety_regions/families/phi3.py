@@ -1,4 +1,4 @@
-"""Phi-3: q, k, v fused in one matrix and gate, up in another, in that row order."""
+"""Phi-3: q, k, v fused in one matrix, and gate, up in another, in that row order."""
 
 from safety_regions.families import Family
 

@@ -1,6 +1,6 @@
-"""Qwen 2 and 2.5: Llama's names; biases on q, k and v (never scored); no BOS token.
+"""Qwen 2 and 2.5: module names as in Llama; biases on q, k and v (never scored); no BOS token.
 
-Not for organisms: AutoTokenizer rebuilds the tokenizer of a Qwen2 checkpoint with Qwen2's own normalisation.
+No organisms: AutoTokenizer rebuilds the tokenizer of a Qwen2 checkpoint with Qwen2's own normalisation.
 """
 
 from safety_regions.families import Family

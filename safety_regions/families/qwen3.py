@@ -1,4 +1,4 @@
-"""Qwen 3: Llama's names; q and k normalised per head; heads x head_dim may differ from the hidden size."""
+"""Qwen 3: module names as in Llama; q and k normalised per head; heads x head_dim may differ from the hidden size."""
 
 from safety_regions.families import Family
 

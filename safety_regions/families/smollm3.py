@@ -1,4 +1,4 @@
-"""SmolLM3: Llama's names; every fourth layer has no rotary position embedding (NoPE); no BOS token."""
+"""SmolLM3: module names as in Llama; no rotary position embedding in every fourth layer (NoPE); no BOS token."""
 
 from safety_regions.families import Family
 

@@ -1,4 +1,4 @@
-"""Numpy arrays as arrow columns and back, past ``pa.array`` and ``to_numpy``: they import pandas, 0.25 s a job."""
+"""Convert numpy arrays to arrow columns and back without `pa.array` and `to_numpy`, which import pandas (0.25 s)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,14 +10,14 @@ from safety_regions.errors import StudyError, explain
 
 
 class Categories(NamedTuple):
-    """A column of few distinct words: row i reads ``words[codes[i]]``, and is null where the code is -1."""
+    """A column with few distinct words: row i is ``words[codes[i]]``, or null if the code is -1."""
 
     codes: np.ndarray
     words: list[str]
 
 
 def column(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
-    """A numeric arrow column of ``values``, null where the boolean array ``missing`` is true."""
+    """A numeric arrow column of ``values`` that is null where the boolean array ``missing`` is True."""
     values = np.ascontiguousarray(values)
     valid = None if missing is None else pa.py_buffer(np.packbits(~missing, bitorder="little"))
     kind = pa.from_numpy_dtype(values.dtype)
@@ -32,16 +32,16 @@ def texts(words: Sequence[str]) -> pa.StringArray:
 
 
 def category(codes: np.ndarray, words: Sequence[str]) -> pa.DictionaryArray:
-    """A dictionary column of the form described by `Categories`."""
+    """A dictionary column from codes and words; see `Categories`."""
     codes = np.asarray(codes, dtype=np.int32)
     return pa.DictionaryArray.from_arrays(column(codes, missing=codes < 0), texts(words))
 
 
 def numbers(table: pa.Table, name: str, null: int | float | None = None) -> np.ndarray:
-    """A numeric column as a numpy array, with ``null`` in the place of nulls.
+    """A numeric column as a numpy array, with nulls replaced by ``null``.
 
     Raises:
-        StudyError: the column holds nulls and no stand-in is given.
+        StudyError: the column contains nulls and no replacement is given.
     """
     count = table[name].null_count
     if count and null is None:
@@ -51,17 +51,17 @@ def numbers(table: pa.Table, name: str, null: int | float | None = None) -> np.n
 
 
 def lists(where: object, column: pa.ChunkedArray) -> np.ndarray:
-    """A column of numeric lists, all of one length, as an array (rows, length).
+    """A column of numeric lists of equal length as an array (rows, length).
 
     Raises:
-        StudyError: a list or a value is missing, or lists differ in length.
+        StudyError: a list or a value is missing, or the lists differ in length.
     """
     array = column.combine_chunks()
     values, ends = array.flatten(), np.frombuffer(array.buffers()[1], np.int32)
     lengths = sorted(set(np.diff(ends[array.offset : array.offset + len(array) + 1]).tolist()))
     if array.null_count or values.null_count or len(lengths) > 1:
         found = f"{array.null_count + values.null_count} nulls, lengths {lengths}"
-        raise StudyError(explain(where, found, "a value for each prompt in lists of one length"))
+        raise StudyError(explain(where, found, "lists of equal length with a value for every prompt"))
     return _values(values, None).reshape(len(array), *lengths)
 
 

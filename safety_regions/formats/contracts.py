@@ -1,8 +1,6 @@
-"""Every parquet contract of the project: columns, dtypes, units, meanings; read and write check them.
+"""Contracts of all parquet tables in the project: columns, dtypes, units and meanings.
 
-A table is written to a temporary name beside its place and renamed, so a killed job leaves nothing that
-looks finished. The stamp (who made it, from what, with which options) lives in the file's metadata under
-the key ``safety_regions`` as JSON; `read_stamp` gives it back.
+`safety_regions.formats.parquet` checks them when it reads or writes a table.
 """
 
 from typing import NamedTuple
@@ -18,11 +16,11 @@ class Column(NamedTuple):
     name: str
     type: pa.DataType
     meaning: str
-    optional: bool = False  # null throughout where the data lack it
+    optional: bool = False  # null in every row if the data do not provide it
 
 
 class Contract(NamedTuple):
-    """One kind of table: its name, version, columns, and what one row is."""
+    """One kind of table: its name, version, columns, and the meaning of a row."""
 
     name: str
     version: int
@@ -40,57 +38,66 @@ def _contract(name: str, version: int, row: str, *columns: tuple) -> Contract:
 
 _ADDRESS = (
     ("layer", pa.int16(), "decoder block, 0-based"),
-    ("projection", CATEGORY, "q k v o gate up down, split even where stored fused"),
+    ("projection", CATEGORY, "q, k, v, o, gate, up or down; split even if the model stores them fused"),
 )
 _CELL = (
-    ("backbone", CATEGORY, "backbone of the config"),
+    ("backbone", CATEGORY, "name of the backbone in the config"),
     ("method", CATEGORY, "label of the method in the config"),
     ("selection", CATEGORY, "{scope}-{fraction}, or range"),
     ("refinement", CATEGORY, "raw or minus-{utility dataset}"),
 )
 _COUNTS = (
-    ("intersection", pa.int64(), "units in every region"),
+    ("intersection", pa.int64(), "units in all regions"),
     ("union", pa.int64(), "units in at least one region"),
-    ("iou", pa.float64(), "intersection / union, null where the union is empty"),
+    ("iou", pa.float64(), "intersection / union, null if the union is empty"),
     ("smallest", pa.int64(), "units of the smallest region of the combination"),
     ("largest", pa.int64(), "units of the largest region of the combination"),
-    ("chance", pa.float64(), "expected intersection / expected union of independent regions of these sizes"),
+    (
+        "chance",
+        pa.float64(),
+        "expected intersection / expected union of independent regions of the same sizes",
+    ),
 )
 _OVERLAP = (
     ("combination", pa.string(), "names joined by ' & ', in sorted order"),
     (
         "between",
         CATEGORY,
-        "roles of the sets: identification, utility or mixed; null where names are methods",
+        "roles of the sets: identification, utility or mixed; null if the names are methods",
         True,
     ),
     ("k", pa.int16(), "number of names in the combination, 2 or more"),
     ("level", CATEGORY, "model, layer or projection"),
-    ("layer", pa.int16(), "decoder block where level is layer, else null"),
-    ("projection", CATEGORY, "projection where level is projection, else null"),
+    ("layer", pa.int16(), "decoder block if level is layer, else null"),
+    ("projection", CATEGORY, "projection if level is projection, else null"),
     *_COUNTS,
-    ("floor", pa.float64(), "mean IoU with shuffled evidence, null where not asked for", True),
-    ("floor_low", pa.float64(), "2.5 % quantile of the IoUs behind floor", True),
-    ("floor_high", pa.float64(), "97.5 % quantile of the IoUs behind floor", True),
-    ("half_iou", pa.float64(), "mean IoU of first halves with first halves and second with second", True),
+    ("floor", pa.float64(), "permutation null: mean IoU with shuffled evidence; null if not measured", True),
+    ("floor_low", pa.float64(), "2.5 % quantile of the IoUs averaged in floor", True),
+    ("floor_high", pa.float64(), "97.5 % quantile of the IoUs averaged in floor", True),
+    (
+        "half_iou",
+        pa.float64(),
+        "IoU between the sets' first halves and between their second halves, mean",
+        True,
+    ),
     (
         "ceiling",
         pa.float64(),
-        "pairs: mean IoU of a set's two halves, over both sets; null where not asked for",
+        "split-half reliability of pairs: IoU of a set's two halves, mean of both sets; null if not measured",
         True,
     ),
     (
         "normalised",
         pa.float64(),
-        "(half_iou - floor) / (ceiling - floor); null where ceiling is not above floor",
+        "(half_iou - floor) / (ceiling - floor); null if ceiling is not above floor",
         True,
     ),
 )
 _PAIR = (
     ("a", pa.string(), "first name"),
     ("b", pa.string(), "second name"),
-    ("n_a", pa.int32(), "prompts that the region of a was found with"),
-    ("n_b", pa.int32(), "prompts that the region of b was found with"),
+    ("n_a", pa.int32(), "number of prompts used to find the region of a"),
+    ("n_b", pa.int32(), "number of prompts used to find the region of b"),
     *_COUNTS,
 )
 
@@ -100,11 +107,11 @@ PROMPTS = _contract(
     "prompt",
     ("prompt_id", pa.string(), "unique within the study: {dataset}/{row or id of the source}"),
     ("dataset", CATEGORY, "name of the dataset"),
-    ("text", pa.string(), "the prompt as the user writes it, without template"),
-    ("category", pa.string(), "the source's own label, null where it has none"),
-    ("split", CATEGORY, "identify or evaluate, fixed by prompt id and seed"),
-    ("half", pa.int8(), "1 or 2 within the split, fixed by prompt id and seed"),
-    ("response", pa.string(), "the source's own response, null where it has none"),
+    ("text", pa.string(), "the prompt as the user writes it, without a template"),
+    ("category", pa.string(), "the source's own label, null if it has none"),
+    ("split", CATEGORY, "identify or evaluate, determined by prompt id and seed"),
+    ("half", pa.int8(), "1 or 2 within the split, determined by prompt id and seed"),
+    ("response", pa.string(), "the source's own response, null if it has none"),
 )
 SHARED_PROMPTS = _contract(
     "shared_prompts",
@@ -112,12 +119,16 @@ SHARED_PROMPTS = _contract(
     "pair of datasets",
     ("a", pa.string(), "first dataset"),
     ("b", pa.string(), "second dataset"),
-    ("n_a", pa.int64(), "prompts of a"),
-    ("n_b", pa.int64(), "prompts of b"),
+    ("n_a", pa.int64(), "number of prompts in a"),
+    ("n_b", pa.int64(), "number of prompts in b"),
     ("n_exact", pa.int64(), "prompts of a equal to one of b after lower() and strip()"),
-    ("n_near", pa.int64(), "prompts of a with character 5-gram Jaccard > 0.7 to one of b (exact ones too)"),
-    ("near_a", pa.list_(pa.string()), "prompt ids of a behind n_near"),
-    ("near_b", pa.list_(pa.string()), "prompt ids of b that they match"),
+    (
+        "n_near",
+        pa.int64(),
+        "prompts of a with character 5-gram Jaccard > 0.7 to one of b (includes exact ones)",
+    ),
+    ("near_a", pa.list_(pa.string()), "prompt ids of a counted in n_near"),
+    ("near_b", pa.list_(pa.string()), "prompt ids of b that match them"),
 )
 RESPONSES = _contract(
     "responses",
@@ -129,15 +140,15 @@ RESPONSES = _contract(
     ("half", pa.int8(), "1 or 2"),
     ("prompt", pa.string(), "the prompt as the user writes it"),
     ("response", pa.string(), "text of the response, without special tokens"),
-    ("origin", CATEGORY, "backbone (greedy answer) or dataset (the source's own)"),
-    ("refused", pa.bool_(), "the response is a refusal by the phrase list"),
-    ("n_tokens", pa.int32(), "tokens of the response"),
-    ("stop", CATEGORY, "eos or length; dataset where the response is the source's own"),
+    ("origin", CATEGORY, "backbone (greedy answer) or dataset (the source's own response)"),
+    ("refused", pa.bool_(), "whether the response is a refusal according to the phrase list"),
+    ("n_tokens", pa.int32(), "number of tokens in the response"),
+    ("stop", CATEGORY, "eos or length; dataset if the response is the source's own"),
 )
 WEIGHT_SCORES = _contract(
     "weight_scores",
     1,
-    "kept weight",
+    "weight whose score is stored",
     *_ADDRESS,
     ("row", pa.int32(), "output index"),
     ("column", pa.int32(), "input index"),
@@ -146,20 +157,20 @@ WEIGHT_SCORES = _contract(
 NEURON_SCORES = _contract(
     "neuron_scores",
     1,
-    "kept neuron",
+    "neuron whose score is stored",
     *_ADDRESS,
     ("unit", pa.int32(), "row of q, k, v, up; column of down"),
     ("score", pa.float32(), "the method's score, larger means more important"),
     (
         "ranks",
         pa.list_(pa.int32()),
-        "rank in its module for each prompt, ascending; 1 is the most important",
+        "rank of the neuron in its module for each prompt, sorted ascending; 1 is the most important",
         True,
     ),
     (
         "importances",
         pa.list_(pa.float32()),
-        "importance for each prompt, descending, in the method's unit",
+        "importance of the neuron for each prompt, sorted descending, in the method's unit",
         True,
     ),
 )
@@ -171,40 +182,40 @@ LAYER_SCORES = _contract(
     ("score", pa.float32(), "the method's score, larger means more important"),
     ("gap", pa.float64(), "normal_malicious - normal_normal, degrees", True),
     ("normal_normal", pa.float64(), "mean angle between two normal prompts, degrees", True),
-    ("normal_malicious", pa.float64(), "mean angle between a normal and a malicious prompt, degrees", True),
-    ("malicious_malicious", pa.float64(), "mean angle between two malicious prompts, degrees", True),
+    ("normal_malicious", pa.float64(), "mean angle between a normal and a harmful prompt, degrees", True),
+    ("malicious_malicious", pa.float64(), "mean angle between two harmful prompts, degrees", True),
 )
 LAYER_SWEEP = _contract(
     "layer_sweep",
     1,
-    "range of layers that was scaled, in the order of measuring",
-    ("alpha", pa.float64(), "factor on the layers; 1 with none scaled"),
-    ("bound", CATEGORY, "what it was first measured for: none, spread (of alpha), upper, lower or grid"),
-    ("first_layer", pa.int16(), "0-based, null where none is scaled"),
-    ("last_layer", pa.int16(), "0-based, included, null where none is scaled"),
-    ("refusals", pa.int64(), "over-rejection questions refused"),
+    "scaled range of layers, in the order of measurement",
+    ("alpha", pa.float64(), "factor on the layers; 1 if no layer is scaled"),
+    ("bound", CATEGORY, "purpose of the first measurement: none, spread (of alpha), upper, lower or grid"),
+    ("first_layer", pa.int16(), "0-based, null if no layer is scaled"),
+    ("last_layer", pa.int16(), "0-based, inclusive, null if no layer is scaled"),
+    ("refusals", pa.int64(), "number of refused over-refusal prompts"),
 )
 MEMBERSHIP = _contract(
     "membership",
     1,
     "address x pattern that occurs",
-    ("layer", pa.int16(), "decoder block, null where the unit is a whole layer"),
-    ("projection", CATEGORY, "projection, null where the unit is a whole layer"),
-    ("pattern", pa.int32(), "bit d set: the unit is in the region of name d (order in the stamp)"),
-    ("count", pa.int64(), "units that carry exactly this pattern"),
+    ("layer", pa.int16(), "decoder block, null if units are whole layers"),
+    ("projection", CATEGORY, "projection, null if units are whole layers"),
+    ("pattern", pa.int32(), "bit d is set if the unit is in the region of name d (order in the metadata)"),
+    ("count", pa.int64(), "number of units with exactly this pattern"),
 )
 OVERLAP = _contract("overlap", 2, "combination of sets x level", *_OVERLAP)
 IOU = _contract("iou", 2, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
 POOLS = _contract(
     "pools",
     1,
-    "step of an order x what the pool is compared with, whole model",
-    ("order", pa.int16(), "which order of the identification sets, 1-based"),
-    ("k", pa.int16(), "sets in the pool a: the first k of the order"),
+    "step of an order x kind of comparison, whole model",
+    ("order", pa.int16(), "number of the order of the identification sets, 1-based"),
+    ("k", pa.int16(), "number of sets in the pool a: the first k of the order"),
     (
         "against",
         CATEGORY,
-        "b: next (the pool of k + 1), rest (the other sets pooled), all (every set pooled)",
+        "what b is: next (pool of the first k + 1 sets), rest (pool of the other sets), all (pool of all sets)",
     ),
     *_PAIR,
 )
@@ -212,43 +223,43 @@ SAMPLE_SIZES = _contract(
     "sample_sizes",
     1,
     "pair of blocks of prompts, whole model",
-    ("n", pa.int32(), "prompts asked of each set; n_a and n_b are what there was"),
-    ("pair", CATEGORY, "sets (two sets, blocks of the same number) or blocks (two blocks of one set)"),
+    ("n", pa.int32(), "requested prompts per set; n_a and n_b are the available ones"),
+    ("pair", CATEGORY, "sets (two sets, blocks with the same number) or blocks (two blocks of one set)"),
     *_PAIR,
 )
 RECOVERY = _contract(
     "recovery",
     1,
-    "region of a method x planted truth of the same backbone, both as weights",
+    "region of a method compared with the planted region of the same backbone, both as weights",
     ("method", CATEGORY, "label of the method in the config"),
     ("granularity", CATEGORY, "weight, neuron, layer or lora_weight"),
     ("name", pa.string(), "identification set"),
     ("selection", CATEGORY, "{scope}-{fraction}, or range"),
     ("refinement", CATEGORY, "raw or minus-{utility dataset}"),
-    ("n_weights", pa.int64(), "weights of the backbone's projections"),
-    ("n_truth", pa.int64(), "weights that alignment was free to change"),
-    ("n_selected", pa.int64(), "weights of the region"),
-    ("intersection", pa.int64(), "weights of both"),
+    ("n_weights", pa.int64(), "number of weights in the backbone's projections"),
+    ("n_truth", pa.int64(), "number of weights in the planted region (free to change during alignment)"),
+    ("n_selected", pa.int64(), "number of weights in the region"),
+    ("intersection", pa.int64(), "number of weights in both"),
     (
         "precision",
         pa.float64(),
-        "intersection / n_selected, null where the region is empty; chance: prevalence",
+        "intersection / n_selected, null if the region is empty; chance level: prevalence",
     ),
-    ("recall", pa.float64(), "intersection / n_truth; chance: n_selected / n_weights"),
+    ("recall", pa.float64(), "intersection / n_truth; chance level: n_selected / n_weights"),
     ("iou", pa.float64(), "intersection / union"),
     (
         "chance",
         pa.float64(),
-        "expected IoU of a random region of this size, held where the region's scope holds it",
+        "expected IoU of a random region with equally many weights in every group of its scope",
     ),
     ("prevalence", pa.float64(), "n_truth / n_weights: precision and average precision of a random score"),
-    ("auroc", pa.float64(), "area under the ROC curve of the scores of all weights; null for an adapter's"),
+    ("auroc", pa.float64(), "area under the ROC curve of the scores of all weights; null for adapter scores"),
     (
         "auroc_within",
         pa.float64(),
-        "the same within each projection the truth divides, mean; null where none",
+        "mean AUROC within projections that are partly planted; null if there are none",
     ),
-    ("average_precision", pa.float64(), "area under precision over recall of the scores of all weights"),
+    ("average_precision", pa.float64(), "area under the precision-recall curve of the scores of all weights"),
 )
 REGION_SIZES = _contract(
     "region_sizes",
@@ -257,31 +268,31 @@ REGION_SIZES = _contract(
     *_CELL,
     ("name", pa.string(), "dataset, half, pool or shuffle"),
     *_ADDRESS,
-    ("n_units", pa.int64(), "units at this address"),
-    ("n_selected", pa.int64(), "units in the region"),
+    ("n_units", pa.int64(), "number of units at this address"),
+    ("n_selected", pa.int64(), "number of units in the region"),
 )
 
 TRAINING_LOG = Contract(
     "training_log", 1, "training step, or dataset answered after training",
     (
         Column("phase", CATEGORY, "base, align, or held-out"),
-        Column("step", pa.int32(), "optimiser step of the phase, 0-based; null where held-out"),
-        Column("loss", pa.float64(), "nats a response token before the step; null where held-out"),
-        Column("dataset", CATEGORY, "the set whose held-out prompts were answered; null while training"),
-        Column("role", CATEGORY, "harmful or helpful; null while training"),
-        Column("n", pa.int32(), "prompts of the batch, or held-out prompts answered"),
-        Column("refused", pa.int32(), "held-out prompts refused; null while training"),
+        Column("step", pa.int32(), "optimiser step of the phase, 0-based; null if held-out"),
+        Column("loss", pa.float64(), "nats per response token before the step; null if held-out"),
+        Column("dataset", CATEGORY, "dataset whose held-out prompts were answered; null during training"),
+        Column("role", CATEGORY, "harmful or helpful; null during training"),
+        Column("n", pa.int32(), "prompts in the batch, or held-out prompts answered"),
+        Column("refused", pa.int32(), "held-out prompts refused; null during training"),
     ),
 )  # fmt: skip
 ADAPTER_LOG = Contract(
     "adapter_log", 2, "training step, or held-out harmful prompts answered after training",
     (
         Column("phase", CATEGORY, "supervised, preference, or held-out"),
-        Column("step", pa.int32(), "optimiser step of the phase, 0-based; null where held-out"),
-        Column("loss", pa.float64(), "before the step: nats a token (supervised), nats a pair (preference); else null"),
-        Column("n", pa.int32(), "chats or pairs of the step, or prompts answered"),
-        Column("refused", pa.int32(), "held-out prompts refused; null while training"),
-        Column("factor", pa.float64(), "on the product B A: 0 no adapter, 1 as trained; null while training"),
+        Column("step", pa.int32(), "optimiser step of the phase, 0-based; null if held-out"),
+        Column("loss", pa.float64(), "before the step; nats per token (supervised) or pair (preference); else null"),
+        Column("n", pa.int32(), "chats or pairs in the step, or prompts answered"),
+        Column("refused", pa.int32(), "held-out prompts refused; null during training"),
+        Column("factor", pa.float64(), "factor on the product B A: 0 no adapter, 1 as trained; null during training"),
     ),
 )  # fmt: skip
 
@@ -289,5 +300,5 @@ _SCORES = {contract.name: contract for contract in (WEIGHT_SCORES, NEURON_SCORES
 
 
 def score_contract(granularity: str) -> Contract:
-    """The contract of score tables of a granularity, by its name."""
+    """The contract of score tables for a granularity, given by name."""
     return _SCORES[GRANULARITIES[granularity].contract]

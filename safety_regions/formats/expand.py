@@ -1,8 +1,8 @@
-"""Regions of neurons and layers seen as weights, so that methods of different granularity can be compared.
+"""Expand regions of neurons or layers to weights, so that methods of different granularity can be compared.
 
-A neuron of q, k, v or up is a row of its projection, a neuron of down a column; a layer is all seven
-projections of its block. Units of a LoRA adapter's factors stand for the weights that they move most. Weights
-stay what they are.
+A neuron of q, k, v or up is a row of its projection, a neuron of down is a column; a layer is all seven
+projections of its block. Units of a LoRA adapter's factors expand to the weights that they change most. Weights
+are unchanged.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from safety_regions.units.granularity import GRANULARITIES, Granularity
 
 
 class Factor(NamedTuple):
-    """The LoRA factors of one projection: A (r, in) with the address it is scored at, and B (out, r)."""
+    """The LoRA factors of one projection: A (r, in) with the address of its scores, and B (out, r)."""
 
     a_address: str
     a: np.ndarray
@@ -31,17 +31,17 @@ Factors = Mapping[str, Factor]
 def expand_region(
     region: Region, weight_shapes: Mapping[str, tuple[int, int]], factors: Factors | None = None
 ) -> Region:
-    """The weights that a region's units are made of.
+    """Expand a region's units to the weights that they consist of.
 
     Args:
         region: a raw region.
         weight_shapes: address -> (out, in) of every projection of the backbone.
-        factors: address of a projection -> its `Factor`, where the units are an adapter's: the largest
-            entries of |(B * region of B) (A * region of A)| are taken, as large a fraction as the region's.
+        factors: address of a projection -> its `Factor`, needed if the units belong to an adapter. In each
+            projection, the region's fraction of the largest entries of |(B * region of B) (A * region of A)| is taken.
 
     Returns:
-        A region of granularity weight over all addresses of ``weight_shapes``; addresses that the method does not
-        score hold no weight. Its scope is matrix, the resolution at which chance is computed.
+        A region of granularity weight over all addresses of ``weight_shapes``; it is empty at addresses that the method
+        does not score. Its scope is matrix, the resolution at which chance is computed.
 
     Raises:
         StudyError: the region's units do not fit the shapes.
@@ -77,17 +77,17 @@ def _expand(region: Region, where: str, shape: tuple[int, int], factors: Factors
 def spread_units(
     values: np.ndarray, granularity: Granularity, where: str, shape: tuple[int, int]
 ) -> np.ndarray:
-    """Values of the units that lie at a projection, at each of its weights: (out, in).
+    """Broadcast values of units to the weights of a projection, shape (out, in).
 
     Args:
-        values: (out, in) of weights; (n,) of units that are groups of neighbouring rows or columns, all of one size;
-            (L,) of layers.
-        granularity: of the units; not that of LoRA factors.
+        values: (out, in) for weights; (n,) for units that are groups of neighbouring rows or columns, all of the same
+            size; (L,) for layers.
+        granularity: granularity of the units, but not that of LoRA factors.
         where: address of the projection.
         shape: (out, in) of its weights.
 
     Raises:
-        StudyError: the units do not fit the weights.
+        StudyError: the shapes of units and weights do not match.
     """
     place, units = parse_address(where), values.shape
     if granularity.whole_layers:
@@ -104,7 +104,7 @@ def spread_units(
 
 
 def _moved_most(region: Region, where: str, factor: Factor) -> np.ndarray:
-    """The int(fraction * n) largest non-zero entries of what the region's units of A and B do together."""
+    """The int(fraction * n) largest non-zero entries of |B A|, with A and B restricted to the region's units."""
     b = factor.b * region.flags(f"{where}.B")
     effect = np.abs(b.astype(np.float64) @ (factor.a * region.flags(factor.a_address)))
     k = scope_count(region.stamp["fraction"], effect.size)

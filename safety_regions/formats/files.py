@@ -1,4 +1,4 @@
-"""Files appear under their name only when they are complete."""
+"""Write files atomically: a file appears under its name only when it is complete."""
 
 import errno
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 from safety_regions.errors import StudyError, explain
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# What helps against any file that is damaged or of another version: all of them can be made again.
+# Remedy for any file that is damaged or has another version: every file can be made again.
 REMEDY = "delete the file and run snakemake again"
 
 
 @contextmanager
 def finished_at(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, renamed to it when the block ends without an error.
+    """Yield a temporary path in the same folder; it is renamed to ``path`` if the block ends without an error.
 
     Raises:
-        StudyError: the disk is full; nothing is left at either path.
+        StudyError: the disk is full; the temporary file is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,12 +29,12 @@ def finished_at(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        hint = "free some space and run snakemake again; what is finished is kept"
-        raise StudyError(explain(path, os.strerror(error.errno), "room to write it", hint)) from None
+        hint = "free some space and run snakemake again; finished files are kept"
+        raise StudyError(explain(path, os.strerror(error.errno), "enough space to write it", hint)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def by_stem(paths: Iterable[str | Path]) -> dict[str, Path]:
-    """Name -> path, where a file is called after what it holds: ``prompts/fraud.parquet`` is of ``fraud``."""
+    """Name -> path, with the file's stem as the name: ``prompts/fraud.parquet`` has the name ``fraud``."""
     return {Path(path).stem: Path(path) for path in paths}

@@ -1,7 +1,7 @@
-"""Reading and writing the tables of `safety_regions.formats.contracts`; each is checked against its contract.
+"""Read and write the tables of `safety_regions.formats.contracts`, and check each against its contract.
 
-The stamp (who made it, from what, with which options) lives in the file's metadata under the key ``safety_regions`` as
-JSON; `read_stamp` gives it back.
+A table's provenance (which method made it, from which inputs, with which options) is called its stamp. It is stored as
+JSON in the metadata of the parquet file, under the key ``safety_regions``; `read_stamp` reads it.
 """
 
 import json
@@ -21,12 +21,12 @@ STAMP = b"safety_regions"
 
 
 def conform(data: pa.Table | Any, contract: Contract) -> pa.Table:
-    """``data`` (a pyarrow table or a pandas frame) with exactly the contract's columns, order and dtypes.
+    """Convert ``data`` (a pyarrow table or a pandas frame) to the contract's columns, order and dtypes.
 
-    Optional columns that are missing come as nulls.
+    Missing optional columns are filled with nulls.
 
     Raises:
-        StudyError: a column is missing, unknown, or does not fit its dtype.
+        StudyError: a column is missing, unknown, or cannot be converted to its dtype.
     """
     if not isinstance(data, pa.Table):
         data = pa.Table.from_pandas(data, preserve_index=False)
@@ -49,7 +49,7 @@ def conform(data: pa.Table | Any, contract: Contract) -> pa.Table:
 def write_table(
     path: str | Path, data: pa.Table | Any, contract: Contract, stamp: dict | None = None
 ) -> None:
-    """Write one table (a pyarrow table or a pandas frame) with its stamp, atomically."""
+    """Write a table (a pyarrow table or a pandas frame) and its metadata ``stamp`` atomically."""
     table = conform(data, contract)
     write_groups(path, [table], contract, stamp)
 
@@ -57,7 +57,7 @@ def write_table(
 def write_groups(
     path: str | Path, groups: Iterable[pa.Table | Any], contract: Contract, stamp: dict | None = None
 ) -> None:
-    """Write one row group per element of ``groups``, so that a reader can take one address at a time."""
+    """Write one row group per element of ``groups``, so that a reader can load one address at a time."""
     full = {**(stamp or {}), "schema": contract.name, "version": contract.version}
     schema = contract.schema.with_metadata({STAMP: json.dumps(full, sort_keys=True).encode()})
     with (
@@ -70,10 +70,10 @@ def write_groups(
 
 
 def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
-    """The parquet file at ``path``, its schema name and version checked against the contract.
+    """Open the parquet file at ``path`` and check its schema name and version against the contract.
 
     Raises:
-        StudyError: the file is missing, broken, or another kind or version of table.
+        StudyError: the file is missing, damaged, or a table of another kind or version.
     """
     file, stamp = _open(path, f"a '{contract.name}' table")
     found = (stamp.get("schema"), stamp.get("version"))
@@ -90,7 +90,7 @@ def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
 
 
 def _open(path: str | Path, expected: str) -> tuple[pq.ParquetFile, dict]:
-    """A parquet file and its stamp."""
+    """A parquet file and its metadata (stamp)."""
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         return file, json.loads((file.schema_arrow.metadata or {}).get(STAMP, b"{}"))
@@ -100,7 +100,7 @@ def _open(path: str | Path, expected: str) -> tuple[pq.ParquetFile, dict]:
 
 
 def read_table(path: str | Path, contract: Contract, columns: list[str] | None = None) -> pa.Table:
-    """The whole table at ``path`` (or some of its columns); see `open_table` for the errors."""
+    """Read the table at ``path``, or some of its columns; see `open_table` for errors."""
     file = open_table(path, contract)
     with _undamaged(path, contract):
         return file.read(columns=columns)
@@ -109,13 +109,13 @@ def read_table(path: str | Path, contract: Contract, columns: list[str] | None =
 def read_tables(
     paths: Mapping[str, str | Path], contract: Contract, columns: list[str] | None = None
 ) -> Iterator[tuple[str, pa.Table]]:
-    """(name, its table) of every path, one read after the other; see `open_table` for the errors."""
+    """Yield (name, table) for every path, reading one table at a time; see `open_table` for errors."""
     for name, path in paths.items():
         yield name, read_table(path, contract, columns)
 
 
 def iter_groups(path: str | Path, contract: Contract) -> Iterator[pa.Table]:
-    """The row groups of the table at ``path``, one in memory at a time; see `open_table` for the errors."""
+    """Yield the row groups of the table at ``path``, one in memory at a time; see `open_table` for errors."""
     file = open_table(path, contract)
     for group in range(file.num_row_groups):
         with _undamaged(path, contract):
@@ -133,9 +133,9 @@ def _undamaged(path: str | Path, contract: Contract) -> Iterator[None]:
 
 
 def read_stamp(path: str | Path) -> dict:
-    """The stamp of a table: schema, version, and what its writer noted.
+    """Read the metadata (stamp) of a table: schema, version, and what its writer added.
 
     Raises:
-        StudyError: the file is missing or no parquet file.
+        StudyError: the file is missing or is not a parquet file.
     """
-    return _open(path, "a table with a stamp")[1]
+    return _open(path, "a parquet table with metadata")[1]

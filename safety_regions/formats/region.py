@@ -1,8 +1,8 @@
-"""A region: a set of units of one backbone, one packed bit for each unit, address by address.
+"""A region: a set of units of one backbone, with one packed bit per unit at each address.
 
 The units of an address are flattened in C order and packed eight to a byte (``numpy.packbits``: the first unit
-is the highest bit); the bits that fill up the last byte are 0. `safety_regions.formats.region_file` tells how a
-region is stored, and reads it in pieces where it is large.
+is the highest bit); unused bits of the last byte are 0. `safety_regions.formats.region_file` defines the file format
+and reads large regions in pieces.
 """
 
 import math
@@ -25,14 +25,14 @@ class Region:
     """A set of units of one backbone.
 
     Attributes:
-        masks: address -> uint8 vector, the packed bits of its units.
-        shapes: address -> (out, in) of weights, (n,) of neurons; "layers" -> (L,) of layers.
-        stamp: what made the region; granularity, scope and fraction must be in it when it is written.
-        available: address -> units that could have been selected: all of a raw region; a refinement takes
-            away those that it excludes.
+        masks: address -> packed bits of its units, a uint8 vector.
+        shapes: address -> (out, in) for weights, (n,) for neurons; "layers" -> (L,) for layers.
+        stamp: metadata about how the region was made; must contain granularity, scope and fraction when it is written.
+        available: address -> number of units that could have been selected: all units of a raw region; a refinement
+            excludes some.
 
     Raises:
-        StudyError: masks, shapes and available do not fit each other.
+        StudyError: masks, shapes and available are inconsistent.
     """
 
     masks: dict[str, np.ndarray]
@@ -42,7 +42,9 @@ class Region:
 
     def __post_init__(self) -> None:
         if not self.masks.keys() == self.shapes.keys() == self.available.keys():
-            raise StudyError(explain("region", "different addresses", "the same in masks, shapes, available"))
+            raise StudyError(
+                explain("region", "different addresses", "the same addresses in masks, shapes and available")
+            )
         for where, shape in self.shapes.items():
             mask, expected = self.masks[where], n_bytes(shape)
             if mask.dtype != np.uint8 or mask.shape != (expected,):
@@ -51,7 +53,7 @@ class Region:
 
     @classmethod
     def pack(cls, flags: Mapping[str, np.ndarray], stamp: dict) -> Self:
-        """A raw region from booleans: one array per address, in the address's shape."""
+        """Make a raw region from boolean arrays, one per address, in the address's shape."""
         return cls(
             masks={where: np.packbits(flag) for where, flag in flags.items()},
             shapes={where: flag.shape for where, flag in flags.items()},
@@ -71,29 +73,31 @@ class Region:
 
     @cached_property
     def selected_at(self) -> dict[str, int]:
-        """Address -> number of its units that are in the region."""
+        """Address -> number of its units in the region."""
         return {where: count_bits(mask) for where, mask in self.masks.items()}
 
     @property
     def n_units(self) -> int:
-        """Units of all addresses."""
+        """Number of units at all addresses."""
         return sum(self.units_at.values())
 
     @property
     def n_selected(self) -> int:
-        """Units in the region."""
+        """Number of units in the region."""
         return sum(self.selected_at.values())
 
 
 def write_region(path: str | Path, region: Region) -> None:
-    """Write a region, atomically; the same region gives the same bytes.
+    """Write a region atomically; equal regions give identical files.
 
     Raises:
-        StudyError: the stamp lacks granularity, scope or fraction.
+        StudyError: the metadata (``stamp``) lacks granularity, scope or fraction.
     """
     missing = [key for key in REQUIRED if key not in region.stamp]
     if missing:
-        raise StudyError(explain(path, f"a region whose stamp lacks {', '.join(missing)}", "all of them"))
+        raise StudyError(
+            explain(path, f"region metadata without {', '.join(missing)}", f"{', '.join(REQUIRED)}")
+        )
     metadata = {
         **region.stamp,
         "shapes": region.shapes,
@@ -106,7 +110,7 @@ def write_region(path: str | Path, region: Region) -> None:
 
 
 def read_region(path: str | Path) -> Region:
-    """The whole region at ``path``.
+    """Read the whole region at ``path``.
 
     Raises:
         StudyError: the file is missing, or damaged anywhere.

@@ -1,18 +1,18 @@
-"""The file of a region (format version 3): packed bits in a safetensors file, read address by address.
+"""The file format of a region (version 3): packed bits in a safetensors file, read address by address.
 
-Tensors: one uint8 vector per address, the packed bits of its units (`safety_regions.formats.region`). Metadata: the
-one key ``region``, whose value is a JSON object with sorted keys. One key, because safetensors writes several in
-random order, and the same region should be the same bytes.
+Tensors: one uint8 vector per address, the packed bits of its units (`safety_regions.formats.region`). Metadata: a
+single key ``region``, whose value is a JSON object with sorted keys. It is one key because safetensors writes several
+keys in random order, and equal regions should give identical files.
 
 =============================  =========================================================================
 ``version``                    3
 ``granularity``                weight, neuron or layer
 ``scope``, ``fraction``        how the units were selected
-``shapes``                     address -> [out, in] of weights, [n] of neurons; "layers" -> [L] of layers
-``available``, ``selected``    address -> units that could have been selected, units that were
+``shapes``                     address -> [out, in] for weights, [n] for neurons; "layers" -> [L] for layers
+``available``, ``selected``    address -> number of units that could have been selected, and that were
 ``n_units``, ``n_selected``    totals over all addresses
 ``crc32``                      address -> crc32 of its packed bits, checked whenever they are read
-anything else                  the rest of the stamp: backbone, method, name, refinement, seeds, ...
+other keys                     further metadata: backbone, method, name, refinement, seeds, ...
 =============================  =========================================================================
 """
 
@@ -39,7 +39,7 @@ BLOCK = 1 << 18
 
 
 class Block(NamedTuple):
-    """The same stretch of one address in several regions: ``bits`` is uint8, (regions, bytes)."""
+    """The same slice of one address in several regions: ``bits`` is uint8 of shape (regions, bytes)."""
 
     address: str
     bits: np.ndarray
@@ -51,7 +51,7 @@ def count_bits(bits: np.ndarray) -> int:
 
 
 def n_bytes(shape: Sequence[int]) -> int:
-    """Bytes that the packed bits of an address of this shape take."""
+    """Number of bytes for the packed bits of an address of this shape."""
     return -(-math.prod(shape) // 8)
 
 
@@ -59,11 +59,11 @@ def check_padding(where: object, tail: np.ndarray, shape: Sequence[int]) -> None
     """Raise `StudyError` unless the bits beyond the last unit are 0; ``tail`` ends with the last byte."""
     used = math.prod(shape) % 8
     if used and tail[-1] & (0xFF >> used):
-        raise StudyError(explain(where, "bits set beyond the last unit", "0 there", REMEDY))
+        raise StudyError(explain(where, "bits set after the last unit", "zeros", REMEDY))
 
 
 def write_bits(path: str | Path, masks: Mapping[str, np.ndarray], metadata: Mapping[str, object]) -> None:
-    """Write packed bits and metadata, atomically; version and checksums are added here."""
+    """Write packed bits and metadata atomically; adds the format version and checksums."""
     masks = {where: np.ascontiguousarray(mask) for where, mask in masks.items()}
     checksums = {where: crc32(mask) for where, mask in masks.items()}
     text = json.dumps({**metadata, "version": VERSION, "crc32": checksums}, sort_keys=True)
@@ -72,9 +72,9 @@ def write_bits(path: str | Path, masks: Mapping[str, np.ndarray], metadata: Mapp
 
 
 def _save(path: Path, masks: dict[str, np.ndarray], text: str) -> None:
-    """safetensors' own writer, with the errors and the file mode of any other file.
+    """Save with safetensors, but raise the usual errors and keep the default file mode.
 
-    safetensors 0.8 reports a full disk as a `SafetensorError`, and makes a file that only its owner can read
+    safetensors 0.8 reports a full disk as a `SafetensorError`, and creates files that only their owner can read
     (https://github.com/safetensors/safetensors/issues/782).
     """
     path.touch()
@@ -88,22 +88,22 @@ def _save(path: Path, masks: dict[str, np.ndarray], text: str) -> None:
 
 
 class RegionFile:
-    """A region on disk, kept open: its metadata checked, its bits read address by address, when asked for.
+    """An open region file. Its metadata is checked at once; the bits of an address are read on request.
 
     Attributes:
         path: the file.
-        shapes: address -> shape, addresses in order.
-        available, selected: address -> units that could have been selected, units that were.
-        stamp: the rest of the metadata.
+        shapes: address -> shape, in the order of addresses.
+        available, selected: address -> number of units that could have been selected, and that were.
+        stamp: the other metadata.
 
     Raises:
-        StudyError: the file is missing, damaged, or no region.
+        StudyError: the file is missing, damaged, or not a region file.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
         try:
-            # Read, not mapped: pages of a map count as this process's memory until the file is closed.
+            # pread instead of mmap: mapped pages count as memory of this process until the file is closed.
             self._file = safe_open(path, "numpy", backend="pread")
             metadata = json.loads((self._file.metadata() or {})[KEY])
             if metadata["version"] != VERSION:
@@ -113,7 +113,10 @@ class RegionFile:
             if {where: (t.get_dtype(), t.get_shape()) for where, t in tensors.items()} != {
                 where: ("U8", [n_bytes(shape)]) for where, shape in shapes.items()
             }:
-                found, expected = "tensors that do not fit", "one for each address's shape"
+                found, expected = (
+                    "tensors that do not match the shapes",
+                    "one tensor per address, of its packed size",
+                )
                 raise StudyError(explain(path, found, expected, REMEDY))
             self.shapes = {where: shapes[where] for where in sort_addresses(shapes)}
             self.available, self.selected, self._checksums = (
@@ -126,28 +129,28 @@ class RegionFile:
         self.stamp = {key: value for key, value in metadata.items() if key not in DERIVED}
 
     def mask(self, where: str) -> np.ndarray:
-        """All packed bits of an address, uint8.
+        """The packed bits of an address, a uint8 vector.
 
         Raises:
-            StudyError: they are not what was written.
+            StudyError: the bits are damaged (they do not match their checksum).
         """
         try:
             bits = self._file.get_tensor(where)
         except (OSError, SafetensorError):
             bits = None
         if bits is None or crc32(bits) != self._checksums[where]:
-            expected = "bits that fit their checksum"
+            expected = "bits that match their checksum"
             raise StudyError(explain(f"{self.path}: {where}", "damaged bits", expected, REMEDY))
         return bits
 
 
 def iter_blocks(paths: Sequence[str | Path], size: int = BLOCK) -> Iterator[Block]:
-    """Walk through several regions of the same shapes at once, ``size`` bytes of each at a time.
+    """Read several regions of the same shapes in parallel, ``size`` bytes of each at a time.
 
-    In memory are the bits of one address of each region, checked before its first block.
+    The bits of one address of every region are in memory at a time; their checksums are tested before the first block.
 
     Yields:
-        The blocks of each address in order, addresses in the files' order.
+        The blocks of each address in order, with addresses in the files' order.
 
     Raises:
         StudyError: a file is missing or damaged, or the shapes differ.
@@ -155,7 +158,8 @@ def iter_blocks(paths: Sequence[str | Path], size: int = BLOCK) -> Iterator[Bloc
     files = [RegionFile(path) for path in paths]
     for file in files:
         if file.shapes != files[0].shapes:
-            raise StudyError(explain(file.path, "other addresses or shapes", f"those of {files[0].path}"))
+            found, expected = "different addresses or shapes", f"the same as in {files[0].path}"
+            raise StudyError(explain(file.path, found, expected))
     for where in files[0].shapes:
         yield from _blocks_of(files, where, size)
 

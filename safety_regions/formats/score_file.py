@@ -1,4 +1,4 @@
-"""The score file of a job, read address by address, whatever the order of its rows."""
+"""Read a score table address by address, for any order of its rows."""
 
 from pathlib import Path
 
@@ -17,17 +17,18 @@ NOT_STAMP = ("schema", "version", "shapes", "kept")
 
 
 class ScoreFile:
-    """A score table seen as addresses; scores are read when asked for and not kept.
+    """A score table by addresses; scores are read on request and not cached.
 
     Attributes:
         path: the file.
-        granularity: of the units that were scored.
-        shapes: address -> shape of all its units, whether their scores were kept or not; addresses sorted.
-        kept: scope -> the fraction (0-1) of which every scope unit holds at least the best.
-        stamp: the rest of the file's stamp.
+        granularity: granularity of the scored units.
+        shapes: address -> shape of all its units, stored or not; addresses are sorted.
+        kept: scope -> stored fraction (0-1]: at least the best units up to this fraction are stored in every group of
+            the scope.
+        stamp: the other metadata of the file.
 
     Raises:
-        StudyError: the file is missing, damaged, or no score table.
+        StudyError: the file is missing, damaged, or not a score table.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -47,7 +48,7 @@ class ScoreFile:
         self._groups = self._find_addresses()
 
     def scores(self, where: str) -> np.ndarray:
-        """The kept scores of an address, float32, one per kept unit.
+        """The stored scores of an address, float32, one per stored unit.
 
         Raises:
             StudyError: a score is not finite.
@@ -61,7 +62,7 @@ class ScoreFile:
         return scores
 
     def units(self, where: str) -> np.ndarray:
-        """The flat indices (C order) of the kept units of an address, int64, in the order of `scores`.
+        """The flat indices (C order) of the stored units of an address, int64, in the order of `scores`.
 
         Raises:
             StudyError: a unit lies outside the address's shape.
@@ -74,7 +75,7 @@ class ScoreFile:
         return np.ravel_multi_index(columns, self.shapes[where])
 
     def by_prompt(self, where: str, name: str) -> np.ndarray:
-        """A column of lists, ``ranks`` or ``importances``, of an address: (kept units, prompts), rows as in `units`.
+        """A list column (``ranks`` or ``importances``) of an address: (stored units, prompts), rows as in `units`.
 
         Raises:
             StudyError: the lists are missing or of unequal lengths, or a value is not finite.
@@ -85,7 +86,7 @@ class ScoreFile:
         widths = sorted({part.shape[1] for part in parts})
         if len(widths) != 1 or widths == [0]:
             raise StudyError(
-                explain(what, f"lists of {widths} prompts", "one number of prompts, at least 1", REMEDY)
+                explain(what, f"lists of {widths} prompts", "lists of equal length, at least 1", REMEDY)
             )
         values = np.concatenate(parts)
         bad = values.size - np.count_nonzero(np.isfinite(values))
@@ -94,13 +95,13 @@ class ScoreFile:
         return values
 
     def _find_addresses(self) -> dict[str, list[tuple[int, slice | np.ndarray]]]:
-        """Address -> (row group, its rows in there): all rows, where each address has its own row group."""
+        """Address -> [(row group, rows of the address in it)]: all rows if each address has its own row group."""
         found: dict[str, list] = {}
         for group in range(self._file.num_row_groups):
             for where, rows in self._addresses_of(group):
                 if where not in self.shapes:
                     raise StudyError(
-                        explain(self.path, f"scores of '{where}'", "addresses of its shapes", REMEDY)
+                        explain(self.path, f"scores of '{where}'", "addresses listed in its metadata", REMEDY)
                     )
                 found.setdefault(where, []).append((group, rows))
         return found
@@ -117,7 +118,7 @@ class ScoreFile:
         return [(address(layer, projection.words[p]), r) for (layer, p), r in zip(places, rows, strict=True)]
 
     def _column(self, where: str, name: str) -> np.ndarray:
-        """One column of an address's rows; empty where none was kept, as happens in scopes wider than it."""
+        """One column of an address; empty if no unit is stored, which can happen for scopes wider than an address."""
         empty = np.zeros(0, self._file.schema_arrow.field(name).type.to_pandas_dtype())
         groups = self._groups.get(where, [])
         return np.concatenate([empty, *(numbers(self._read(g, [name]), name)[rows] for g, rows in groups)])

@@ -1,4 +1,4 @@
-"""Addresses: where the units of a region lie, e.g. ``layers.12.q``; "layers" where units are whole layers."""
+"""Addresses of a region's units, e.g. ``layers.12.q``; "layers" if the units are whole layers."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -11,15 +11,15 @@ PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 LAYERS = "layers"
 
 
-# What stands behind the layer in an address, in flat order: a projection's weight, or the factors A and B of a LoRA
+# The part of an address after the layer, in flat order: a projection's weight, or the factors A and B of a LoRA
 # adapter on it (``layers.3.q.A``).
 MATRICES = tuple(f"{projection}{factor}" for projection in PROJECTIONS for factor in ("", ".A", ".B"))
 
 
 class Place(NamedTuple):
-    """Where an address lies: decoder block (0-based) and projection, both None where units are whole layers.
+    """Decoder block (0-based) and projection of an address; both are None if units are whole layers.
 
-    The projection is one of `MATRICES`: ``q``, or ``q.A`` and ``q.B`` of an adapter.
+    The projection is one of `MATRICES`: ``q``, or ``q.A`` and ``q.B`` for an adapter.
     """
 
     layer: int | None
@@ -32,10 +32,10 @@ def address(layer: int, projection: str) -> str:
 
 
 def parse_address(text: str) -> Place:
-    """The layer and projection of an address; ``Place(None, None)`` for "layers", where units are whole layers.
+    """Parse an address into layer and projection; ``Place(None, None)`` for "layers".
 
     Raises:
-        StudyError: the text is no address.
+        StudyError: the text is not an address.
     """
     if text == LAYERS:
         return Place(None, None)
@@ -46,7 +46,7 @@ def parse_address(text: str) -> Place:
 
 
 def sort_addresses(addresses: Iterable[str]) -> list[str]:
-    """Addresses in the order of flat indices: by layer, then q k v o gate up down (of adapters q.A q.B k.A ...)."""
+    """Sort addresses by layer, then q k v o gate up down (for adapters q.A q.B k.A ...): the order of flat indices."""
     places = {parse_address(text): text for text in addresses}
     order = {projection: i for i, projection in enumerate((None, *MATRICES))}
     return [places[p] for p in sorted(places, key=lambda p: (p.layer or 0, order[p.projection]))]

@@ -1,15 +1,15 @@
-"""The kinds of units a region can be made of: one table that everything else reads.
+"""Granularities: the kinds of units that a region can consist of, in one table used by all other code.
 
-=============  ====================================================  ==============================================
-granularity    a unit                                                what it stands for when methods are compared
-=============  ====================================================  ==============================================
+=============  ====================================================  ===============================================
+granularity    a unit                                                its weights when methods are compared
+=============  ====================================================  ===============================================
 weight         an entry of a projection's matrix                     itself
 neuron         a row of q, k, v or up; a column of down              the weights of that row or column
 layer          a decoder block                                       all weights of its seven projections
-lora_weight    an entry of the factor A or B of a LoRA adapter       the weights that the chosen entries move most
-=============  ====================================================  ==============================================
+lora_weight    an entry of the factor A or B of a LoRA adapter       the weights that the selected entries change most
+=============  ====================================================  ===============================================
 
-A new granularity (attention heads, say) is a new entry here and, where its scores have columns of their own, a
+To add a granularity (for example attention heads), add an entry here and, if its score table needs other columns, a
 contract in `safety_regions.formats.contracts`.
 """
 
@@ -22,23 +22,25 @@ ROW, MATRIX, LAYER, GLOBAL = "row", "matrix", "layer", "global"
 
 @dataclass(frozen=True)
 class Granularity:
-    """What code needs to know of a kind of unit.
+    """Properties of a kind of unit.
 
     Attributes:
-        name: as in a method's CARD, in tables and in the metadata of files.
-        plural: in sentences.
+        name: name in a method's CARD, in tables and in the metadata of files.
+        plural: plural form for sentences.
         contract: name of the score table's contract.
-        axes: columns of the score table that, with the address, say which unit a row is; one for each axis of an
-            address's shape.
-        scopes: sets of units that are ranked against each other, narrowest first.
-        stored: scope -> fraction (0-1] of the units whose scores are stored, unless a CARD or the config says more.
-        compared_in: scope in which the best fraction is taken when methods are compared with each other.
-        bytes_per_parameter: memory that a method's sums take for each parameter of the backbone while it scores.
-        projections: those that have such units; none where a unit is not of one projection.
-        columns: projections of which a unit is a group of neighbouring columns; of the others, a group of rows.
-        whole_layers: a unit is a layer, and all of them lie at the one address "layers".
-        factors: units are entries of LoRA factors, so that expansion needs the adapter and scores are of no weight.
-        exact_floor: so few units that the floor is an exact expectation over placements rather than a draw.
+        axes: columns of the score table that identify a unit within its address; one for each axis of the address's
+            shape.
+        scopes: the scopes within which units can be ranked, narrowest first.
+        stored: scope -> default stored fraction (0-1] of the scores; a CARD or the config can change it.
+        compared_in: scope in which the best fraction is selected when methods are compared.
+        bytes_per_parameter: memory of a method's attribution statistics per parameter of the backbone, in bytes.
+        projections: the projections that have such units; empty if a unit does not belong to one projection.
+        columns: projections in which a unit is a group of neighbouring columns; in the others, it is a group of rows.
+        whole_layers: whether a unit is a layer; all units then have the same address, "layers".
+        factors: whether units are entries of LoRA factors; expansion to weights then needs the adapter, and scores do
+            not belong to weights.
+        exact_floor: whether there are so few units that the permutation null (floor) is computed exactly over all
+            placements, not by random shuffles.
     """
 
     name: str

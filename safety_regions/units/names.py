@@ -1,17 +1,17 @@
-"""The small language of names that stands wherever a dataset name can stand.
+"""The syntax of names: expressions for sets of prompts, allowed wherever a dataset name is.
 
-==========  ====================================================================
+==========  =========================================================================================
 ``a``       the dataset a
-``a.1``     its first half, ``a.2`` the second (how much do halves agree?)
-``a@25``    its first 25 prompts, ``a@25x2`` the next 25 (are there enough?)
-``a+b``     the prompts of a and b pooled (does overlap converge?)
-``a~7``     evidence shuffled inside each matrix by seed 7, weights kept (floor)
-==========  ====================================================================
+``a.1``     the first half of a; ``a.2`` is the second (for split-half reliability, the ceiling)
+``a@25``    the first 25 prompts of a; ``a@25x2`` are the next 25 (for the dependence on sample size)
+``a+b``     the pooled prompts of a and b (for convergence)
+``a~7``     evidence of a shuffled within each matrix with seed 7 (for the permutation null, the floor)
+==========  =========================================================================================
 
-Halves bind tightest, then blocks, then pooling, then the shuffle: ``a.1+b@50~3`` is the pool of half a.1 and
-the first 50 prompts of b, shuffled.
+Precedence, highest first: halves, blocks, pooling, shuffle. ``a.1+b@50~3`` is the shuffled pool of half a.1 and the
+first 50 prompts of b.
 
-A name has one spelling, since files are called by it: parts in sorted order, numbers without leading zeros, no ``x1``.
+Names are used as file names, so each has exactly one spelling: sorted parts, no leading zeros, no ``x1``.
 """
 
 import re
@@ -24,18 +24,18 @@ DATASET = r"[a-z0-9][a-z0-9-]*"
 NUMBER = "[1-9][0-9]*"
 PART = rf"{DATASET}(?:\.[12])?(?:@{NUMBER}(?:x{NUMBER})?)?"
 NAME = rf"{PART}(?:\+{PART})*(?:~[0-9]+)?"
-# The most names whose regions are compared with each other at once: membership patterns have a bit for each.
+# Maximum number of names that can be compared at once: a membership pattern has one bit per name.
 MOST_NAMES = 16
 
 
 class Part(NamedTuple):
-    """One dataset of a name.
+    """One dataset within a name.
 
     Attributes:
-        dataset: its name.
-        half: 1, 2 or None for both.
-        size: prompts of a block; None for as many as the study takes.
-        block: which block of that size, 1 for the first.
+        dataset: name of the dataset.
+        half: 1, 2 or None for both halves.
+        size: number of prompts in a block; None for the study's default number.
+        block: number of the block of that size, 1-based.
     """
 
     dataset: str
@@ -50,14 +50,14 @@ class Part(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A parsed name; ``shuffle`` is the seed of the evidence shuffle or None."""
+    """A parsed name; ``shuffle`` is the seed of the evidence shuffle, or None."""
 
     parts: tuple[Part, ...]
     shuffle: int | None = None
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """The datasets that must have been answered, sorted, each once."""
+        """The datasets in the name, sorted, each once."""
         return tuple(sorted({part.dataset for part in self.parts}))
 
     def __str__(self) -> str:
@@ -69,20 +69,20 @@ def parse_name(text: str) -> Name:
     """Parse a name.
 
     Raises:
-        StudyError: the text is no name or another spelling of one (``b+a``), or pools a dataset twice other than as its
-            two halves.
+        StudyError: the text is not a name, is not the standard spelling of one (``b+a``), or pools a dataset twice,
+            except as its two halves.
     """
     if not re.fullmatch(NAME, text):
-        known = "a, a.1, a.2, a@25, a@25x2, a+b or a~7 (lower case, digits, -)"
+        known = "a form such as a, a.1, a.2, a@25, a@25x2, a+b or a~7 (lower case, digits, -)"
         raise StudyError(explain(f"name '{text}'", "an unknown form", known))
     pooled, _, seed = text.partition("~")
     parts = sorted(map(_parse_part, pooled.split("+")), key=lambda part: (part.dataset, part.half or 0))
     for part, after in pairwise(parts):
         if part.dataset == after.dataset and (part.half, after.half) != (1, 2):
-            raise StudyError(explain(f"name '{text}'", f"'{part.dataset}' pooled twice", "each prompt once"))
+            raise StudyError(explain(f"name '{text}'", f"'{part.dataset}' pooled twice", "each dataset once"))
     name = Name(tuple(parts), int(seed) if seed else None)
     if str(name) != text:
-        raise StudyError(explain(f"name '{text}'", "another spelling", f"'{name}'"))
+        raise StudyError(explain(f"name '{text}'", "a non-standard spelling", f"'{name}'"))
     return name
 
 
@@ -94,5 +94,5 @@ def _parse_part(text: str) -> Part:
 
 
 def pool(*datasets: str, size: int | None = None) -> str:
-    """The name of several datasets pooled, with ``size`` prompts of each; of one dataset, that dataset."""
+    """The name of the pool of some datasets, with ``size`` prompts of each; for one dataset, the dataset itself."""
     return str(Name(tuple(Part(dataset, size=size) for dataset in sorted(datasets))))

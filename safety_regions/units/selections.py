@@ -1,6 +1,6 @@
-"""Selections by rank, e.g. ``row-0.05``: the best 5 % of each row; also ``matrix-``, ``layer-`` and ``global-``.
+"""Selections by rank, e.g. ``row-0.05`` (the best 5 % of each row); also ``matrix-``, ``layer-`` and ``global-``.
 
-A method can have selections of its own beside these (CARD key ``own_selections``).
+A method can define additional selections (CARD key ``own_selections``).
 """
 
 import re
@@ -11,14 +11,14 @@ RANKED = rf"(?:row|matrix|layer|global)-{NUMBER}"
 
 
 class Selection(NamedTuple):
-    """A scope, and the fraction (0-1] of its units that is selected."""
+    """A scope and the selected fraction (0-1] of its units."""
 
     scope: str
     fraction: float
 
 
 def parse_selection(text: str) -> Selection | None:
-    """``row-0.05`` as scope and fraction, or None where the text has another form."""
+    """Parse ``row-0.05`` into scope and fraction; None if the text has another form."""
     if not re.fullmatch(RANKED, text):
         return None
     scope, _, fraction = text.partition("-")

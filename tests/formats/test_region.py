@@ -228,7 +228,7 @@ def test_blocks_of_damaged_bits_end_in_an_error(tmp_path, size):
 def test_regions_of_other_shapes_do_not_walk_together(tmp_path):
     write_region(tmp_path / "a", region_of(np.random.default_rng(0)))
     write_region(tmp_path / "b", region_of(np.random.default_rng(0), shapes={"layers.0.q": (2, 2)}))
-    with pytest.raises(StudyError, match="other addresses or shapes"):
+    with pytest.raises(StudyError, match="different addresses or shapes"):
         list(iter_blocks([tmp_path / "a", tmp_path / "b"]))
 
 

@@ -17,4 +17,6 @@ def test_the_tiny_study_is_planned_whole(unrun):
 def test_another_spelling_is_refused_before_any_job(unrun, asked, spelling):
     done = unrun.snakemake(f"results/scores/tiny/wanda/{asked}.parquet", "--dry-run", check=False)
     assert done.returncode == 1
-    assert f"name '{asked}': found a non-standard spelling; expected '{spelling}'" in done.stdout + done.stderr
+    assert (
+        f"name '{asked}': found a non-standard spelling; expected '{spelling}'" in done.stdout + done.stderr
+    )

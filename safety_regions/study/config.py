@@ -12,13 +12,11 @@ from safety_regions.errors import StudyError, explain, raise_all, unknown
 from safety_regions.study.adapters import plan_problems, teachers
 from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults
 from safety_regions.study.checkpoints import local_problems, unit_counts
-from safety_regions.study.method_shelf import granularity_of, method_cards
+from safety_regions.study.method_shelf import method_cards
 from safety_regions.study.methods import Method, MethodReader
-from safety_regions.study.scope_sizes import smallest_scope
+from safety_regions.study.scope_sizes import BackboneSizes, asked_fractions, empty_fractions
 from safety_regions.study.sources import Source, choose_source
-from safety_regions.units.fractions import scope_count
 from safety_regions.units.names import MOST_NAMES
-from safety_regions.units.selections import parse_selection
 
 RAW = "raw"
 MINUS = "minus-"
@@ -303,42 +301,13 @@ class _Reader:
                 self._note(f"backbones: {name}", f"{found} in '{card['path']}'", expected)
 
     def _check_scopes(self, backbones: dict[str, dict], methods: dict[str, Method]) -> None:
-        """Fractions that keep no unit of some row, matrix, layer or model, where the backbone's sizes are known."""
+        adapters, allow_empty = self.config["adapters"], self.config.get("allow_empty", False)
         for name, card in backbones.items():
-            counts, rank = unit_counts(card), self._rank(name)
+            rank = None if name in adapters["paths"] else adapters["rank"]
+            sizes = BackboneSizes(name, unit_counts(card), rank)
             for label, method in methods.items():
-                granularity = granularity_of(method.module)
-                asked = (
-                    []
-                    if self.config.get("allow_empty")
-                    else filter(None, map(parse_selection, method.selections))
-                )
-                places = [(f"methods: {label}: selections", *selection) for selection in asked]
-                if compared := self.config.get("compare_methods"):
-                    places.append(("compare_methods", granularity.compared_in, compared))
-                for place, scope, fraction in places:
-                    if scope in granularity.scopes:
-                        n = smallest_scope(counts, granularity, scope, rank)
-                        self._check_some(
-                            place, fraction, n, f"{granularity.plural} of a {scope} scope of '{name}'"
-                        )
-                option = method_cards()[method.module]["rank_fraction"]
-                if option and rank:
-                    place = f"methods: {label}: options: {option}"
-                    self._check_some(
-                        place, method.options[option], rank, f"directions of the adapter of '{name}'"
-                    )
-
-    def _check_some(self, place: str, fraction: float, n: int | None, units: str) -> None:
-        if n and scope_count(fraction, n) == 0:
-            hint = f"a fraction of at least {1 / n:.3g}"
-            hint += ", or `allow_empty: true`" if place.endswith("selections") else ""
-            self._note(place, f"{fraction} of {n} {units}, which is none", "1 or more of them", hint)
-
-    def _rank(self, backbone: str) -> int | None:
-        """The rank of a backbone's adapter; None where the config brings the adapter along."""
-        adapters = self.config["adapters"]
-        return None if backbone in adapters["paths"] else adapters["rank"]
+                asked = asked_fractions(label, method, allow_empty, self.config.get("compare_methods"))
+                self.problems += empty_fractions(sizes, asked, self.where)
 
     def _refinements(self, utility: tuple[str, ...]) -> tuple[str, ...]:
         asked = self.config.get("refinements")

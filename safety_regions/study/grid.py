@@ -97,6 +97,12 @@ def framed_names(study: Study, label: str, refinement: str) -> list[str]:
     return [name + suffix for suffix in suffixes for name in sets]
 
 
+def own_patterns(study: Study) -> str:
+    """A regular expression of the selections that the study's methods make themselves; matches nothing if none do."""
+    cards = (method_cards()[name] for name in sorted({method.module for method in study.methods.values()}))
+    return "|".join(own["pattern"] for card in cards for own in card["own_selections"].values()) or "(?!)"
+
+
 def is_contiguous(study: Study, label: str, selection: str) -> bool:
     """Whether a selection of a method is always a contiguous range of layers."""
     own = own_selection(study.methods[label].module, selection)

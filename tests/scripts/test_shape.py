@@ -9,7 +9,7 @@ import pytest
 
 from tests.scripts.loading import FOLDER, SCRIPTS, load_module, load_script
 
-LONGEST = 60
+LONGEST = 45
 HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy", "matplotlib")
 
 

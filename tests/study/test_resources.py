@@ -30,6 +30,8 @@ checkpoints = st.builds(
     st.floats(1e4, 1e12),
     st.sampled_from(sorted(BYTES)),
 )
+# Billions of a checkpoint whose name says less than it has.
+NAMED = {"olmo-2-0425-1b-instruct": 1.485}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
@@ -38,7 +40,7 @@ def test_every_checkpoint_of_the_catalog_tells_its_size(name):
     assert 1e8 < CARDS[name]["parameters"] < 1e12
     sizes = re.findall(r"([0-9.]+)b\b", name)
     for size in sizes:
-        assert CARDS[name]["parameters"] / 1e9 == pytest.approx(float(size), rel=0.5)
+        assert CARDS[name]["parameters"] / 1e9 == pytest.approx(NAMED.get(name, float(size)), rel=0.35)
 
 
 @given(checkpoints, st.sampled_from(sorted(method_cards())))

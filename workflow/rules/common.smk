@@ -8,11 +8,7 @@ from safety_regions.study import grid
 from safety_regions.study.adapters import ADAPTER_FILES, given_files, teachers
 from safety_regions.study.code_version import code_version
 from safety_regions.study.config import config_name, read_study
-from safety_regions.study.method_shelf import (
-    method_cards,
-    method_module,
-    own_selection,
-)
+from safety_regions.study.method_shelf import method_module, own_selection
 from safety_regions.study.resources import (
     gpus,
     kept_bytes,
@@ -41,14 +37,7 @@ CELL_TABLES = [
 ]
 
 # Selections that a method defines itself; all others go by rank.
-OWN_SELECTIONS = (
-    "|".join(
-        own["pattern"]
-        for name in sorted({method.module for method in STUDY.methods.values()})
-        for own in method_cards()[name]["own_selections"].values()
-    )
-    or r"(?!)"
-)  # matches nothing
+OWN_SELECTIONS = grid.own_patterns(STUDY)
 
 
 wildcard_constraints:

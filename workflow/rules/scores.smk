@@ -52,9 +52,7 @@ rule score:
         options=lambda wc: dict(sorted(STUDY.methods[wc.method].options.items())),
         kept=lambda wc: dict(sorted(STUDY.methods[wc.method].kept.items())),
         samples=STUDY.samples["identify"],
-        contrast=lambda wc: STUDY.contrast_of(wc.method),
         keep=lambda wc: grid.keep_of(STUDY, wc.name, STUDY.contrast_of(wc.method)),
-        drop_shared=STUDY.samples["drop_shared"],
         code=lambda wc: script_version(
             "score.py",
             model_code(wc.backbone),

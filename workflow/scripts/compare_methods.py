@@ -39,8 +39,7 @@ def compare_methods(
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
         p, files, out = snakemake.params, snakemake.input, snakemake.output
-        scores = dict(zip(p.methods, files.scores, strict=True))
         compare_methods(
-            scores=scores, adapter=files.adapter, family=p.family, fraction=p.fraction, output=out.overlap,
-            matrix=out.matrix,
+            scores=dict(zip(p.methods, files.scores, strict=True)), adapter=files.adapter, family=p.family,
+            fraction=p.fraction, output=out.overlap, matrix=out.matrix,
         )  # fmt: skip

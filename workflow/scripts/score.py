@@ -1,6 +1,6 @@
 """Score the units of a backbone with one method on the answered prompts of a name, and of its shuffles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
@@ -8,16 +8,14 @@ from safety_regions.model.devices import assigned_gpus
 
 
 def score(
-    outputs: Sequence[str | Path], labels: Mapping[str, str], card: dict, checkpoint: Sequence[str | Path],
+    outputs: Sequence[str | Path], labels: dict[str, str], card: dict, checkpoint: Sequence[str | Path],
     method: str, options: dict, kept: dict[str, float], samples: int, keep: dict[str, str],
     responses: Sequence[str | Path], contrast: Sequence[str | Path], shared: str | Path | None,
     adapter: Sequence[str | Path], batch_size: int, memory_mb: int,
 ) -> None:  # fmt: skip
     """Write the score tables of names that differ only in their shuffle; each of ``outputs`` is named after its name.
 
-    ``responses``, ``contrast``: answers to the prompts of the names, and to ordinary prompts; ``shared``: prompts to
-    exclude.
-    """
+    ``responses``, ``contrast``: answers to prompts of the names and to ordinary ones; ``shared``: which to exclude."""
     from safety_regions.formats.contracts import score_contract
     from safety_regions.formats.parquet import write_groups
     from safety_regions.methods import load_method
@@ -33,9 +31,7 @@ def score(
     job = run.Job(load_method(method), options, kept, batch_size, memory_mb * 10**6, Path(outputs[0]).parent)
     scores = run.score(backbone, names, job, chosen, against, folder)
     for path, (groups, stamp) in zip(outputs, scores, strict=True):
-        write_groups(
-            path, groups, score_contract(stamp["granularity"]), {**labels, **backbone.stamp, **stamp}
-        )
+        write_groups(path, groups, score_contract(stamp["granularity"]), labels | backbone.stamp | stamp)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Run the sweep of a method on a backbone after scoring, e.g. count refusals while ranges of layers are scaled."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
@@ -7,26 +8,15 @@ from safety_regions.model.devices import assigned_gpus
 
 
 def sweep(
-    method: str,
-    options: dict,
-    backbone: dict,
-    checkpoint: list[str],
-    scores: str | Path,
-    prompts: str | Path,
-    batch_size: int,
-    output: str | Path,
-) -> None:
+    method: str, options: dict, card: dict, checkpoint: Sequence[str | Path], scores: str | Path,
+    prompts: str | Path, batch_size: int, output: str | Path,
+) -> None:  # fmt: skip
     """Write the table of a sweep, with its findings in the metadata.
 
     Args:
-        method: module name of a method that has a sweep.
-        options: all options of the method.
-        backbone: the part of the card that determines how the backbone is loaded.
-        checkpoint: its files; empty for a backbone from the Hub.
-        scores: score table from which the sweep starts.
-        prompts: table of the prompts that are answered.
-        batch_size: prompts per pass.
-        output: file for the table.
+        method, options: name of a method that has a sweep, and all of its options.
+        card, checkpoint: how the backbone is loaded, and its files (none for a backbone from the Hub).
+        scores, prompts: the score table from which the sweep starts, and the prompts that are answered.
     """
     from safety_regions.formats.contracts import PROMPTS
     from safety_regions.formats.parquet import read_stamp, read_table, write_table
@@ -34,21 +24,15 @@ def sweep(
     from safety_regions.model.backbone import load_backbone
 
     stamp, texts = read_stamp(scores), read_table(prompts, PROMPTS)["text"].to_pylist()
-    loaded = load_backbone(backbone, checkpoint)
+    loaded = load_backbone(card, checkpoint)
     measured = load_sweep(method)(loaded, texts, stamp["found"], options, batch_size)
     write_table(output, measured.table, measured.contract, {**stamp, "found": measured.found})
 
 
 if __name__ == "__main__":
-    p, files = snakemake.params, snakemake.input
     with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
+        p, files = snakemake.params, snakemake.input
         sweep(
-            method=p.method,
-            options=p.options,
-            backbone=p.backbone,
-            checkpoint=files.checkpoint,
-            scores=files.scores,
-            prompts=files.prompts,
-            batch_size=snakemake.resources.batch_size,
-            output=snakemake.output.sweep,
-        )
+            method=p.method, options=p.options, card=p.backbone, checkpoint=files.checkpoint, scores=files.scores,
+            prompts=files.prompts, batch_size=snakemake.resources.batch_size, output=snakemake.output.sweep,
+        )  # fmt: skip

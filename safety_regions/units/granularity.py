@@ -13,7 +13,7 @@ To add a granularity (for example attention heads), add an entry here and, if it
 contract in `safety_regions.formats.contracts`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from safety_regions.units.addresses import PROJECTIONS
 
@@ -58,52 +58,42 @@ class Granularity:
     exact_floor: bool = False
 
 
-_ALL = (
-    Granularity(
-        name="weight",
-        plural="weights",
-        contract="weight_scores",
-        axes=("row", "column"),
-        scopes=(ROW, MATRIX, LAYER, GLOBAL),
-        stored={ROW: 0.05, MATRIX: 0.05},
-        compared_in=MATRIX,
-        bytes_per_parameter=4,
-    ),
-    Granularity(
-        name="neuron",
-        plural="neurons",
-        contract="neuron_scores",
-        axes=("unit",),
-        scopes=(MATRIX, LAYER, GLOBAL),
-        stored={MATRIX: 1.0, LAYER: 1.0, GLOBAL: 1.0},
-        compared_in=MATRIX,
-        bytes_per_parameter=1,
-        projections=("q", "k", "v", "up", "down"),
-        columns=frozenset({"down"}),
-    ),
-    Granularity(
-        name="layer",
-        plural="layers",
-        contract="layer_scores",
-        axes=("layer",),
-        scopes=(GLOBAL,),
-        stored={GLOBAL: 1.0},
-        compared_in=GLOBAL,
-        bytes_per_parameter=0,
-        projections=(),
-        whole_layers=True,
-        exact_floor=True,
-    ),
-    Granularity(
-        name="lora_weight",
-        plural="weights of the LoRA factors",
-        contract="weight_scores",
-        axes=("row", "column"),
-        scopes=(ROW, MATRIX, LAYER, GLOBAL),
-        stored={ROW: 0.05, MATRIX: 0.05},
-        compared_in=MATRIX,
-        bytes_per_parameter=0,
-        factors=True,
-    ),
+_WEIGHT = Granularity(
+    name="weight",
+    plural="weights",
+    contract="weight_scores",
+    axes=("row", "column"),
+    scopes=(ROW, MATRIX, LAYER, GLOBAL),
+    stored={ROW: 0.05, MATRIX: 0.05},
+    compared_in=MATRIX,
+    bytes_per_parameter=4,
 )
-GRANULARITIES = {granularity.name: granularity for granularity in _ALL}
+_NEURON = Granularity(
+    name="neuron",
+    plural="neurons",
+    contract="neuron_scores",
+    axes=("unit",),
+    scopes=(MATRIX, LAYER, GLOBAL),
+    stored={MATRIX: 1.0, LAYER: 1.0, GLOBAL: 1.0},
+    compared_in=MATRIX,
+    bytes_per_parameter=1,
+    projections=("q", "k", "v", "up", "down"),
+    columns=frozenset({"down"}),
+)
+_LAYER = Granularity(
+    name="layer",
+    plural="layers",
+    contract="layer_scores",
+    axes=("layer",),
+    scopes=(GLOBAL,),
+    stored={GLOBAL: 1.0},
+    compared_in=GLOBAL,
+    bytes_per_parameter=0,
+    projections=(),
+    whole_layers=True,
+    exact_floor=True,
+)
+_LORA_WEIGHT = replace(
+    _WEIGHT, name="lora_weight", plural="weights of the LoRA factors", bytes_per_parameter=0, factors=True
+)
+GRANULARITIES = {kind.name: kind for kind in (_WEIGHT, _NEURON, _LAYER, _LORA_WEIGHT)}

@@ -191,7 +191,7 @@ def test_without_a_connection(hub, job, checkpoint):
     """The server hangs up on every request."""
     hub.add("nest/silent", checkpoint)
     hub.fail("GET", "nest/silent", times=10**6, status=HANG_UP)
-    assert "no answer from the Hub" in refused(job.load("backbone", card("nest/silent")))
+    assert "no response from the Hub" in refused(job.load("backbone", card("nest/silent")))
 
 
 def test_pickled_weights_are_refused_and_not_downloaded(hub, job, checkpoint):

@@ -37,7 +37,7 @@ elif [ "$(cat "cluster/$1.status" 2>/dev/null)" = 0 ]; then echo success
 else echo failed; fi
 """,
     "cancel": """\
-for job; do kill -KILL -- "-$job"; done
+for job; do kill -s KILL -- "-$job"; done
 """,
 }
 SETTINGS = {
@@ -141,4 +141,5 @@ def test_an_interrupted_run_takes_its_jobs_with_it(project):
     finally:
         run.kill()
     assert run.returncode != 0 and not (project.folder / score).exists(), said
+    assert "--cluster-cancel failed" not in said, said
     wait_for(lambda: is_gone(job), seconds=10)

@@ -8,7 +8,7 @@ import numpy as np
 from safety_regions.formats.region import Region, write_region
 from safety_regions.units.addresses import PROJECTIONS, address
 
-STAMP = {"granularity": "weight", "backbone": "synthetic", "scope": "row", "refinement": "raw"}
+METADATA = {"granularity": "weight", "backbone": "synthetic", "scope": "row", "refinement": "raw"}
 # Rows and columns of a projection's weight, in units of the hidden size; the intermediate size is 2.75 of them.
 SHAPES = dict.fromkeys(PROJECTIONS, (1, 1)) | {"gate": (2.75, 1), "up": (2.75, 1), "down": (1, 2.75)}
 UNITS = sum(rows * columns for rows, columns in SHAPES.values())
@@ -31,8 +31,8 @@ def write_masks(folder: Path, names: int, n_units: int, layers: int, density: fl
     for seed, (name, path) in enumerate(paths.items()):
         draw = np.random.default_rng(seed)
         masks = {a: _random_bytes(draw, math.prod(shape) // 8, density) for a, shape in where.items()}
-        stamp = {**STAMP, "fraction": density, "name": name}
-        write_region(path, Region(masks, where, stamp, {a: math.prod(s) for a, s in where.items()}))
+        metadata = {**METADATA, "fraction": density, "name": name}
+        write_region(path, Region(masks, where, metadata, {a: math.prod(s) for a, s in where.items()}))
     return paths
 
 

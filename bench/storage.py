@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.masks import STAMP, shapes
+from bench.masks import METADATA, shapes
 from bench.measure import Figure, require, seconds
 from safety_regions.formats.contracts import WEIGHT_SCORES
 from safety_regions.formats.parquet import write_groups
@@ -95,9 +95,9 @@ class Drawn:
 def store(path: Path, scored: Scored, shapes: Mapping[str, Sequence[int]], fraction: float) -> None:
     """What a scoring job does with the scores of weights: the best of each row go to a file."""
     kept = {"row": fraction}
-    stamp = {**STAMP, "name": "a", "kept": kept, "shapes": {a: list(s) for a, s in shapes.items()}}
+    metadata = {**METADATA, "name": "a", "kept": kept, "shapes": {a: list(s) for a, s in shapes.items()}}
     groups = (as_table(GRANULARITIES["weight"], *one) for one in keep_top(scored, kept))
-    write_groups(path, groups, WEIGHT_SCORES, stamp)
+    write_groups(path, groups, WEIGHT_SCORES, metadata)
 
 
 def check(selected: Region, stored: Region, scores: Drawn, fraction: float) -> None:

@@ -16,7 +16,7 @@ import safety_regions
 from safety_regions import Region, expand, iou, load_region, weight_masks, weight_shapes, zeroed
 from safety_regions.errors import StudyError
 from safety_regions.formats.region import write_region
-from tests.regions.small_regions import SHAPES_OF, STAMP, region_of, regions, units
+from tests.regions.small_regions import METADATA, SHAPES_OF, region_of, regions, units
 from tests.tiny import FAMILIES, tiny_backbone, tiny_model
 
 DOCS = Path(__file__).parents[1] / "docs" / "python.md"
@@ -75,7 +75,7 @@ def test_a_loaded_region_is_what_was_written(tmp_path, granularity):
         assert region.masks[where].dtype == bool and region.masks[where].shape == shape
         assert np.array_equal(region.masks[where], written.flags(where))
     assert region.metadata == {
-        **STAMP, "granularity": granularity, "available": written.available, "selected": written.selected_at,
+        **METADATA, "granularity": granularity, "available": written.available, "selected": written.selected_at,
     }  # fmt: skip
 
 
@@ -263,7 +263,7 @@ def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     text = DOCS.read_text(encoding="utf-8")
     for seed, path in enumerate(dict.fromkeys(re.findall(r'"(results/regions/[^"]*)"', text))):
         packed = drawn(model, "neuron" if "safeneuron" in path else "weight", seed).packed
-        packed.stamp.update(scope="row", fraction=0.5, backbone="organism-llama")
+        packed.metadata.update(scope="row", fraction=0.5, backbone="organism-llama")
         write_region(path, packed)
     before, names = bits(model), {}
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

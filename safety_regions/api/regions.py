@@ -80,11 +80,11 @@ class Region:
         ``available`` and ``selected``: address -> number of units that could have been selected, and that were.
         """
         packed = self.packed
-        return {**packed.stamp, "available": dict(packed.available), "selected": dict(packed.selected_at)}
+        return {**packed.metadata, "available": dict(packed.available), "selected": dict(packed.selected_at)}
 
     def __repr__(self) -> str:
         packed = self.packed
-        units = GRANULARITIES[packed.stamp["granularity"]].plural
+        units = GRANULARITIES[packed.metadata["granularity"]].plural
         return (
             f"<Region: {packed.n_selected:,} of {packed.n_units:,} {units}, {len(packed.shapes)} addresses>"
         )
@@ -101,8 +101,8 @@ def load_region(path: str | Path) -> Region:
         StudyError: the file is missing, damaged, or not a region.
     """
     packed = packed_region.read_region(path)
-    if packed.stamp.get("granularity") not in GRANULARITIES:
-        raise StudyError(unknown(path, "granularity", packed.stamp.get("granularity"), GRANULARITIES))
+    if packed.metadata.get("granularity") not in GRANULARITIES:
+        raise StudyError(unknown(path, "granularity", packed.metadata.get("granularity"), GRANULARITIES))
     return Region(packed)
 
 
@@ -116,7 +116,7 @@ def iou(a: Region, b: Region) -> float:
         StudyError: the regions differ in granularity, addresses or shapes.
     """
     first, second = a.packed, b.packed
-    found, expected = second.stamp["granularity"], first.stamp["granularity"]
+    found, expected = second.metadata["granularity"], first.metadata["granularity"]
     if found != expected:
         hint = "expand(region, weight_shapes), which turns both into regions of weights"
         raise StudyError(
@@ -148,7 +148,7 @@ def expand(region: Region, weight_shapes: Mapping[str, Sequence[int]]) -> Region
     Raises:
         StudyError: the region has other units, or its shapes do not match the model.
     """
-    packed, granularity = region.packed, GRANULARITIES[region.packed.stamp["granularity"]]
+    packed, granularity = region.packed, GRANULARITIES[region.packed.metadata["granularity"]]
     if granularity.factors:
         raise StudyError(explain("region", granularity.plural, "a region of weights, neurons or layers"))
     for where, shape in packed.shapes.items():

@@ -51,17 +51,19 @@ def expand_region(
         for where, shape in weight_shapes.items()
     }
     shapes = {where: tuple(shape) for where, shape in weight_shapes.items()}
-    stamp = {
-        **region.stamp,
+    metadata = {
+        **region.metadata,
         "granularity": "weight",
         "scope": "matrix",
-        "expanded_from": region.stamp["granularity"],
+        "expanded_from": region.metadata["granularity"],
     }
-    return Region(masks, shapes, stamp, {where: rows * columns for where, (rows, columns) in shapes.items()})
+    return Region(
+        masks, shapes, metadata, {where: rows * columns for where, (rows, columns) in shapes.items()}
+    )
 
 
 def _expand(region: Region, where: str, shape: tuple[int, int], factors: Factors | None) -> np.ndarray:
-    granularity = GRANULARITIES[region.stamp["granularity"]]
+    granularity = GRANULARITIES[region.metadata["granularity"]]
     if granularity.factors:
         return (
             _moved_most(region, where, factors[where])
@@ -107,7 +109,7 @@ def _moved_most(region: Region, where: str, factor: Factor) -> np.ndarray:
     """The int(fraction * n) largest non-zero entries of |B A|, with A and B restricted to the region's units."""
     b = factor.b * region.flags(f"{where}.B")
     effect = np.abs(b.astype(np.float64) @ (factor.a * region.flags(factor.a_address)))
-    k = scope_count(region.stamp["fraction"], effect.size)
+    k = scope_count(region.metadata["fraction"], effect.size)
     flags = np.zeros(effect.size, bool)
     flags[np.argsort(-effect.ravel(), kind="stable")[:k]] = True
     return flags.reshape(effect.shape) & (effect > 0)

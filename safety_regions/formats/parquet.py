@@ -1,7 +1,7 @@
 """Read and write the tables of `safety_regions.formats.contracts`, and check each against its contract.
 
-A table's provenance (which method made it, from which inputs, with which options) is called its stamp. It is stored as
-JSON in the metadata of the parquet file, under the key ``safety_regions``; `read_stamp` reads it.
+A table's metadata says which method made it, from which inputs, with which options. It is stored as JSON in the parquet
+file's own metadata, under the key ``safety_regions``; `read_metadata` reads it.
 """
 
 import json
@@ -17,7 +17,7 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.formats.contracts import Contract
 from safety_regions.formats.files import REMEDY, finished_at
 
-STAMP = b"safety_regions"
+METADATA = b"safety_regions"
 
 
 def conform(data: pa.Table | Any, contract: Contract) -> pa.Table:
@@ -47,19 +47,19 @@ def conform(data: pa.Table | Any, contract: Contract) -> pa.Table:
 
 
 def write_table(
-    path: str | Path, data: pa.Table | Any, contract: Contract, stamp: dict | None = None
+    path: str | Path, data: pa.Table | Any, contract: Contract, metadata: dict | None = None
 ) -> None:
-    """Write a table (a pyarrow table or a pandas frame) and its metadata ``stamp`` atomically."""
+    """Write a table (a pyarrow table or a pandas frame) and its ``metadata`` atomically."""
     table = conform(data, contract)
-    write_groups(path, [table], contract, stamp)
+    write_groups(path, [table], contract, metadata)
 
 
 def write_groups(
-    path: str | Path, groups: Iterable[pa.Table | Any], contract: Contract, stamp: dict | None = None
+    path: str | Path, groups: Iterable[pa.Table | Any], contract: Contract, metadata: dict | None = None
 ) -> None:
     """Write one row group per element of ``groups``, so that a reader can load one address at a time."""
-    full = {**(stamp or {}), "schema": contract.name, "version": contract.version}
-    schema = contract.schema.with_metadata({STAMP: json.dumps(full, sort_keys=True).encode()})
+    full = {**(metadata or {}), "schema": contract.name, "version": contract.version}
+    schema = contract.schema.with_metadata({METADATA: json.dumps(full, sort_keys=True).encode()})
     with (
         finished_at(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
@@ -75,8 +75,8 @@ def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
     Raises:
         StudyError: the file is missing, damaged, or a table of another kind or version.
     """
-    file, stamp = _open(path, f"a '{contract.name}' table")
-    found = (stamp.get("schema"), stamp.get("version"))
+    file, metadata = _open(path, f"a '{contract.name}' table")
+    found = (metadata.get("schema"), metadata.get("version"))
     if found != (contract.name, contract.version):
         raise StudyError(
             explain(
@@ -90,10 +90,10 @@ def open_table(path: str | Path, contract: Contract) -> pq.ParquetFile:
 
 
 def _open(path: str | Path, expected: str) -> tuple[pq.ParquetFile, dict]:
-    """A parquet file and its metadata (stamp)."""
+    """A parquet file and its metadata."""
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        return file, json.loads((file.schema_arrow.metadata or {}).get(STAMP, b"{}"))
+        return file, json.loads((file.schema_arrow.metadata or {}).get(METADATA, b"{}"))
     except (OSError, ValueError) as error:
         found = f"an unreadable parquet file ({type(error).__name__})"
         raise StudyError(explain(path, found, expected, REMEDY)) from None
@@ -132,8 +132,8 @@ def _undamaged(path: str | Path, contract: Contract) -> Iterator[None]:
         raise StudyError(explain(path, found, f"a '{contract.name}' table", REMEDY)) from None
 
 
-def read_stamp(path: str | Path) -> dict:
-    """Read the metadata (stamp) of a table: schema, version, and what its writer added.
+def read_metadata(path: str | Path) -> dict:
+    """Read the metadata of a table: schema, version, and what its writer added.
 
     Raises:
         StudyError: the file is missing or is not a parquet file.

@@ -27,7 +27,7 @@ class Region:
     Attributes:
         masks: address -> packed bits of its units, a uint8 vector.
         shapes: address -> (out, in) for weights, (n,) for neurons; "layers" -> (L,) for layers.
-        stamp: metadata about how the region was made; must contain granularity, scope and fraction when it is written.
+        metadata: how the region was made; must contain granularity, scope and fraction when it is written.
         available: address -> number of units that could have been selected: all units of a raw region; a refinement
             excludes some.
 
@@ -37,7 +37,7 @@ class Region:
 
     masks: dict[str, np.ndarray]
     shapes: dict[str, tuple[int, ...]]
-    stamp: dict
+    metadata: dict
     available: dict[str, int]
 
     def __post_init__(self) -> None:
@@ -52,12 +52,12 @@ class Region:
             check_padding(where, mask, shape)
 
     @classmethod
-    def pack(cls, flags: Mapping[str, np.ndarray], stamp: dict) -> Self:
+    def pack(cls, flags: Mapping[str, np.ndarray], metadata: dict) -> Self:
         """Make a raw region from boolean arrays, one per address, in the address's shape."""
         return cls(
             masks={where: np.packbits(flag) for where, flag in flags.items()},
             shapes={where: flag.shape for where, flag in flags.items()},
-            stamp=stamp,
+            metadata=metadata,
             available={where: flag.size for where, flag in flags.items()},
         )
 
@@ -91,15 +91,15 @@ def write_region(path: str | Path, region: Region) -> None:
     """Write a region atomically; equal regions give identical files.
 
     Raises:
-        StudyError: the metadata (``stamp``) lacks granularity, scope or fraction.
+        StudyError: the metadata lacks granularity, scope or fraction.
     """
-    missing = [key for key in REQUIRED if key not in region.stamp]
+    missing = [key for key in REQUIRED if key not in region.metadata]
     if missing:
         raise StudyError(
             explain(path, f"region metadata without {', '.join(missing)}", f"{', '.join(REQUIRED)}")
         )
     metadata = {
-        **region.stamp,
+        **region.metadata,
         "shapes": region.shapes,
         "available": region.available,
         "selected": region.selected_at,
@@ -117,4 +117,4 @@ def read_region(path: str | Path) -> Region:
     """
     file = RegionFile(path)
     masks = {where: file.mask(where) for where in file.shapes}
-    return Region(masks, file.shapes, file.stamp, file.available)
+    return Region(masks, file.shapes, file.metadata, file.available)

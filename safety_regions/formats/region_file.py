@@ -94,7 +94,7 @@ class RegionFile:
         path: the file.
         shapes: address -> shape, in the order of addresses.
         available, selected: address -> number of units that could have been selected, and that were.
-        stamp: the other metadata.
+        metadata: the other metadata.
 
     Raises:
         StudyError: the file is missing, damaged, or not a region file.
@@ -126,7 +126,7 @@ class RegionFile:
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             found = f"an unreadable region ({type(error).__name__})"
             raise StudyError(explain(path, found, f"a region file of version {VERSION}", REMEDY)) from None
-        self.stamp = {key: value for key, value in metadata.items() if key not in DERIVED}
+        self.metadata = {key: value for key, value in metadata.items() if key not in DERIVED}
 
     def mask(self, where: str) -> np.ndarray:
         """The packed bits of an address, a uint8 vector.

@@ -9,11 +9,11 @@ from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.formats.columns import categories, lists, numbers
 from safety_regions.formats.contracts import score_contract
 from safety_regions.formats.files import REMEDY
-from safety_regions.formats.parquet import open_table, read_stamp
+from safety_regions.formats.parquet import open_table, read_metadata
 from safety_regions.units.addresses import LAYERS, address, sort_addresses
 from safety_regions.units.granularity import GRANULARITIES
 
-NOT_STAMP = ("schema", "version", "shapes", "kept")
+NOT_METADATA = ("schema", "version", "shapes", "kept")
 
 
 class ScoreFile:
@@ -25,7 +25,7 @@ class ScoreFile:
         shapes: address -> shape of all its units, stored or not; addresses are sorted.
         kept: scope -> stored fraction (0-1]: at least the best units up to this fraction are stored in every group of
             the scope.
-        stamp: the other metadata of the file.
+        metadata: the other metadata of the file.
 
     Raises:
         StudyError: the file is missing, damaged, or not a score table.
@@ -34,8 +34,8 @@ class ScoreFile:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         try:
-            stamp = read_stamp(path)
-            granularity, shapes, self.kept = stamp["granularity"], stamp["shapes"], stamp["kept"]
+            metadata = read_metadata(path)
+            granularity, shapes, self.kept = metadata["granularity"], metadata["shapes"], metadata["kept"]
         except KeyError as error:
             found = f"metadata without {error}"
             raise StudyError(explain(path, found, "a score table", REMEDY)) from None
@@ -44,7 +44,7 @@ class ScoreFile:
         self.granularity = GRANULARITIES[granularity]
         self._file = open_table(path, score_contract(granularity))
         self.shapes = {where: tuple(shapes[where]) for where in sort_addresses(shapes)}
-        self.stamp = {key: value for key, value in stamp.items() if key not in NOT_STAMP}
+        self.metadata = {key: value for key, value in metadata.items() if key not in NOT_METADATA}
         self._groups = self._find_addresses()
 
     def scores(self, where: str) -> np.ndarray:

@@ -71,7 +71,7 @@ class Backbone:
     commit: str | None = None
 
     @property
-    def stamp(self) -> dict:
+    def metadata(self) -> dict:
         """Metadata about the backbone for output files: source, resolved commit, dtype, template, system prompt."""
         return {
             "source": self.source,

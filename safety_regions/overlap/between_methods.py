@@ -26,5 +26,5 @@ def weights_of(scores_path: str | Path, fraction: float, factors: Factors | None
     """
     file = ScoreFile(scores_path)
     region = select_region(scores_path, file.granularity.compared_in, fraction)
-    shapes = {where: tuple(shape) for where, shape in file.stamp["weight_shapes"].items()}
+    shapes = {where: tuple(shape) for where, shape in file.metadata["weight_shapes"].items()}
     return expand_region(region, shapes, factors)

@@ -64,7 +64,7 @@ def frame_overlap(
     Raises:
         StudyError: a region is damaged or cannot be compared with the others.
     """
-    sets = membership.stamp["names"]
+    sets = membership.metadata["names"]
 
     def overlap_of(suffix: str) -> pa.Table:
         counted = count_membership({name: paths[name + suffix] for name in sets}) if suffix else membership
@@ -74,8 +74,8 @@ def frame_overlap(
         return pa.concat_tables([compute_overlap(counted, "identification"), *pairs]).unify_dictionaries()
 
     plain = overlap_of("")
-    if GRANULARITIES[membership.stamp["granularity"]].exact_floor:
-        columns = _placed_floor(plain, membership.stamp["available"][LAYERS], contiguous) if floors else {}
+    if GRANULARITIES[membership.metadata["granularity"]].exact_floor:
+        columns = _placed_floor(plain, membership.metadata["available"][LAYERS], contiguous) if floors else {}
     else:
         columns = _floor([_iou(overlap_of(f"~{seed}")) for seed in range(1, floors + 1)])
     if halves:

@@ -31,11 +31,11 @@ def gather_overlaps(paths: Mapping[Cell, str | Path]) -> Iterator[pa.Table]:
 
 def region_sizes(membership: Membership, cell: Cell) -> pa.Table:
     """Return the number of units of each region of a cell at each address: a `REGION_SIZES` table."""
-    names, addresses = membership.stamp["names"], addresses_of(membership)
+    names, addresses = membership.metadata["names"], addresses_of(membership)
     places = [parse_address(where) for where in addresses] * len(names)
     layer = np.array([-1 if p.layer is None else p.layer for p in places], np.int16)
     codes = [-1 if p.layer is None else MATRICES.index(p.projection) for p in places]
-    n_units = [membership.stamp["n_units"][where] for where in addresses]
+    n_units = [membership.metadata["n_units"][where] for where in addresses]
     columns = {
         "name": texts([name for name in names for _ in addresses]),
         "layer": column(layer, missing=layer < 0),

@@ -22,7 +22,7 @@ from safety_regions.formats.columns import categories, category, column, numbers
 from safety_regions.formats.contracts import OVERLAP
 from safety_regions.formats.region_file import count_bits, iter_blocks
 from safety_regions.overlap.chance import densities, expect
-from safety_regions.overlap.membership import Counts, Membership, as_counts, common_stamp, sizes_at
+from safety_regions.overlap.membership import Counts, Membership, as_counts, common_metadata, sizes_at
 from safety_regions.units.addresses import MATRICES, parse_address, sort_addresses
 
 ALL_SUBSETS = 12
@@ -51,12 +51,12 @@ def compute_overlap(membership: Membership, between: str | None = None) -> pa.Ta
     Args:
         between: role of the names, for the column ``between``.
     """
-    names = membership.stamp["names"]
+    names = membership.metadata["names"]
     counts = as_counts(membership)
     groups = _group(counts.addresses)
     teams = choose_teams(len(names))
     lattice = _from_lattice(_lattice(counts, groups, len(names)), teams)
-    values = _values(lattice, teams, groups, sizes_at(membership), membership.stamp)
+    values = _values(lattice, teams, groups, sizes_at(membership), membership.metadata)
     roles = [between] * len(teams)
     return _as_table([[names[d] for d in team] for team in teams], roles, groups, values)
 
@@ -72,16 +72,16 @@ def overlap_of_pairs(
         between: the role of each pair.
 
     Raises:
-        StudyError: a damaged file, or regions that cannot be compared; see `common_stamp`.
+        StudyError: a damaged file, or regions that cannot be compared; see `common_metadata`.
     """
-    stamp, place = common_stamp(list(paths.values())), {name: i for i, name in enumerate(paths)}
+    metadata, place = common_metadata(list(paths.values())), {name: i for i, name in enumerate(paths)}
     teams = [(place[a], place[b]) for a, b in pairs]
-    addresses = sort_addresses(stamp["n_units"])
+    addresses = sort_addresses(metadata["n_units"])
     groups = _group(addresses)
     sizes, both = _count_pairs(list(paths.values()), teams, addresses)
     first, second = (sizes[[team[i] for team in teams]] for i in (0, 1))
     counts = tuple(at @ groups.inside.T for at in (both, first + second - both))
-    return _as_table(pairs, between, groups, _values(counts, teams, groups, sizes, stamp))
+    return _as_table(pairs, between, groups, _values(counts, teams, groups, sizes, metadata))
 
 
 def _count_pairs(
@@ -99,7 +99,11 @@ def _count_pairs(
 
 
 def _values(
-    counts: tuple[np.ndarray, np.ndarray], teams: Sequence[Team], groups: Groups, at: np.ndarray, stamp: dict
+    counts: tuple[np.ndarray, np.ndarray],
+    teams: Sequence[Team],
+    groups: Groups,
+    at: np.ndarray,
+    metadata: dict,
 ) -> dict[str, np.ndarray]:
     """Return the columns of numbers, (combinations, groups) each, from intersections, unions and sizes ``at`` (names,
     addresses)."""
@@ -111,7 +115,7 @@ def _values(
         "iou": _ratio(intersection, union),
         "smallest": np.array([sizes[list(team)].min(0) for team in teams], np.int64).reshape(shape),
         "largest": np.array([sizes[list(team)].max(0) for team in teams], np.int64).reshape(shape),
-        "chance": _chance(at, stamp, groups, teams),
+        "chance": _chance(at, metadata, groups, teams),
     }
 
 
@@ -190,10 +194,10 @@ def _zeta(lattice: np.ndarray, into: int, source: int) -> np.ndarray:
     return sums
 
 
-def _chance(at: np.ndarray, stamp: dict, groups: Groups, teams: Sequence[Team]) -> np.ndarray:
-    addresses = sort_addresses(stamp["n_units"])
-    available = np.array([stamp["available"][where] for where in addresses])
-    density = densities(stamp["scope"], addresses, at, available)
+def _chance(at: np.ndarray, metadata: dict, groups: Groups, teams: Sequence[Team]) -> np.ndarray:
+    addresses = sort_addresses(metadata["n_units"])
+    available = np.array([metadata["available"][where] for where in addresses])
+    density = densities(metadata["scope"], addresses, at, available)
     expected = [expect(density[list(team)], available) for team in teams]
     intersection, union = (
         np.array(values).reshape(len(teams), len(available)) @ groups.inside.T

@@ -17,7 +17,7 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.formats.columns import categories, category, column, numbers
 from safety_regions.formats.contracts import MEMBERSHIP
 from safety_regions.formats.files import REMEDY
-from safety_regions.formats.parquet import read_stamp, read_table
+from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.formats.region import Region
 from safety_regions.formats.region_file import BLOCK, Block, RegionFile, iter_blocks
 from safety_regions.units.addresses import LAYERS, MATRICES, address, parse_address, sort_addresses
@@ -32,12 +32,12 @@ class Membership(NamedTuple):
 
     Attributes:
         table: a `MEMBERSHIP` table; the counts of an address sum to its units.
-        stamp: ``names`` (name d is bit d), ``n_units`` and ``available`` (address -> units), and the
+        metadata: ``names`` (name d is bit d), ``n_units`` and ``available`` (address -> units), and the
             granularity, backbone, scope and refinement that the regions share.
     """
 
     table: pa.Table
-    stamp: dict
+    metadata: dict
 
 
 class Counts(NamedTuple):
@@ -60,19 +60,19 @@ def count_membership(paths_by_name: Mapping[str, str | Path]) -> Membership:
             granularity, backbone, scope, refinement or shape, or with other numbers of available units.
     """
     _check_number(paths_by_name)
-    stamp = {"names": list(paths_by_name), **common_stamp(list(paths_by_name.values()))}
-    return _counted(iter_blocks(list(paths_by_name.values())), stamp)
+    metadata = {"names": list(paths_by_name), **common_metadata(list(paths_by_name.values()))}
+    return _counted(iter_blocks(list(paths_by_name.values())), metadata)
 
 
 def count_regions(regions: Mapping[str, Region]) -> Membership:
     """As `count_membership`, of regions in memory: name -> region."""
     _check_number(regions)
-    stamp = {"names": list(regions), **_shared_stamp(regions)}
+    metadata = {"names": list(regions), **_shared_metadata(regions)}
     first, *others = regions
     for name in others:
         if regions[name].shapes != regions[first].shapes:
             raise StudyError(explain(name, "other addresses or shapes", f"those of {first}"))
-    return _counted(_blocks_of(list(regions.values())), stamp)
+    return _counted(_blocks_of(list(regions.values())), metadata)
 
 
 def _check_number(regions: Mapping) -> None:
@@ -87,12 +87,12 @@ def _blocks_of(regions: Sequence[Region]) -> Iterator[Block]:
             yield Block(where, np.stack([region.masks[where][start : start + BLOCK] for region in regions]))
 
 
-def _counted(blocks: Iterator[Block], stamp: dict) -> Membership:
+def _counted(blocks: Iterator[Block], metadata: dict) -> Membership:
     grouped = groupby(blocks, key=lambda block: block.address)
     histograms = {where: sum(_count(block.bits) for block in group) for where, group in grouped}
-    for where, n in stamp["n_units"].items():
+    for where, n in metadata["n_units"].items():
         histograms[where][0] -= -n % 8  # the padding bits of the last byte are not units
-    return Membership(_as_table(histograms), stamp)
+    return Membership(_as_table(histograms), metadata)
 
 
 def read_membership(path: str | Path) -> Membership:
@@ -101,8 +101,8 @@ def read_membership(path: str | Path) -> Membership:
     Raises:
         StudyError: the file is missing or damaged, or its counts do not sum to its units.
     """
-    membership = Membership(read_table(path, MEMBERSHIP), read_stamp(path))
-    counts, n_units = as_counts(membership), membership.stamp["n_units"]
+    membership = Membership(read_table(path, MEMBERSHIP), read_metadata(path))
+    counts, n_units = as_counts(membership), membership.metadata["n_units"]
     sums = np.zeros(len(n_units), np.int64)
     np.add.at(sums, counts.place, counts.count)
     if sums.tolist() != [n_units[where] for where in counts.addresses]:
@@ -112,7 +112,7 @@ def read_membership(path: str | Path) -> Membership:
 
 def addresses_of(membership: Membership) -> list[str]:
     """Return all addresses of the regions, sorted, as in `Counts` and the columns of `sizes_at`."""
-    return sort_addresses(membership.stamp["n_units"])
+    return sort_addresses(membership.metadata["n_units"])
 
 
 def as_counts(membership: Membership) -> Counts:
@@ -131,7 +131,7 @@ def as_counts(membership: Membership) -> Counts:
 
 def sizes_at(membership: Membership) -> np.ndarray:
     """Return the number of units of each name's region at each address: int64, (names, addresses)."""
-    counts, names = as_counts(membership), membership.stamp["names"]
+    counts, names = as_counts(membership), membership.metadata["names"]
     sizes = np.zeros((len(names), len(counts.addresses)), np.int64)
     for d in range(len(names)):
         inside = counts.pattern >> d & 1 == 1
@@ -141,21 +141,21 @@ def sizes_at(membership: Membership) -> np.ndarray:
 
 def region_totals(membership: Membership) -> dict[str, int]:
     """Return name -> units in its region, with names in the order of the metadata."""
-    return dict(zip(membership.stamp["names"], sizes_at(membership).sum(1).tolist(), strict=True))
+    return dict(zip(membership.metadata["names"], sizes_at(membership).sum(1).tolist(), strict=True))
 
 
-def common_stamp(paths: list[str | Path]) -> dict:
+def common_metadata(paths: list[str | Path]) -> dict:
     """Return the metadata that regions share: the keys of `SAME`, ``available`` and ``n_units`` (address -> units).
 
     Raises:
         StudyError: a file is missing or damaged, or regions differ in granularity, backbone, scope, refinement
             or available units.
     """
-    return _shared_stamp({path: RegionFile(path) for path in paths})
+    return _shared_metadata({path: RegionFile(path) for path in paths})
 
 
-def _shared_stamp(regions: Mapping[object, Region | RegionFile]) -> dict:
-    """See `common_stamp`; keys say which region differs. Shapes are compared where the bits are walked through."""
+def _shared_metadata(regions: Mapping[object, Region | RegionFile]) -> dict:
+    """See `common_metadata`; keys say which region differs. Shapes are compared where the bits are walked through."""
     one, first = next(iter(regions.items()))
     expected = _comparable(first)
     for other, region in regions.items():
@@ -169,7 +169,7 @@ def _shared_stamp(regions: Mapping[object, Region | RegionFile]) -> dict:
 
 def _comparable(region: Region | RegionFile) -> dict:
     available = {where: region.available[where] for where in sort_addresses(region.available)}
-    return {key: region.stamp.get(key) for key in SAME} | {"available": available}
+    return {key: region.metadata.get(key) for key in SAME} | {"available": available}
 
 
 def _count(bits: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ def compare_pairs(paths: Mapping[str, str | Path], pairs: Sequence[Mapping]) -> 
     """
     overlap = overlap_of_pairs(paths, [(pair["a"], pair["b"]) for pair in pairs], [None] * len(pairs))
     overlap = overlap.filter(pc.equal(overlap["level"].cast(pa.string()), "model")).select(COUNTS)
-    prompts = {name: RegionFile(path).stamp["samples_used"] for name, path in paths.items()}
+    prompts = {name: RegionFile(path).metadata["samples_used"] for name, path in paths.items()}
     given = [{**pair, "n_a": prompts[pair["a"]], "n_b": prompts[pair["b"]]} for pair in pairs]
     named = pa.Table.from_pylist(given)
     return pa.table(

@@ -60,7 +60,7 @@ def read_prompts(
     prompts = _distinct(_compose(name, source, kept), source.filter, removed)
     _require_rows(source, len(rows), removed, len(prompts))
     places = split_prompts([prompt.id for prompt in prompts], seed, evaluate_fraction)
-    stamp = {
+    metadata = {
         "dataset": name,
         "role": card["role"],
         "licence": card["licence"],
@@ -72,7 +72,7 @@ def read_prompts(
         "seed": seed,
         "evaluate_fraction": evaluate_fraction,
     }
-    return _table(name, prompts, places), stamp
+    return _table(name, prompts, places), metadata
 
 
 def _compose(name: str, source: Source, rows: Sequence[Numbered]) -> list[Prompt]:

@@ -23,8 +23,10 @@ def subtract_region(region: Region, other: Region) -> Region:
     """
     where = f"{_name(region)} minus {_name(other)}"
     for key in SAME:
-        if region.stamp.get(key) != other.stamp.get(key):
-            raise StudyError(explain(where, f"{key} {other.stamp.get(key)}", f"{region.stamp.get(key)}"))
+        if region.metadata.get(key) != other.metadata.get(key):
+            raise StudyError(
+                explain(where, f"{key} {other.metadata.get(key)}", f"{region.metadata.get(key)}")
+            )
     if region.shapes != other.shapes:
         raise StudyError(
             explain(where, "other addresses or shapes", "regions of the same backbone and units")
@@ -33,9 +35,9 @@ def subtract_region(region: Region, other: Region) -> Region:
         raise StudyError(explain(where, "a region that is refined already", "a raw region"))
     masks = {address: mask & ~other.masks[address] for address, mask in region.masks.items()}
     available = {address: n - count_bits(other.masks[address]) for address, n in region.units_at.items()}
-    stamp = {**region.stamp, "refinement": f"minus-{_name(other)}", "subtracted": other.stamp}
-    return Region(masks, region.shapes, stamp, available)
+    metadata = {**region.metadata, "refinement": f"minus-{_name(other)}", "subtracted": other.metadata}
+    return Region(masks, region.shapes, metadata, available)
 
 
 def _name(region: Region) -> str:
-    return region.stamp.get("name", "unnamed")
+    return region.metadata.get("name", "unnamed")

@@ -49,8 +49,8 @@ def select_region(scores_path: str | Path, scope: str, fraction: float, allow_em
     _check_kept(file, scope, fraction)
     chosen = SELECTORS[scope](file, partial(_count, file, fraction, allow_empty))
     masks = {where: _pack(file, where, units) for where, units in chosen}
-    stamp = {**file.stamp, "scope": scope, "fraction": fraction, "refinement": "raw"}
-    return Region(masks, file.shapes, stamp, {where: math.prod(s) for where, s in file.shapes.items()})
+    metadata = {**file.metadata, "scope": scope, "fraction": fraction, "refinement": "raw"}
+    return Region(masks, file.shapes, metadata, {where: math.prod(s) for where, s in file.shapes.items()})
 
 
 def _check_kept(file: ScoreFile, scope: str, fraction: float) -> None:

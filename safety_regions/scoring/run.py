@@ -34,10 +34,10 @@ class Job(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Row groups of the score table, one per address, and the metadata of the file (``stamp``)."""
+    """Row groups of the score table, one per address, and the metadata of the file."""
 
     groups: Iterator[pa.Table]
-    stamp: dict
+    metadata: dict
 
 
 def score(
@@ -64,7 +64,7 @@ def score(
         encode_samples(backbone, chosen.rows), against, adapter, job.batch_size, job.memory, job.scratch
     )
     gathered = method.gather(backbone, samples, job.options)
-    stamp = {
+    metadata = {
         "granularity": method.granularity.name,
         "shapes": {
             where: list(found.shape) for where, found in method.scores(backbone, gathered, job.options)
@@ -80,7 +80,7 @@ def score(
     for name in shuffles:
         evidence = gathered if name.shuffle is None else method.shuffle(gathered, _seed(name))
         findings = method.findings(backbone, evidence, job.options)
-        yield Scores(_groups(backbone, evidence, job), {**stamp, "found": findings, "name": str(name)})
+        yield Scores(_groups(backbone, evidence, job), {**metadata, "found": findings, "name": str(name)})
 
 
 def _seed(name: Name) -> int:

@@ -42,10 +42,10 @@ Item = TypeVar("Item")
 
 
 class Trained(NamedTuple):
-    """The log, a table that fits `ADAPTER_LOG`, and metadata on the training data (``stamp``)."""
+    """The log, a table that fits `ADAPTER_LOG`, and metadata on the training data."""
 
     log: pa.Table
-    stamp: dict
+    metadata: dict
 
 
 def train_adapter(
@@ -77,13 +77,13 @@ def train_adapter(
             rows = list(_train(model, examples, plan, pad_id(backbone), batch_size))
             model.save_pretrained(folder, save_embedding_layers=False)
         rows += _held_out(backbone, folder, responses, plan, batch_size)
-    stamp = {
+    metadata = {
         "plan": plan,
         "pairs": len(examples.refusals),
         "answers": len(examples.answers),
         "skipped": examples.skipped,
     }
-    return Trained(pa.Table.from_pylist(rows, schema=ADAPTER_LOG.schema), stamp)
+    return Trained(pa.Table.from_pylist(rows, schema=ADAPTER_LOG.schema), metadata)
 
 
 def _check_rank(backbone: Backbone, rank: int) -> None:

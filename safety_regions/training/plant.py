@@ -60,13 +60,13 @@ class Part(NamedTuple):
     norm: Tensor  # of the free weights before alignment, broadcastable to (out, in)
 
 
-def truth_region(backbone: Backbone, plant: dict | None, stamp: dict) -> Region:
+def truth_region(backbone: Backbone, plant: dict | None, metadata: dict) -> Region:
     """The region that alignment may change: weights, neurons or layers; all weights if there is no plant.
 
     Args:
         backbone: for its shapes.
         plant: a card's plant with defaults filled in, or None.
-        stamp: further metadata of the region.
+        metadata: further metadata of the region.
 
     Raises:
         StudyError: a layer does not exist, a fraction contains no unit of some matrix, or the rank is larger than a
@@ -77,7 +77,7 @@ def truth_region(backbone: Backbone, plant: dict | None, stamp: dict) -> Region:
     if fraction is None:
         fraction = sum(map(np.count_nonzero, spot.flags.values())) / sum(f.size for f in spot.flags.values())
     how = {"granularity": spot.granularity, "scope": spot.scope, "fraction": float(fraction)}
-    return Region.pack(spot.flags, {**stamp, **how, "refinement": "raw", "plant": plant})
+    return Region.pack(spot.flags, {**metadata, **how, "refinement": "raw", "plant": plant})
 
 
 def _place(plant: dict | None) -> str | None:
@@ -179,7 +179,7 @@ def _parts(backbone: Backbone, truth: Region) -> Iterator[Part]:
 
 def _axis(truth: Region, projection: str) -> int | tuple[int, int]:
     """The axis of (out, in) along which one neuron's weights lie, or both axes for a norm of the whole matrix."""
-    if truth.stamp["granularity"] != NEURON.name:
+    if truth.metadata["granularity"] != NEURON.name:
         return WHOLE
     return 0 if projection in NEURON.columns else 1
 

@@ -32,7 +32,7 @@ def test_a_neuron_is_a_row_and_of_down_a_column():
             for j in range(columns):
                 unit = j if where.endswith("down") else i
                 assert expanded.flags(where)[i, j] == (where in flags and flags[where][unit]), (where, i, j)
-    assert expanded.stamp["granularity"] == "weight" and expanded.n_selected == 2 * 3 + 3
+    assert expanded.metadata["granularity"] == "weight" and expanded.n_selected == 2 * 3 + 3
 
 
 def test_units_can_be_groups_of_rows_or_columns():

@@ -1,17 +1,17 @@
-"""Tables come back as they were written, with their stamp; what cannot be read is said, with what to try."""
+"""Tables come back as they were written, with their metadata; what cannot be read is said, with what to try."""
 
 import pytest
 
 from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import PROMPTS
 from safety_regions.formats.files import REMEDY
-from safety_regions.formats.parquet import iter_groups, open_table, read_stamp, read_table, write_table
+from safety_regions.formats.parquet import iter_groups, open_table, read_metadata, read_table, write_table
 from safety_regions.formats.score_file import ScoreFile
 from tests.training.organisms import prompts_table
 
 TABLE = prompts_table("bad", ["one", "two", "three"], 1)
 READERS = {
-    "stamp": read_stamp,
+    "metadata": read_metadata,
     "table": lambda path: read_table(path, PROMPTS),
     "groups": lambda path: list(iter_groups(path, PROMPTS)),
     "file": lambda path: open_table(path, PROMPTS),
@@ -20,11 +20,11 @@ READERS = {
 CONTENTS = {"missing": None, "empty": b"", "text": b"hello", "cut": b"PAR1" + b"\0" * 40 + b"PAR1"}
 
 
-def test_a_table_comes_back_with_its_stamp(tmp_path):
+def test_a_table_comes_back_with_its_metadata(tmp_path):
     write_table(tmp_path / "a.parquet", TABLE, PROMPTS, {"note": [1, 2]})
     assert read_table(tmp_path / "a.parquet", PROMPTS).equals(TABLE)
-    stamp = read_stamp(tmp_path / "a.parquet")
-    assert stamp == {"note": [1, 2], "schema": PROMPTS.name, "version": PROMPTS.version}
+    metadata = read_metadata(tmp_path / "a.parquet")
+    assert metadata == {"note": [1, 2], "schema": PROMPTS.name, "version": PROMPTS.version}
 
 
 @pytest.mark.parametrize("content", CONTENTS)

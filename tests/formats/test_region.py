@@ -16,7 +16,7 @@ from safety_regions.formats import region_file
 from safety_regions.formats.region import Region, read_region, write_region
 from safety_regions.formats.region_file import BLOCK, RegionFile, iter_blocks
 from safety_regions.units.addresses import LAYERS, MATRICES, address, parse_address, sort_addresses
-from tests.regions.small_regions import SHAPES, STAMP, region_of, regions, same, units
+from tests.regions.small_regions import METADATA, SHAPES, region_of, regions, same, units
 
 
 @given(st.integers(0, 200), st.sampled_from(MATRICES))
@@ -51,7 +51,7 @@ def test_addresses_sort_by_layer_and_then_projection():
 
 @given(regions())
 def test_flags_are_what_was_packed(region):
-    again = Region.pack({where: region.flags(where) for where in SHAPES}, region.stamp)
+    again = Region.pack({where: region.flags(where) for where in SHAPES}, region.metadata)
     assert same(again, region)
     assert region.n_selected == len(units(region)) == sum(region.selected_at.values())
     assert region.n_units == sum(region.available.values()) == 15 + 8 + 15 + 2 + 16
@@ -70,7 +70,7 @@ def test_the_same_region_is_the_same_bytes(tmp_path):
     region = region_of(np.random.default_rng(0))
     backwards = {where: region.masks[where] for where in reversed(SHAPES)}
     write_region(tmp_path / "a", region)
-    write_region(tmp_path / "b", Region(backwards, region.shapes, region.stamp, region.available))
+    write_region(tmp_path / "b", Region(backwards, region.shapes, region.metadata, region.available))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -130,7 +130,7 @@ def test_a_file_of_another_length_is_detected(tmp_path, change):
 
 def test_bits_that_change_places_are_detected(tmp_path):
     """As many units as before, but others."""
-    write_region(tmp_path / "a", Region.pack({"layers.0.q": np.arange(16).reshape(2, 8) % 5 == 0}, STAMP))
+    write_region(tmp_path / "a", Region.pack({"layers.0.q": np.arange(16).reshape(2, 8) % 5 == 0}, METADATA))
     content = bytearray((tmp_path / "a").read_bytes())
     content[-2:] = content[:-3:-1]
     (tmp_path / "a").write_bytes(content)
@@ -143,19 +143,19 @@ def test_a_missing_file_is_named(tmp_path):
         read_region(tmp_path / "nowhere")
 
 
-METADATA = {
-    **STAMP, "version": 3, "shapes": {"layers.0.q": [3, 3]}, "available": {"layers.0.q": 9},
+WRITTEN = {
+    **METADATA, "version": 3, "shapes": {"layers.0.q": [3, 3]}, "available": {"layers.0.q": 9},
     "selected": {"layers.0.q": 2}, "n_units": 9, "n_selected": 2, "crc32": {"layers.0.q": 0x8A23C5B1},
 }  # fmt: skip
 BITS = np.array([0b11000000, 0], np.uint8)
-WITHOUT_CHECKSUM = {key: value for key, value in METADATA.items() if key != "crc32"}
+WITHOUT_CHECKSUM = {key: value for key, value in WRITTEN.items() if key != "crc32"}
 FORGED = {
-    "length": (METADATA, BITS[:1]),
-    "dtype": (METADATA, BITS.astype(np.int8)),
-    "version": ({**METADATA, "version": 2}, BITS),
-    "other address": ({**METADATA, "shapes": {"layers.0.k": [3, 3]}}, BITS),
-    "available elsewhere": ({**METADATA, "available": {"layers.0.k": 9}}, BITS),
-    "shape of no integers": ({**METADATA, "shapes": {"layers.0.q": [3.5, 3]}}, BITS),
+    "length": (WRITTEN, BITS[:1]),
+    "dtype": (WRITTEN, BITS.astype(np.int8)),
+    "version": ({**WRITTEN, "version": 2}, BITS),
+    "other address": ({**WRITTEN, "shapes": {"layers.0.k": [3, 3]}}, BITS),
+    "available elsewhere": ({**WRITTEN, "available": {"layers.0.k": 9}}, BITS),
+    "shape of no integers": ({**WRITTEN, "shapes": {"layers.0.q": [3.5, 3]}}, BITS),
     "no checksum": (WITHOUT_CHECKSUM, BITS),
     "no object": ([1, 2], BITS),
 }
@@ -166,7 +166,7 @@ def test_bits_that_contradict_their_metadata_are_detected(tmp_path, name):
     def write(metadata, bits):
         save_file({"layers.0.q": bits}, tmp_path / "a", {"region": json.dumps(metadata)})
 
-    write(METADATA, BITS)
+    write(WRITTEN, BITS)
     assert read_region(tmp_path / "a").n_selected == 2
     write(*FORGED[name])
     with pytest.raises(StudyError, match="delete the file and run snakemake again"):
@@ -189,13 +189,13 @@ def test_a_region_that_cannot_be_is_refused():
         ({"layers.0.q": mask}, {"layers.0.q": (16,)}, {}),
     ):
         with pytest.raises(StudyError):
-            Region(masks, shapes, STAMP, available)
+            Region(masks, shapes, METADATA, available)
 
 
 @pytest.mark.parametrize("key", ["granularity", "scope", "fraction"])
 def test_a_region_is_not_written_without_its_selection(tmp_path, key):
     region = region_of(np.random.default_rng(0))
-    del region.stamp[key]
+    del region.metadata[key]
     with pytest.raises(StudyError, match=key):
         write_region(tmp_path / "a", region)
     assert list(tmp_path.iterdir()) == []

@@ -179,21 +179,25 @@ def chosen(dataset: str) -> Chosen:
 
 @every_method
 @every_family
-def test_a_job_stores_and_stamps_what_the_method_scores(label, family, adapter_of):
-    """Kept whole, the table holds every score; the stamp tells its shapes and what it was made of."""
+def test_a_job_stores_what_the_method_scores(label, family, adapter_of):
+    """Kept whole, the table holds every score; the metadata tells its shapes and what it was made of."""
     backbone, (method, options) = backbone_of(family), CASES[label]
     granularity = CASES[label].card["granularity"]
     job = Job(load_method(method), options, {"global": 1.0}, batch_size=2)
-    [(groups, stamp)] = score(backbone, [parse_name("a")], job, chosen("a"), chosen("n"), adapter_of(family))
+    [(groups, metadata)] = score(
+        backbone, [parse_name("a")], job, chosen("a"), chosen("n"), adapter_of(family)
+    )
     table = conform(pa.concat_tables(list(groups)), score_contract(granularity))
     shapes = expected_shapes(granularity, backbone)
-    assert stamp["granularity"] == granularity and stamp["shapes"] == {a: list(s) for a, s in shapes.items()}
-    assert stamp["weight_shapes"] == {
+    assert metadata["granularity"] == granularity and metadata["shapes"] == {
+        a: list(s) for a, s in shapes.items()
+    }
+    assert metadata["weight_shapes"] == {
         where: list(shape) for where, shape in expected_shapes("weight", backbone).items()
     }
-    assert (stamp["method"], stamp["options"], stamp["kept"]) == (method, options, {"global": 1.0})
-    assert (stamp["samples_used"], stamp["samples_skipped"]) == (3, {"a: empty": 2})
-    assert stamp["response_tokens"] == 3 * len("No.")
+    assert (metadata["method"], metadata["options"], metadata["kept"]) == (method, options, {"global": 1.0})
+    assert (metadata["samples_used"], metadata["samples_skipped"]) == (3, {"a: empty": 2})
+    assert metadata["response_tokens"] == 3 * len("No.")
     samples = [
         Sample(f"a/{i}", ids, n) for i, (ids, n) in enumerate(backbone.encode(p, "No.") for p in PROMPTS)
     ]

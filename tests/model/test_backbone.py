@@ -116,7 +116,7 @@ def test_a_saved_checkpoint_loads(tmp_path):
         backbone.weights(), tiny_backbone("gemma2").weights(), strict=True
     ):
         assert torch.equal(weight, expected), address
-    assert backbone.stamp["dtype"] == "float32" and backbone.family.name == "gemma2"
+    assert backbone.metadata["dtype"] == "float32" and backbone.family.name == "gemma2"
 
 
 def test_pickled_weights_are_refused(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 
 from safety_regions.formats.region import Region, write_region
 from safety_regions.overlap.membership import count_membership
-from tests.regions.small_regions import SHAPES_OF, STAMP, region_of
+from tests.regions.small_regions import METADATA, SHAPES_OF, region_of
 
 
 def write_regions(folder, regions):
@@ -19,13 +19,13 @@ def draw_regions(seed, n, granularity="weight", scope="matrix", shapes=None):
     rng = np.random.default_rng(seed)
     shapes = shapes or SHAPES_OF[granularity]
     core = {where: rng.random(shape) < 0.2 for where, shape in shapes.items()}
-    stamp = {**STAMP, "granularity": granularity, "scope": scope}
+    metadata = {**METADATA, "granularity": granularity, "scope": scope}
     densities = rng.choice([0.0, 0.1, 0.5, 1.0], n, p=[0.1, 0.4, 0.4, 0.1])
     drawn = [region_of(rng, density, shapes) for density in densities]
     shared = [density > 0 for density in densities]
     return {
         f"{chr(ord('a') + n - 1 - d)}{d}": Region.pack(
-            {where: region.flags(where) | (core[where] & shared[d]) for where in shapes}, stamp
+            {where: region.flags(where) | (core[where] & shared[d]) for where in shapes}, metadata
         )
         for d, region in enumerate(drawn)
     }

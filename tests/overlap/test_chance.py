@@ -11,7 +11,7 @@ from safety_regions.overlap.chance import STRATA, densities, expect
 from safety_regions.overlap.iou import compute_overlap
 from safety_regions.regions.refine import subtract_region
 from tests.overlap.memberships import membership_of
-from tests.regions.small_regions import STAMP, region_of
+from tests.regions.small_regions import METADATA, region_of
 
 SHAPES = {"layers.0.q": (12, 9), "layers.0.k": (5, 7), "layers.1.q": (10, 10)}
 STRATUM = {"row": str, "matrix": str, "layer": lambda where: where.split(".")[1], "global": lambda where: ""}
@@ -96,7 +96,7 @@ def test_nothing_available_gives_nothing():
 
 
 def test_chance_of_full_regions_is_one(tmp_path):
-    full = Region.pack({where: np.ones(shape, bool) for where, shape in SHAPES.items()}, STAMP)
+    full = Region.pack({where: np.ones(shape, bool) for where, shape in SHAPES.items()}, METADATA)
     assert set(compute_overlap(membership_of(tmp_path, {"a": full, "b": full}))["chance"].to_pylist()) == {
         1.0
     }

@@ -77,7 +77,7 @@ def test_overlaps_of_an_adapters_factors_have_a_level_each(tmp_path):
     shapes = {f"layers.{layer}.{factor}": shape for layer in (0, 3) for factor, shape in inside.items()}
     regions = draw_regions(5, 3, shapes=shapes)
     membership = membership_of(tmp_path, regions)
-    write_table(tmp_path / "membership.parquet", membership.table, MEMBERSHIP, membership.stamp)
+    write_table(tmp_path / "membership.parquet", membership.table, MEMBERSHIP, membership.metadata)
     overlap = compute_overlap(read_membership(tmp_path / "membership.parquet"))
     assert measured(overlap) == literal(regions)
     assert set(overlap["projection"].to_pylist()) == {None, *inside}
@@ -95,7 +95,7 @@ def test_more_names_share_less_and_cover_more(tmp_path_factory, seed, n):
 
 def test_identical_regions_overlap_fully_and_disjoint_ones_not_at_all(tmp_path):
     region = region_of(np.random.default_rng(0))
-    inverse = Region.pack({where: ~region.flags(where) for where in region.shapes}, region.stamp)
+    inverse = Region.pack({where: ~region.flags(where) for where in region.shapes}, region.metadata)
     regions = {"a": region, "b": region, "c": inverse}
     for key, row in by_key(compute_overlap(membership_of(tmp_path, regions))).items():
         assert row["iou"] == (1.0 if key[0] == "a & b" else 0.0)
@@ -118,7 +118,7 @@ def test_a_single_region_overlaps_with_nothing(tmp_path):
 def test_a_stored_membership_gives_the_same_overlaps(tmp_path, granularity):
     """Metadata is stored with sorted keys: layers.10 comes before layers.2 in there."""
     membership = membership_of(tmp_path, draw_regions(0, 4, granularity, "global"))
-    write_table(tmp_path / "m.parquet", membership.table, MEMBERSHIP, membership.stamp)
+    write_table(tmp_path / "m.parquet", membership.table, MEMBERSHIP, membership.metadata)
     assert compute_overlap(read_membership(tmp_path / "m.parquet")).equals(compute_overlap(membership))
 
 

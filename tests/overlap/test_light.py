@@ -27,7 +27,7 @@ scores, out, *paths = sys.argv[1:]
 region = select_region(scores, "row", 0.5, allow_empty=True)
 write_region(out + "/refined", subtract_region(region, region))
 membership = count_membership({str(d): path for d, path in enumerate(paths)})
-write_table(out + "/membership", membership.table, MEMBERSHIP, membership.stamp)
+write_table(out + "/membership", membership.table, MEMBERSHIP, membership.metadata)
 overlap = compute_overlap(read_membership(out + "/membership"))
 write_table(out + "/overlap", overlap, OVERLAP)
 sizes = region_totals(membership)

@@ -53,8 +53,8 @@ def test_counting_is_literal(tmp_path_factory, seed, n, granularity):
     membership = membership_of(tmp_path_factory.mktemp("m"), regions)
     assert rows(membership) == literal(regions)
     in_memory = count_regions(regions)
-    assert in_memory.table.equals(membership.table) and in_memory.stamp == membership.stamp
-    assert sum(rows(membership).values()) == sum(membership.stamp["n_units"].values())
+    assert in_memory.table.equals(membership.table) and in_memory.metadata == membership.metadata
+    assert sum(rows(membership).values()) == sum(membership.metadata["n_units"].values())
     assert region_totals(membership) == {name: region.n_selected for name, region in regions.items()}
     assert conform(membership.table, MEMBERSHIP).equals(membership.table)
 
@@ -70,38 +70,38 @@ def test_more_units_than_a_block(tmp_path):
     assert found == {(0, "q", p): c for p, c in enumerate(expected.tolist()) if c}
 
 
-def test_the_stamp_says_what_was_counted(tmp_path):
-    stamp = membership_of(tmp_path, draw_regions(0, 3, scope="row")).stamp
-    assert stamp["names"] == ["c0", "b1", "a2"]
-    assert (stamp["scope"], stamp["granularity"]) == ("row", "weight")
-    assert stamp["n_units"] == stamp["available"] == {w: int(np.prod(s)) for w, s in SHAPES.items()}
+def test_the_metadata_says_what_was_counted(tmp_path):
+    metadata = membership_of(tmp_path, draw_regions(0, 3, scope="row")).metadata
+    assert metadata["names"] == ["c0", "b1", "a2"]
+    assert (metadata["scope"], metadata["granularity"]) == ("row", "weight")
+    assert metadata["n_units"] == metadata["available"] == {w: int(np.prod(s)) for w, s in SHAPES.items()}
 
 
 def test_refined_regions_have_fewer_available_units(tmp_path):
     utility = region_of(np.random.default_rng(9), name="u")
     refined = {n: subtract_region(r, utility) for n, r in draw_regions(0, 3).items()}
     membership = membership_of(tmp_path, refined)
-    assert membership.stamp["available"] == {
+    assert membership.metadata["available"] == {
         w: n - utility.selected_at[w] for w, n in utility.units_at.items()
     }
-    assert membership.stamp["refinement"] == "minus-u"
+    assert membership.metadata["refinement"] == "minus-u"
 
 
 @pytest.mark.parametrize("granularity", ["weight", "layer"])
 def test_a_membership_survives_its_file(tmp_path, granularity):
     membership = membership_of(tmp_path, draw_regions(0, 4, granularity))
     write_table(
-        tmp_path / "m.parquet", membership.table, MEMBERSHIP, {"backbone": "label", **membership.stamp}
+        tmp_path / "m.parquet", membership.table, MEMBERSHIP, {"backbone": "label", **membership.metadata}
     )
     again = read_membership(tmp_path / "m.parquet")
     assert rows(again) == rows(membership)
     assert np.array_equal(sizes_at(again), sizes_at(membership))
-    assert again.stamp["names"] == membership.stamp["names"]
+    assert again.metadata["names"] == membership.metadata["names"]
 
 
 def test_counts_that_do_not_add_up_are_refused(tmp_path):
-    table, stamp = membership_of(tmp_path, draw_regions(0, 4))
-    write_table(tmp_path / "m.parquet", table.slice(1), MEMBERSHIP, stamp)
+    table, metadata = membership_of(tmp_path, draw_regions(0, 4))
+    write_table(tmp_path / "m.parquet", table.slice(1), MEMBERSHIP, metadata)
     with pytest.raises(StudyError, match="do not sum"):
         read_membership(tmp_path / "m.parquet")
 

@@ -14,7 +14,7 @@ from safety_regions.overlap.recovery import (
     weight_flags,
 )
 from safety_regions.regions.select import select_region
-from tests.regions.small_regions import STAMP, write_scores
+from tests.regions.small_regions import METADATA, write_scores
 
 SHAPES = {"layers.0.q": (6, 8), "layers.0.down": (4, 10), "layers.1.q": (6, 8)}
 few = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=12)
@@ -68,7 +68,7 @@ def test_noise_recovers_what_chance_gives(tmp_path):
     rng = np.random.default_rng(0)
     shapes = {"layers.0.q": (200, 100)}
     truth = {where: rng.random(shape) < 0.1 for where, shape in shapes.items()}
-    region = Region.pack({where: rng.random(shape) < 0.05 for where, shape in shapes.items()}, STAMP)
+    region = Region.pack({where: rng.random(shape) < 0.05 for where, shape in shapes.items()}, METADATA)
     found = recovery_of_region(weight_flags(region, shapes), truth, "matrix")
     assert found["precision"] == pytest.approx(found["prevalence"], abs=0.03)
     assert found["iou"] == pytest.approx(found["chance"], abs=0.01)

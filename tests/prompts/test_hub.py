@@ -58,13 +58,13 @@ def serve(monkeypatch):
 
 def test_columns_filters_and_flags(serve):
     serve(ROWS)
-    table, stamp = read(hub_card(rows=2), None)
+    table, metadata = read(hub_card(rows=2), None)
     assert {key: (row["text"], row["category"]) for key, row in by_id(table).items()} == {
         "000000": ("one", "a, c"),
         "000003": ("three", "b"),
     }
-    assert stamp["removed"] == {"keep safe": 1, "distinct exact": 1}
-    assert stamp["source"] == {
+    assert metadata["removed"] == {"keep safe": 1, "distinct exact": 1}
+    assert metadata["source"] == {
         "kind": "hub", "repo": "nest/birds", "config": None, "split": "train",
         "revision": "main", "commit": COMMIT,
     }  # fmt: skip
@@ -78,11 +78,11 @@ def test_the_library_is_asked_for_the_data_of_one_commit(serve):
 
 def test_the_hub_copy_can_have_its_own_columns_and_filter(serve):
     serve([{"text": "one"}, {"text": "two"}])
-    table, stamp = read(hub_card(columns={"prompt": "text"}, filter={"distinct": "exact"}), None)
+    table, metadata = read(hub_card(columns={"prompt": "text"}, filter={"distinct": "exact"}), None)
     assert (
         table.num_rows == 2
         and table["category"].null_count == 2
-        and stamp["removed"] == {"distinct exact": 0}
+        and metadata["removed"] == {"distinct exact": 0}
     )
 
 

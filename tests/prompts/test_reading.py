@@ -5,17 +5,17 @@ import json
 import pytest
 
 from safety_regions.formats.contracts import PROMPTS
-from safety_regions.formats.parquet import read_stamp, read_table, write_table
+from safety_regions.formats.parquet import read_metadata, read_table, write_table
 from safety_regions.prompts.rows import Rows
 from tests.prompts.cards import SECRET, by_id, card, csv_card, message_of, read, write_csv
 
 
-def test_the_table_is_one_of_the_contract_with_its_stamp(tmp_path):
+def test_the_table_is_one_of_the_contract_with_its_metadata(tmp_path):
     write_csv(tmp_path, ["question", "kind", "reply"], [[f"question {i}", "k", "yes"] for i in range(10)])
-    table, stamp = read(csv_card(category="kind", response="reply"), tmp_path)
-    write_table(tmp_path / "out.parquet", table, PROMPTS, stamp)
+    table, metadata = read(csv_card(category="kind", response="reply"), tmp_path)
+    write_table(tmp_path / "out.parquet", table, PROMPTS, metadata)
     assert read_table(tmp_path / "out.parquet", PROMPTS).equals(table)
-    assert json.loads(json.dumps(stamp)).items() <= read_stamp(tmp_path / "out.parquet").items()
+    assert json.loads(json.dumps(metadata)).items() <= read_metadata(tmp_path / "out.parquet").items()
     assert table["dataset"].unique().to_pylist() == ["birds"]
     assert by_id(table)["000003"] | {"split": "", "half": 0} == {
         "prompt_id": "birds/000003", "dataset": "birds", "text": "question 3", "category": "k",
@@ -80,9 +80,9 @@ def test_filters_keep_names_and_count_what_they_remove(tmp_path, filter, kept, r
         ["Why do leaves fall?", "c", "9"],
     ]
     write_csv(tmp_path, ["question", "kind", "n"], rows)
-    table, stamp = read(csv_card(filter), tmp_path)
+    table, metadata = read(csv_card(filter), tmp_path)
     assert sorted(by_id(table)) == [f"{n:06d}" for n in kept]
-    assert (stamp["removed"], stamp["rows_read"], stamp["prompts"]) == (removed, 5, len(kept))
+    assert (metadata["removed"], metadata["rows_read"], metadata["prompts"]) == (removed, 5, len(kept))
 
 
 def test_a_prompt_may_be_broken_in_a_row_that_is_filtered_out(tmp_path):

@@ -26,19 +26,19 @@ SHAPES_OF = {
     "neuron": {where: (shape[0] * shape[1],) for where, shape in SHAPES.items()},
     "layer": {LAYERS: (11,)},
 }
-STAMP = {"granularity": "weight", "scope": "matrix", "fraction": 0.5, "name": "a", "backbone": "tiny"}
+METADATA = {"granularity": "weight", "scope": "matrix", "fraction": 0.5, "name": "a", "backbone": "tiny"}
 
 
-def region_of(rng, density=0.4, shapes=SHAPES, **stamp):
+def region_of(rng, density=0.4, shapes=SHAPES, **metadata):
     """A random region; every unit is in it with probability ``density``."""
     flags = {where: rng.random(shape) < density for where, shape in shapes.items()}
-    return Region.pack(flags, {**STAMP, **stamp})
+    return Region.pack(flags, {**METADATA, **metadata})
 
 
-def regions(**stamp):
+def regions(**metadata):
     """Strategy of random regions over `SHAPES`, empty and full ones included."""
     seeds, densities = st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])
-    return st.builds(lambda s, d: region_of(np.random.default_rng(s), d, **stamp), seeds, densities)
+    return st.builds(lambda s, d: region_of(np.random.default_rng(s), d, **metadata), seeds, densities)
 
 
 def units(region):
@@ -48,7 +48,7 @@ def units(region):
 
 def same(a, b):
     """Two regions are equal in every field."""
-    fields = (a.shapes, a.stamp, a.available) == (b.shapes, b.stamp, b.available)
+    fields = (a.shapes, a.metadata, a.available) == (b.shapes, b.metadata, b.available)
     return fields and all(np.array_equal(a.masks[where], b.masks[where]) for where in a.shapes)
 
 
@@ -72,7 +72,7 @@ def write_scores(path, granularity, scores, kept, keep=None, groups=None, **more
     keep = keep or {where: np.ones(s.shape, bool) for where, s in scores.items()}
     groups = groups or [score_rows(where, s, keep[where]) for where, s in scores.items()]
     shapes = {where: list(s.shape) for where, s in scores.items()}
-    stamp = {
+    metadata = {
         "granularity": granularity,
         "shapes": shapes,
         "kept": kept,
@@ -80,7 +80,7 @@ def write_scores(path, granularity, scores, kept, keep=None, groups=None, **more
         "backbone": "tiny",
         **more,
     }
-    write_groups(path, groups, score_contract(granularity), stamp)
+    write_groups(path, groups, score_contract(granularity), metadata)
     return path
 
 

@@ -48,8 +48,8 @@ def case(seed, rank, rows, columns, density=0.5):
 
 
 def expand(region_a, region_b, factor, fraction):
-    stamp = {"granularity": "lora_weight", "scope": "matrix", "fraction": fraction}
-    region = Region.pack({f"{WHERE}.A": region_a, f"{WHERE}.B": region_b}, stamp)
+    metadata = {"granularity": "lora_weight", "scope": "matrix", "fraction": fraction}
+    region = Region.pack({f"{WHERE}.A": region_a, f"{WHERE}.B": region_b}, metadata)
     shape = (len(factor.b), factor.a.shape[1])
     return expand_region(region, {WHERE: shape}, {WHERE: factor}).flags(WHERE)
 

@@ -17,13 +17,13 @@ def test_refining_is_the_set_difference(region, other):
     assert units(refined) == units(region) - units(other)
     assert sum(refined.available.values()) == region.n_units - other.n_selected
     assert all(refined.selected_at[where] <= refined.available[where] for where in refined.shapes)
-    assert refined.stamp == {**region.stamp, "refinement": "minus-u", "subtracted": other.stamp}
+    assert refined.metadata == {**region.metadata, "refinement": "minus-u", "subtracted": other.metadata}
 
 
 @given(regions())
 def test_minus_itself_is_empty_and_minus_nothing_is_itself(region):
     nothing = Region.pack(
-        {where: np.zeros(shape, bool) for where, shape in region.shapes.items()}, region.stamp
+        {where: np.zeros(shape, bool) for where, shape in region.shapes.items()}, region.metadata
     )
     assert subtract_region(region, region).n_selected == 0
     assert units(subtract_region(region, nothing)) == units(region)

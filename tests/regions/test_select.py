@@ -97,7 +97,7 @@ def test_the_region_says_how_it_was_made(tmp_path):
     path = write_scores(tmp_path / "s", "weight", draw_scores("weight", 0, "ties"), {"matrix": 1.0})
     region = select_region(path, "matrix", 0.5)
     expected = {"granularity": "weight", "name": "a", "backbone": "tiny"}
-    assert region.stamp == {**expected, "scope": "matrix", "fraction": 0.5, "refinement": "raw"}
+    assert region.metadata == {**expected, "scope": "matrix", "fraction": 0.5, "refinement": "raw"}
     assert region.shapes == SHAPES and region.available == region.units_at
 
 

@@ -197,11 +197,11 @@ def rates_of(evaluate: int = 12) -> pd.DataFrame:
         (b, synthetic.responses(d, rates[d], evaluate=evaluate))
         for b in ("llama", "gemma") for d in ("everyday", "hacking", "fraud")
     )  # fmt: skip
-    stamps = [
+    scored = [
         {"backbone": b, "name": d, "label": method, "samples_used": 30 + len(method)}
         for b in ("llama", "gemma") for d in roles for method in ("snip", "wanda")
     ]  # fmt: skip
-    return refusal_rates(tables, roles, samples_used(stamps))
+    return refusal_rates(tables, roles, samples_used(scored))
 
 
 def test_refusal_rates_are_counted_per_split():

@@ -61,7 +61,7 @@ def aggregated(tmp_path_factory):
     membership = membership_of(folder, draw_regions(0, 10, shapes=SHAPES))
     table, counts = str(folder / "cell.parquet"), str(folder / "membership.parquet")
     write_table(table, compute_overlap(membership, "identification"), OVERLAP)
-    write_table(counts, membership.table, MEMBERSHIP, membership.stamp)
+    write_table(counts, membership.table, MEMBERSHIP, membership.metadata)
     gathering, summing = {}, {}
     for n in (FEW, MANY):
         both = {name: str(folder / f"{name}-{n}.parquet") for name in ("iou", "sizes")}
@@ -76,7 +76,7 @@ def aggregated(tmp_path_factory):
             "write_summary.py",
             input={**both, "pools": [], "blocks": [], "recovery": []},
             output={name: str(folder / f"summary-{n}.{name}") for name in ("html", "tsv")},
-            params={"names": membership.stamp["names"], **nothing},
+            params={"names": membership.metadata["names"], **nothing},
         )
     return folder, gathering, summing
 

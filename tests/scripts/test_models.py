@@ -3,7 +3,7 @@
 import pytest
 
 from safety_regions.formats.contracts import ADAPTER_LOG, PROMPTS, RESPONSES, WEIGHT_SCORES
-from safety_regions.formats.parquet import read_stamp, read_table, write_table
+from safety_regions.formats.parquet import read_metadata, read_table, write_table
 from safety_regions.methods import load_method
 from safety_regions.scoring.run import Job
 from safety_regions.scoring.run import score as score_names
@@ -38,7 +38,7 @@ def test_write_responses_answers_the_first_of_each_split(checkpoint, tmp_path):
     )
     found = read_table(out, RESPONSES)
     assert found["prompt_id"].to_pylist() == ["set/0", "set/1", "set/2", "set/4"]
-    assert read_stamp(out)["backbone"] == "tiny" and read_stamp(out)["max_new_tokens"] == 5
+    assert read_metadata(out)["backbone"] == "tiny" and read_metadata(out)["max_new_tokens"] == 5
 
 
 def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpoint, tmp_path):
@@ -54,10 +54,10 @@ def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpo
     chosen = choose(names[0], {"harm": answers}, 3, {"harm": "refused"})
     expected = score_names(tiny_backbone("llama"), names, Job(load_method("wanda"), WANDA, kept, 2), chosen)
     for path, (groups, _) in zip(out, expected, strict=True):
-        stamp, values = read_stamp(path), [x for group in groups for x in group["score"].to_pylist()]
+        metadata, values = read_metadata(path), [x for group in groups for x in group["score"].to_pylist()]
         assert read_table(path, WEIGHT_SCORES)["score"].to_pylist() == pytest.approx(values)
-        assert (stamp["name"], stamp["label"], stamp["backbone"]) == (path.stem, "mine", "tiny")
-        assert stamp["samples_used"] == 3
+        assert (metadata["name"], metadata["label"], metadata["backbone"]) == (path.stem, "mine", "tiny")
+        assert metadata["samples_used"] == 3
 
 
 def test_train_adapter_writes_weights_beside_its_log(checkpoint, tmp_path):
@@ -67,7 +67,7 @@ def test_train_adapter_writes_weights_beside_its_log(checkpoint, tmp_path):
     out, steps = tmp_path / "adapter" / "training.parquet", {"steps": 2, "learning_rate": 0.01, "batch": 2}
     short = plan(supervised=steps, preference=steps)
     load_script("train_adapter")(paths, checkpoint, "tiny", CARD, short, 4, out)
-    assert read_table(out, ADAPTER_LOG).num_rows >= 4 and read_stamp(out)["plan"] == short
+    assert read_table(out, ADAPTER_LOG).num_rows >= 4 and read_metadata(out)["plan"] == short
     assert {file.name for file in out.parent.iterdir()} >= {
         "adapter_model.safetensors",
         "adapter_config.json",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from safety_regions.formats.contracts import IOU, MEMBERSHIP, OVERLAP, POOLS, REGION_SIZES, SAMPLE_SIZES
-from safety_regions.formats.parquet import read_stamp, read_table, write_table
+from safety_regions.formats.parquet import read_metadata, read_table, write_table
 from safety_regions.overlap.frame import frame_overlap
 from safety_regions.overlap.membership import count_membership, read_membership
 from safety_regions.overlap.pairs import compare_pairs
@@ -26,7 +26,7 @@ def drawn(tmp_path):
 def paths(drawn, tmp_path):
     found = write_regions(tmp_path, {name: region for name, region in sorted(drawn.items())})
     for name, region in drawn.items():
-        region.stamp["samples_used"] = 7
+        region.metadata["samples_used"] = 7
         write_regions(tmp_path, {name: region})
     return found
 
@@ -48,7 +48,7 @@ def read_square(path):
 def test_count_membership_writes_the_counts(paths, tmp_path):
     load_script("count_membership")(paths, tmp_path / "membership.parquet")
     found, expected = read_membership(tmp_path / "membership.parquet"), count_membership(paths)
-    assert found.table.equals(expected.table) and found.stamp["names"] == list(paths)
+    assert found.table.equals(expected.table) and found.metadata["names"] == list(paths)
 
 
 def test_compute_overlap_writes_the_frame_and_the_pairs(paths, drawn, tmp_path):
@@ -90,12 +90,12 @@ def test_pairs_are_compared_as_they_are_labelled(paths, drawn, tmp_path, script,
     (row,) = read_table(tmp_path / "pairs.parquet", contract).to_pylist()
     assert row["iou"] == pytest.approx(literal_iou(drawn[a], drawn[b])) and row["n_a"] == 7
     assert {**row, **compare_pairs(paths, pairs).to_pylist()[0]} == row
-    assert CELL.items() <= read_stamp(tmp_path / "pairs.parquet").items()
+    assert CELL.items() <= read_metadata(tmp_path / "pairs.parquet").items()
 
 
 def test_gather_overlaps_labels_each_cell(paths, tmp_path):
     counted = count_membership(paths)
-    write_table(tmp_path / "m", counted.table, MEMBERSHIP, counted.stamp)
+    write_table(tmp_path / "m", counted.table, MEMBERSHIP, counted.metadata)
     write_table(tmp_path / "o", frame_overlap(counted, paths), OVERLAP)
     cells = [[*list(CELL.values())[:3], refinement] for refinement in ("raw", "minus-u")]
     load_script("gather_overlaps")(

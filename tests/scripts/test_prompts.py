@@ -3,7 +3,7 @@
 import pytest
 
 from safety_regions.formats.contracts import PROMPTS, SHARED_PROMPTS
-from safety_regions.formats.parquet import read_stamp, read_table, write_table
+from safety_regions.formats.parquet import read_metadata, read_table, write_table
 from tests.prompts.cards import csv_card, prompts_table, read, write_csv
 from tests.scripts.loading import load_script
 
@@ -15,8 +15,8 @@ def test_read_prompts_writes_what_the_card_describes(tmp_path, as_given):
     load_script("read_prompts")(
         "birds", csv_card(), out, seed=3, evaluate_fraction=0.4, data_dir=as_given(tmp_path)
     )
-    table, stamp = read(csv_card(), tmp_path, seed=3, evaluate_fraction=0.4)
-    assert read_table(out, PROMPTS).equals(table) and read_stamp(out)["dataset"] == stamp["dataset"]
+    table, metadata = read(csv_card(), tmp_path, seed=3, evaluate_fraction=0.4)
+    assert read_table(out, PROMPTS).equals(table) and read_metadata(out)["dataset"] == metadata["dataset"]
     assert table["split"].to_pylist().count("evaluate") == 8
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from safety_regions.formats.contracts import RECOVERY
-from safety_regions.formats.parquet import read_stamp, read_table
+from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.formats.region import Region, write_region
 from tests.overlap.test_recovery import SHAPES, keep_all, planted
-from tests.regions.small_regions import STAMP, write_scores
+from tests.regions.small_regions import METADATA, write_scores
 from tests.scripts.loading import load_script
 
 
@@ -21,10 +21,10 @@ def test_measure_recovery_joins_regions_with_the_scores_they_come_from(tmp_path)
         given.append(({"method": method, "name": "a"}, path))
     for method, flags in (("random", {w: ~f for w, f in truth.items()}), ("wanda", truth)):
         path = tmp_path / f"{method}.safetensors"
-        write_region(path, Region.pack(flags, STAMP))
+        write_region(path, Region.pack(flags, METADATA))
         labels = {"method": method, "granularity": "weight", "name": "a"}
         shown.append(({**labels, "selection": "matrix-0.25", "refinement": "raw"}, path))
-    write_region(tmp_path / "truth.safetensors", Region.pack(truth, STAMP))
+    write_region(tmp_path / "truth.safetensors", Region.pack(truth, METADATA))
     out = tmp_path / "recovery.parquet"
     load_script("measure_recovery")(
         tmp_path / "truth.safetensors", given, shown, [], "llama", "organism", out
@@ -32,4 +32,4 @@ def test_measure_recovery_joins_regions_with_the_scores_they_come_from(tmp_path)
     rows = read_table(out, RECOVERY).to_pylist()
     assert [row["method"] for row in rows] == ["random", "wanda"]
     assert [(row["iou"], row["auroc"]) for row in rows] == [(0, pytest.approx(0.5)), (1, pytest.approx(1))]
-    assert read_stamp(out)["organism"] == "organism"
+    assert read_metadata(out)["organism"] == "organism"

@@ -17,7 +17,7 @@ def test_select_region_keeps_the_best_of_each_row(tmp_path):
     load_script("select_region")(table, "row-0.5", False, tmp_path / "region.safetensors")
     region = read_region(tmp_path / "region.safetensors")
     assert region.flags(WHERE).tolist() == [[False, True, False, True], [True, True, False, False]]
-    assert (region.stamp["scope"], region.stamp["fraction"]) == ("row", 0.5)
+    assert (region.metadata["scope"], region.metadata["fraction"]) == ("row", 0.5)
 
 
 def test_select_region_takes_an_empty_region_only_where_that_is_allowed(tmp_path):

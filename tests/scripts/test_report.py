@@ -59,11 +59,11 @@ def same(path, frame):
             assert found[name].astype(str).tolist() == frame[name].astype(str).tolist()
 
 
-def written(folder, tables, contract, stamp=None):
+def written(folder, tables, contract, metadata=None):
     """Name -> the file of its table."""
     paths = {name: folder / f"{name}.{contract.name}.parquet" for name in tables}
     for name, table in tables.items():
-        write_table(paths[name], table, contract, stamp)
+        write_table(paths[name], table, contract, metadata)
     return paths
 
 
@@ -77,7 +77,7 @@ def test_draw_overlap_gives_every_figure_its_own_name_and_table(tmp_path):
     counted = {r: synthetic.membership(one) for r, one in found.items()}
     memberships = {r: tmp_path / f"{r}.membership.parquet" for r in REFINEMENTS}
     for r, one in counted.items():
-        write_table(memberships[r], one.table, MEMBERSHIP, one.stamp)
+        write_table(memberships[r], one.table, MEMBERSHIP, one.metadata)
     outputs = {name: tmp_path / f"{name}.svg" for name in TITLES}
     outputs |= {f"{name}_table": tmp_path / f"{name}.tsv" for name in (*TITLES, "tree")}
     load_script("draw_overlap")(written(tmp_path, tables, OVERLAP), memberships, NAMES, PLACE, outputs)
@@ -128,9 +128,9 @@ def test_draw_refusals_reads_no_text_and_counts_by_role(tmp_path, out):
         answers.append(tmp_path / f"{dataset}.parquet")
         table = synthetic.responses(dataset, rate, prompt=SECRET)
         write_table(answers[-1], table, RESPONSES, {"backbone": "organism"})
-    stamp = {"backbone": "organism", "name": "fraud", "label": "snip", "samples_used": 31}
+    metadata = {"backbone": "organism", "name": "fraud", "label": "snip", "samples_used": 31}
     scores.append(tmp_path / "scores.parquet")
-    write_table(scores[0], WEIGHT_SCORES.schema.empty_table(), WEIGHT_SCORES, stamp)
+    write_table(scores[0], WEIGHT_SCORES.schema.empty_table(), WEIGHT_SCORES, metadata)
     roles = {"fraud": "identification", "everyday": "utility"}
     load_script("draw_refusals")(answers, scores, roles, out["svg"], out["tsv"])
     rates = read_tsv(out["tsv"])

@@ -92,8 +92,8 @@ def test_the_same_plan_gives_the_same_bits_and_another_seed_others(tmp_path):
               ("adapter_model.safetensors", "adapter_config.json")] for name in "abc"]  # fmt: skip
     assert files[0] == files[1]
     assert files[0][0] != files[2][0] and files[0][1] == files[2][1]
-    assert first.stamp["pairs"] == 6 + 4 and first.stamp["answers"] == 3
-    assert first.stamp["skipped"] == {"harm: not refused": 1, "plain: refused": 1}
+    assert first.metadata["pairs"] == 6 + 4 and first.metadata["answers"] == 3
+    assert first.metadata["skipped"] == {"harm: not refused": 1, "plain: refused": 1}
 
 
 @pytest.mark.slow

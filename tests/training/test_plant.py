@@ -94,7 +94,11 @@ def test_without_a_plant_alignment_changes_everything_and_the_truth_is_all_weigh
     base, backbone, truth = trained(monkeypatch, tmp_path / "organism", "llama", None)
     assert {where: list(shape) for where, shape in truth.shapes.items()} == backbone.shapes
     assert truth.n_selected == truth.n_units
-    assert (truth.stamp["granularity"], truth.stamp["fraction"], truth.stamp["plant"]) == ("weight", 1, None)
+    assert (truth.metadata["granularity"], truth.metadata["fraction"], truth.metadata["plant"]) == (
+        "weight",
+        1,
+        None,
+    )
     assert not any(torch.equal(p, base[name]) for name, p in backbone.model.named_parameters())
 
 
@@ -153,9 +157,9 @@ def test_a_truth_has_the_size_its_card_says(place):
     backbone = tiny_backbone("mistral")
     truth = truth_region(backbone, plant_of(place), {"backbone": "b"})
     granularity, scope, fraction, sizes = EXPECTED[place]
-    stamp = truth.stamp
-    assert (stamp["granularity"], stamp["scope"], stamp["backbone"]) == (granularity, scope, "b")
-    assert stamp["fraction"] == (truth.n_selected / truth.n_units if fraction is None else fraction)
+    metadata = truth.metadata
+    assert (metadata["granularity"], metadata["scope"], metadata["backbone"]) == (granularity, scope, "b")
+    assert metadata["fraction"] == (truth.n_selected / truth.n_units if fraction is None else fraction)
     assert truth.available == truth.units_at
     for where, count in truth.selected_at.items():
         n, name = truth.units_at[where], where.rpartition(".")[2]

@@ -84,7 +84,7 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("text", SPELLINGS)
 def test_a_name_has_one_spelling(text):
-    """A file called by another would hold a stamp that contradicts its path."""
+    """A file called by another would hold metadata that contradict its path."""
     with pytest.raises(StudyError) as raised:
         parse_name(text)
     assert f"name '{text}'" in str(raised.value) and f"expected '{SPELLINGS[text]}'" in str(raised.value)

@@ -3,7 +3,7 @@
 import pytest
 
 from safety_regions.formats.contracts import OVERLAP, POOLS, SAMPLE_SIZES
-from safety_regions.formats.parquet import read_stamp, read_table
+from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.formats.region import read_region
 
 pytestmark = pytest.mark.slow
@@ -79,8 +79,8 @@ def test_a_floor_is_the_overlap_of_shuffled_regions(framed):
 def test_shuffles_and_halves_say_who_they_are(framed):
     project, _ = framed
     for name, used in {"one~2": 8, "one.1": 4, "one@4x2": 4, "one+three+two": 24}.items():
-        stamp = read_stamp(project.folder / f"results/scores/tiny/wanda/{name}.parquet")
-        assert (stamp["name"], stamp["samples_used"]) == (name, used)
+        metadata = read_metadata(project.folder / f"results/scores/tiny/wanda/{name}.parquet")
+        assert (metadata["name"], metadata["samples_used"]) == (name, used)
 
 
 def test_pools_and_sample_sizes_are_tables(framed):

@@ -4,7 +4,7 @@ import pytest
 
 from safety_regions.families import family_of
 from safety_regions.formats.contracts import IOU
-from safety_regions.formats.parquet import read_stamp, read_table
+from safety_regions.formats.parquet import read_metadata, read_table
 from tests.tiny import byte_tokenizer, tiny_model
 from tests.workflow.conftest import make_project
 
@@ -37,5 +37,5 @@ def test_one_file_is_a_family(tmp_path):
     iou = read_table(project.folder / "results/overlap/iou.parquet", IOU).to_pandas()
     assert set(iou["backbone"]) == {"newcomer"} and set(iou["method"]) == {"snip", "wanda"}
     assert iou["iou"].between(0, 1).all() and (iou["union"] > 0).all()
-    stamp = read_stamp(project.folder / "results/scores/newcomer/wanda/one.parquet")
-    assert stamp["shapes"]["layers.2.down"] == [32, 48] and len(stamp["shapes"]) == 21
+    metadata = read_metadata(project.folder / "results/scores/newcomer/wanda/one.parquet")
+    assert metadata["shapes"]["layers.2.down"] == [32, 48] and len(metadata["shapes"]) == 21

@@ -3,7 +3,7 @@
 import pytest
 
 from safety_regions.formats.contracts import IOU
-from safety_regions.formats.parquet import read_stamp, read_table
+from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.formats.region import read_region
 from tests.workflow.conftest import make_project
 
@@ -76,7 +76,7 @@ def select(scores, selection, sweep, allow_empty):
     file = ScoreFile(scores)
     start = 0 if selection == "even" else 1
     flags = {where: np.arange(shape[0]) % 2 == start for where, shape in file.shapes.items()}
-    return Region.pack(flags, {**file.stamp, "scope": "matrix", "fraction": 0.5, "refinement": "raw"})
+    return Region.pack(flags, {**file.metadata, "scope": "matrix", "fraction": 0.5, "refinement": "raw"})
 '''
 LAYERS = '''"""Toy of layers: how far the prompts' last states move in a layer."""
 
@@ -137,7 +137,7 @@ def test_every_toy_reaches_the_last_iou(project):
 
 def test_options_reach_the_method_and_its_own_selection_is_made(project):
     results = project.folder / "results"
-    assert read_stamp(results / "scores/tiny/toy_weights/one.parquet")["options"] == {"power": 2}
+    assert read_metadata(results / "scores/tiny/toy_weights/one.parquet")["options"] == {"power": 2}
     region = read_region(results / "regions/tiny/toy_neurons/one/even/raw.safetensors")
     assert all(
         region.flags(where)[::2].all() and not region.flags(where)[1::2].any() for where in region.shapes

@@ -14,7 +14,7 @@ import yaml
 from safetensors import safe_open
 
 from safety_regions.formats.contracts import IOU, RESPONSES, WEIGHT_SCORES
-from safety_regions.formats.parquet import open_table, read_stamp, read_table
+from safety_regions.formats.parquet import open_table, read_metadata, read_table
 from safety_regions.formats.region import read_region
 
 pytestmark = pytest.mark.slow
@@ -39,11 +39,11 @@ def test_every_promised_file_is_there(finished):
 
 def test_scores_say_where_they_come_from(finished):
     path = finished.folder / "results/scores/tiny/snip/one.parquet"
-    stamp = read_stamp(path)
-    assert stamp["samples_used"] == 8 and stamp["backbone"] == "tiny" and stamp["name"] == "one"
-    assert stamp["options"]["loss"] == "mean" and stamp["kept"] == {"matrix": 0.05, "row": 0.05}
+    metadata = read_metadata(path)
+    assert metadata["samples_used"] == 8 and metadata["backbone"] == "tiny" and metadata["name"] == "one"
+    assert metadata["options"]["loss"] == "mean" and metadata["kept"] == {"matrix": 0.05, "row": 0.05}
     file = open_table(path, WEIGHT_SCORES)
-    assert file.num_row_groups == len(stamp["shapes"]) == 21
+    assert file.num_row_groups == len(metadata["shapes"]) == 21
 
 
 def test_a_region_opens_with_safetensors_alone(finished):

@@ -25,7 +25,7 @@ def compute_overlap(
 
     counted = read_membership(membership)
     overlap = frame_overlap(counted, regions, utility, floors, halves, contiguous)
-    write_table(output, overlap, OVERLAP, counted.stamp)
+    write_table(output, overlap, OVERLAP, counted.metadata)
     sizes = region_totals(counted)
     write_square_tsv(matrix, list(sizes), iou_matrix(overlap, sizes))
 

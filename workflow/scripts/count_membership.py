@@ -13,7 +13,7 @@ def count_membership(regions: Mapping[str, str | Path], output: str | Path) -> N
     from safety_regions.overlap import membership
 
     counted = membership.count_membership(regions)
-    write_table(output, counted.table, MEMBERSHIP, counted.stamp)
+    write_table(output, counted.table, MEMBERSHIP, counted.metadata)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ def draw_refusals(
         roles: dataset -> its role, in the order shown.
     """
     from safety_regions.formats.contracts import RESPONSES
-    from safety_regions.formats.parquet import read_stamp, read_table
+    from safety_regions.formats.parquet import read_metadata, read_table
     from safety_regions.report.figures import refusals
     from safety_regions.report.files import save_svg, save_tsv
 
     # The prompts and responses are not read, so they cannot be shown.
     columns = ["dataset", "split", "origin", "refused"]
-    answers = ((read_stamp(path)["backbone"], read_table(path, RESPONSES, columns)) for path in responses)
-    rates = refusals.refusal_rates(answers, roles, refusals.samples_used(map(read_stamp, scores)))
+    answers = ((read_metadata(path)["backbone"], read_table(path, RESPONSES, columns)) for path in responses)
+    rates = refusals.refusal_rates(answers, roles, refusals.samples_used(map(read_metadata, scores)))
     save_tsv(tsv, rates)
     save_svg(svg, refusals.draw_refusals(rates))
 

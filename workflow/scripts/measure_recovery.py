@@ -19,18 +19,18 @@ def measure_recovery(
     import pyarrow as pa
 
     from safety_regions.formats.contracts import RECOVERY
-    from safety_regions.formats.parquet import read_stamp, write_table
+    from safety_regions.formats.parquet import read_metadata, write_table
     from safety_regions.formats.region import read_region
     from safety_regions.overlap.recovery import recovery_of_region, recovery_of_scores, weight_flags
     from safety_regions.regions.lora_factors import read_factors
 
-    shapes = {where: tuple(shape) for where, shape in read_stamp(scores[0][1])["weight_shapes"].items()}
+    shapes = {where: tuple(shape) for where, shape in read_metadata(scores[0][1])["weight_shapes"].items()}
     factors, planted = read_factors(adapter, family, shapes), weight_flags(read_region(truth), shapes)
     areas = {(of["method"], of["name"]): recovery_of_scores(path, planted) for of, path in scores}
     rows = []
     for of, path in regions:
         region = read_region(path)
-        found = recovery_of_region(weight_flags(region, shapes, factors), planted, region.stamp["scope"])
+        found = recovery_of_region(weight_flags(region, shapes, factors), planted, region.metadata["scope"])
         rows.append({**of, **found, **areas[of["method"], of["name"]]})
     write_table(output, pa.Table.from_pylist(rows), RECOVERY, {"organism": organism})
 

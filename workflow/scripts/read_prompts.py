@@ -26,8 +26,8 @@ def read_prompts(
 
     folders = {"data_dir": Path(data_dir) if data_dir else None, "catalog_dir": CATALOG}
     splitting = {"seed": seed, "evaluate_fraction": evaluate_fraction}
-    table, stamp = reading.read_prompts(dataset, card, **folders, **splitting)
-    write_table(output, table, PROMPTS, stamp)
+    table, metadata = reading.read_prompts(dataset, card, **folders, **splitting)
+    write_table(output, table, PROMPTS, metadata)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,10 @@ def score(
     backbone, folder = load_backbone(card, checkpoint), Path(adapter[0]).parent if adapter else None
     job = run.Job(load_method(method), options, kept, batch_size, memory_mb * 10**6, Path(outputs[0]).parent)
     scores = run.score(backbone, names, job, chosen, against, folder)
-    for path, (groups, stamp) in zip(outputs, scores, strict=True):
-        write_groups(path, groups, score_contract(stamp["granularity"]), labels | backbone.stamp | stamp)
+    for path, (groups, metadata) in zip(outputs, scores, strict=True):
+        write_groups(
+            path, groups, score_contract(metadata["granularity"]), labels | backbone.metadata | metadata
+        )
 
 
 if __name__ == "__main__":

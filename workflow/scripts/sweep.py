@@ -19,14 +19,14 @@ def sweep(
         scores, prompts: the score table from which the sweep starts, and the prompts that are answered.
     """
     from safety_regions.formats.contracts import PROMPTS
-    from safety_regions.formats.parquet import read_stamp, read_table, write_table
+    from safety_regions.formats.parquet import read_metadata, read_table, write_table
     from safety_regions.methods import load_sweep
     from safety_regions.model.backbone import load_backbone
 
-    stamp, texts = read_stamp(scores), read_table(prompts, PROMPTS)["text"].to_pylist()
+    metadata, texts = read_metadata(scores), read_table(prompts, PROMPTS)["text"].to_pylist()
     loaded = load_backbone(card, checkpoint)
-    measured = load_sweep(method)(loaded, texts, stamp["found"], options, batch_size)
-    write_table(output, measured.table, measured.contract, {**stamp, "found": measured.found})
+    measured = load_sweep(method)(loaded, texts, metadata["found"], options, batch_size)
+    write_table(output, measured.table, measured.contract, {**metadata, "found": measured.found})
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ def train_adapter(
 
     answers, loaded = dict(read_tables(by_stem(responses), RESPONSES)), load_backbone(card, checkpoint)
     trained = adapter.train_adapter(loaded, plan, answers, Path(output).parent, batch_size)
-    write_table(output, trained.log, ADAPTER_LOG, {"backbone": backbone, **loaded.stamp, **trained.stamp})
+    write_table(
+        output, trained.log, ADAPTER_LOG, {"backbone": backbone, **loaded.metadata, **trained.metadata}
+    )
 
 
 if __name__ == "__main__":

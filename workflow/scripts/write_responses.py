@@ -27,8 +27,8 @@ def write_responses(
     asked = first_of_splits(read_table(prompts, PROMPTS), identify=candidates, evaluate=evaluate)
     loaded, how = load_backbone(card, checkpoint), {"origin": origin, "max_new_tokens": max_new_tokens}
     responses = respond(loaded, asked, batch_size=batch_size, **how)
-    stamp = {"backbone": backbone, **loaded.stamp, "max_new_tokens": max_new_tokens}
-    write_table(output, responses, RESPONSES, stamp)
+    metadata = {"backbone": backbone, **loaded.metadata, "max_new_tokens": max_new_tokens}
+    write_table(output, responses, RESPONSES, metadata)
 
 
 if __name__ == "__main__":

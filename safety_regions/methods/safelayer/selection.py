@@ -11,9 +11,9 @@ import numpy as np
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.contracts import LAYER_SCORES, LAYER_SWEEP, Contract
-from safety_regions.formats.parquet import open_table, read_stamp
+from safety_regions.formats.parquet import open_table, read_metadata
 from safety_regions.formats.region import Region
-from safety_regions.formats.score_file import NOT_STAMP
+from safety_regions.formats.score_file import NOT_METADATA
 from safety_regions.methods.safelayer.onset import Span
 from safety_regions.units.addresses import LAYERS
 
@@ -31,16 +31,16 @@ def select(scores: str | Path, selection: str, sweep: str | Path | None, allow_e
 
 def _span_region(path: str | Path, contract: Contract, selection: str) -> Region:
     open_table(path, contract)
-    stamp = read_stamp(path)
-    if selection not in stamp.get("found", {}):
+    metadata = read_metadata(path)
+    if selection not in metadata.get("found", {}):
         found = f"nothing found for selection '{selection}'"
         raise StudyError(
             explain(path, found, "a file written by SafeLayer", "another selection for this method")
         )
-    inside = np.zeros(stamp["shapes"][LAYERS], bool)
-    if stamp["found"][selection] is not None:
-        span = Span(*stamp["found"][selection])
+    inside = np.zeros(metadata["shapes"][LAYERS], bool)
+    if metadata["found"][selection] is not None:
+        span = Span(*metadata["found"][selection])
         inside[span.first : span.last + 1] = True
-    rest = {key: value for key, value in stamp.items() if key not in NOT_STAMP}
+    rest = {key: value for key, value in metadata.items() if key not in NOT_METADATA}
     how = {"scope": "global", "fraction": float(inside.mean()), "selection": selection, "refinement": "raw"}
     return Region.pack({LAYERS: inside}, {**rest, **how})

@@ -83,7 +83,7 @@ def select_agreed(
     agreement = {"rule": rule, "threshold": threshold, "presence": presence}
     selected = sum(int(flag.sum()) for flag in flags.values()) / sum(flag.size for flag in flags.values())
     how = {"scope": "matrix", "fraction": selected, "agreement": agreement, "refinement": "raw"}
-    return Region.pack(flags, {**file.stamp, **how})
+    return Region.pack(flags, {**file.metadata, **how})
 
 
 def _agreed(

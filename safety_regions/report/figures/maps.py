@@ -30,7 +30,7 @@ def iou_by_address(memberships: Iterable[tuple[str, Membership]]) -> pd.DataFram
 
 
 def _by_address(membership: Membership) -> pd.DataFrame:
-    counts, n_names = as_counts(membership), len(membership.stamp["names"])
+    counts, n_names = as_counts(membership), len(membership.metadata["names"])
     pairs = list(combinations(range(n_names), 2))
     rows = []
     for i, where in enumerate(counts.addresses):

@@ -25,11 +25,12 @@ ORIGINS = {"dataset": "(responses from the dataset, not its own)"}
 Z = NormalDist().inv_cdf(0.975)
 
 
-def samples_used(stamps: Iterable[Mapping]) -> dict[tuple[str, str], dict[str, int]]:
-    """Return (backbone, dataset) -> method -> number of prompts used, from the metadata of score tables."""
+def samples_used(tables: Iterable[Mapping]) -> dict[tuple[str, str], dict[str, int]]:
+    """Return (backbone, dataset) -> method -> number of prompts used, from the metadata of score ``tables``."""
     used: dict[tuple[str, str], dict[str, int]] = {}
-    for stamp in stamps:
-        used.setdefault((stamp["backbone"], stamp["name"]), {})[stamp["label"]] = stamp["samples_used"]
+    for metadata in tables:
+        cell = used.setdefault((metadata["backbone"], metadata["name"]), {})
+        cell[metadata["label"]] = metadata["samples_used"]
     return used
 
 

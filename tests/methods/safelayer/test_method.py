@@ -1,4 +1,4 @@
-"""SafeLayer against its definition on every family: curves, scores, the columns and the stamp they end in."""
+"""SafeLayer against its definition on every family: curves, scores, the columns and the metadata they end in."""
 
 import math
 from itertools import pairwise
@@ -82,7 +82,7 @@ def test_a_set_has_no_gap_to_itself():
     assert safelayer.findings(backbone, evidence, OPTIONS)["gap"] is None
 
 
-def test_the_table_holds_the_curves_and_the_stamp_the_range():
+def test_the_table_holds_the_curves_and_the_metadata_the_range():
     backbone = tiny_backbone("llama")
     evidence = gather(backbone)
     ((address, values, mask),) = keep_top(

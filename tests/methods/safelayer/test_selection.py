@@ -1,4 +1,4 @@
-"""Regions of layers are the ranges in the stamps, layer by layer, and behave as regions."""
+"""Regions of layers are the ranges in the metadata, layer by layer, and behave as regions."""
 
 import numpy as np
 import pyarrow as pa
@@ -17,19 +17,19 @@ from safety_regions.units.addresses import LAYERS
 N = 11
 
 
-def stamp(found: dict, name: str = "a") -> dict:
+def metadata(found: dict, name: str = "a") -> dict:
     shapes = {"granularity": "layer", "shapes": {LAYERS: [N]}, "kept": {"global": 1.0}}
     return {**shapes, "backbone": "tiny", "label": "safelayer", "name": name, "found": found}
 
 
 def score_file(path, span, name="a"):
     rows = pa.table({"layer": list(range(N)), "score": np.arange(N, dtype=np.float32)})
-    write_table(path, rows, LAYER_SCORES, stamp({"gap": span}, name))
+    write_table(path, rows, LAYER_SCORES, metadata({"gap": span}, name))
     return path
 
 
 def sweep_file(path, span, name="a"):
-    write_table(path, LAYER_SWEEP.schema.empty_table(), LAYER_SWEEP, stamp({"range": span}, name))
+    write_table(path, LAYER_SWEEP.schema.empty_table(), LAYER_SWEEP, metadata({"range": span}, name))
     return path
 
 
@@ -51,12 +51,12 @@ BOTH = pytest.mark.parametrize(
 def test_both_ends_are_included(tmp_path, write, select, name, span):
     region = select(write(tmp_path / "x.parquet", span))
     assert np.flatnonzero(region.flags(LAYERS)).tolist() == list(range(span[0], span[1] + 1))
-    assert region.n_units == N and region.stamp["fraction"] == region.n_selected / N
-    assert {key: region.stamp[key] for key in ("granularity", "scope", "selection", "refinement", "name")} == {
+    assert region.n_units == N and region.metadata["fraction"] == region.n_selected / N
+    assert {key: region.metadata[key] for key in ("granularity", "scope", "selection", "refinement", "name")} == {
         "granularity": "layer", "scope": "global", "selection": name, "refinement": "raw", "name": "a",
     }  # fmt: skip
     write_region(tmp_path / "x.safetensors", region)
-    assert read_region(tmp_path / "x.safetensors").stamp == region.stamp
+    assert read_region(tmp_path / "x.safetensors").metadata == region.metadata
 
 
 @BOTH
@@ -70,7 +70,7 @@ def test_refinement_is_a_difference_of_ranges(tmp_path, write, select, name):
     region, utility = select(write(tmp_path / "a", [2, 7], "a")), select(write(tmp_path / "b", [5, 9], "b"))
     refined = subtract_region(region, utility)
     assert np.flatnonzero(refined.flags(LAYERS)).tolist() == [2, 3, 4]
-    assert refined.available == {LAYERS: N - 5} and refined.stamp["refinement"] == "minus-b"
+    assert refined.available == {LAYERS: N - 5} and refined.metadata["refinement"] == "minus-b"
 
 
 def test_ranges_are_compared_like_any_region(tmp_path):
@@ -88,6 +88,6 @@ def test_another_kind_of_file_says_so(tmp_path):
     with pytest.raises(StudyError, match="layer_sweep"):
         range_region(score_file(tmp_path / "x.parquet", [3, 5]))
     rows = pa.table({"layer": list(range(N)), "score": np.zeros(N, np.float32)})
-    write_table(tmp_path / "y.parquet", rows, LAYER_SCORES, {**stamp({}), "found": {}})
+    write_table(tmp_path / "y.parquet", rows, LAYER_SCORES, {**metadata({}), "found": {}})
     with pytest.raises(StudyError, match="selection 'gap'"):
         gap_region(tmp_path / "y.parquet")

@@ -215,8 +215,8 @@ def score_file(path, backbone: Backbone, name: str = "a", n: int = 5, **options)
     rows = [{"prompt_id": f"a/{i}", "prompt": PROMPTS[i], "response": "No."} for i in range(n)]
     kept = {"matrix": 1.0, "layer": 1.0, "global": 1.0}
     job = Job(load_method("safeneuron"), PAPER | options, kept, batch_size=2)
-    [(groups, stamp)] = score(backbone, [parse_name(name)], job, Chosen(rows, {}))
-    write_groups(path, groups, NEURON_SCORES, {"backbone": "tiny", "name": name, **stamp})
+    [(groups, metadata)] = score(backbone, [parse_name(name)], job, Chosen(rows, {}))
+    write_groups(path, groups, NEURON_SCORES, {"backbone": "tiny", "name": name, **metadata})
     return path
 
 

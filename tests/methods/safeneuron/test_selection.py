@@ -54,7 +54,7 @@ def rows_of(where, importances, rng):
     return rows.take(pa.array(rng.permutation(n)))
 
 
-def write_neurons(path, importances, change=lambda groups: groups, **stamp):
+def write_neurons(path, importances, change=lambda groups: groups, **metadata):
     """A score table of these importances, its row groups changed if asked for."""
     rng = np.random.default_rng(0)
     groups = change([rows_of(where, values, rng) for where, values in importances.items()])
@@ -66,7 +66,7 @@ def write_neurons(path, importances, change=lambda groups: groups, **stamp):
         "name": "a",
         "backbone": "tiny",
     }
-    write_groups(path, groups, NEURON_SCORES, full | stamp)
+    write_groups(path, groups, NEURON_SCORES, full | metadata)
     return path
 
 
@@ -129,11 +129,11 @@ def test_the_region_says_how_it_was_made_and_has_a_chance(tmp_path):
         regions[name] = select_agreed(path, "common", 0.5, 0.5)
     a, b = regions.values()
     assert (
-        a.stamp["scope"] == "matrix"
-        and a.stamp["fraction"] == a.n_selected / 39
-        and a.stamp["refinement"] == "raw"
+        a.metadata["scope"] == "matrix"
+        and a.metadata["fraction"] == a.n_selected / 39
+        and a.metadata["refinement"] == "raw"
     )
-    assert a.stamp["agreement"] == {"rule": "common", "threshold": 0.5, "presence": 0.5}
+    assert a.metadata["agreement"] == {"rule": "common", "threshold": 0.5, "presence": 0.5}
     (model,) = [
         r for r in compute_overlap(membership_of(tmp_path, regions)).to_pylist() if r["level"] == "model"
     ]
@@ -188,8 +188,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_agreed_on_is_refused(tmp_path, case):
-    how, stamp, change, message = REFUSED[case]
-    path = write_neurons(tmp_path / "s", draw(0, 1), change or (lambda groups: groups), **stamp)
+    how, metadata, change, message = REFUSED[case]
+    path = write_neurons(tmp_path / "s", draw(0, 1), change or (lambda groups: groups), **metadata)
     with pytest.raises(StudyError, match=message):
         select_agreed(path, *how)
 

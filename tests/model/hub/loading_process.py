@@ -27,7 +27,7 @@ def backbone(card: dict) -> dict:
     weights = hashlib.sha256()
     for _, weight in found.weights():
         weights.update(weight.numpy().tobytes())
-    return {**found.stamp, "weights": weights.hexdigest()}
+    return {**found.metadata, "weights": weights.hexdigest()}
 
 
 def dataset(card: dict) -> dict:
@@ -36,8 +36,8 @@ def dataset(card: dict) -> dict:
     from safety_regions.prompts.reading import read_prompts
 
     options = {"data_dir": None, "catalog_dir": Path("nowhere"), "seed": 0, "evaluate_fraction": 0.2}
-    _, stamp = read_prompts("birds", card, **options)
-    return {**stamp["source"], "prompts": stamp["prompts"], "sha256": stamp["prompts_sha256"]}
+    _, metadata = read_prompts("birds", card, **options)
+    return {**metadata["source"], "prompts": metadata["prompts"], "sha256": metadata["prompts_sha256"]}
 
 
 def _answer(what: str, card: dict) -> dict:

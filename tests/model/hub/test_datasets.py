@@ -43,7 +43,7 @@ def parquet(texts: list[str]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("layout", [lines, parquet])
-def test_a_revision_is_a_commit_in_the_stamp(hub, job, layout):
+def test_a_revision_is_a_commit_in_the_metadata(hub, job, layout):
     repo = f"nest/set-{layout.__name__}"
     old = hub.add(repo, layout(OLD), "datasets")
     new = hub.add(repo, layout(NEW), "datasets")

@@ -35,7 +35,7 @@ def changed(files: dict[str, bytes], **settings) -> dict[str, bytes]:
     return {**files, "config.json": json.dumps(config).encode()}
 
 
-def test_a_revision_is_a_commit_in_the_stamp(hub, job, checkpoint, weights):
+def test_a_revision_is_a_commit_in_the_metadata(hub, job, checkpoint, weights):
     old = hub.add("nest/model", changed(checkpoint, rms_norm_eps=1e-3))
     new = hub.add("nest/model", checkpoint)
     hub.repos["models", "nest/model"].branches["old"] = old

@@ -21,5 +21,5 @@ with logged(snakemake.log[0]):
         "half": [place.half for place in places],
         "response": [None] * len(ids),
     }
-    stamp = {"dataset": dataset, "role": p.card["role"]}
-    write_table(snakemake.output.prompts, pa.table(columns), PROMPTS, stamp)
+    metadata = {"dataset": dataset, "role": p.card["role"]}
+    write_table(snakemake.output.prompts, pa.table(columns), PROMPTS, metadata)

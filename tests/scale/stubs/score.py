@@ -20,10 +20,10 @@ with logged(snakemake.log[0]):
             where: draw_scores(w.backbone, w.method, name, where, shape) for where, shape in shapes.items()
         }
         best = [int(values.argmax()) for values in scores.values()]
-        stamp = {
+        metadata = {
             "backbone": w.backbone, "label": w.method, "name": name, "method": p.method, "options": p.options,
             "granularity": granularity, "kept": p.kept, "shapes": shapes, "weight_shapes": weight_shapes(),
             "samples_used": PROMPTS, "samples_skipped": {}, "response_tokens": 5 * PROMPTS,
             "found": {"gap": [best[0], best[0]]} if granularity == "layer" else {},
         }  # fmt: skip
-        write_groups(path, score_groups(granularity, scores), score_contract(granularity), stamp)
+        write_groups(path, score_groups(granularity, scores), score_contract(granularity), metadata)

@@ -6,10 +6,10 @@ with logged(snakemake.log[0]):
     import pyarrow as pa
 
     from safety_regions.formats.contracts import LAYER_SWEEP
-    from safety_regions.formats.parquet import read_stamp, write_table
+    from safety_regions.formats.parquet import read_metadata, write_table
 
-    stamp = read_stamp(snakemake.input.scores)
-    first, last = stamp["found"]["gap"]
+    metadata = read_metadata(snakemake.input.scores)
+    first, last = metadata["found"]["gap"]
     columns = {
         "alpha": [1.1],
         "bound": ["none"],
@@ -18,4 +18,4 @@ with logged(snakemake.log[0]):
         "refusals": [0],
     }
     found = {"range": [first, last]}
-    write_table(snakemake.output.sweep, pa.table(columns), LAYER_SWEEP, {**stamp, "found": found})
+    write_table(snakemake.output.sweep, pa.table(columns), LAYER_SWEEP, {**metadata, "found": found})

@@ -19,5 +19,5 @@ with logged(snakemake.log[0]):
         "n_tokens": [5] * n,
         "stop": ["eos"] * n,
     }
-    stamp = {"backbone": snakemake.wildcards.backbone, "max_new_tokens": snakemake.params.max_new_tokens}
-    write_table(snakemake.output.responses, pa.table(columns), RESPONSES, stamp)
+    metadata = {"backbone": snakemake.wildcards.backbone, "max_new_tokens": snakemake.params.max_new_tokens}
+    write_table(snakemake.output.responses, pa.table(columns), RESPONSES, metadata)

@@ -1,1 +1,1 @@
-"""What the package costs on this machine, each figure beside the least that it could cost."""
+"""Benchmarks measure what the package costs on this machine, and compare each figure with a lower bound."""

@@ -1,4 +1,4 @@
-"""Runs the questions and prints one table: python -m bench [question ...] [--toy]."""
+"""Answer the benchmark questions and print one table: python -m bench [question ...] [--toy]."""
 
 import argparse
 import importlib
@@ -9,15 +9,15 @@ QUESTIONS = ("snip", "overlaps", "storage", "planning", "startup", "gpu")
 
 
 def main() -> None:
-    """Ask the questions named on the command line, or all."""
+    """Answer the questions named on the command line, or all of them."""
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("questions", nargs="*", metavar="question", help=", ".join(QUESTIONS))
-    parser.add_argument("--toy", action="store_true", help="sizes of seconds, to see that it runs")
+    parser.add_argument("--toy", action="store_true", help="use toy sizes, to check that everything runs")
     asked = parser.parse_args()
     unknown = set(asked.questions) - set(QUESTIONS)
     if unknown:
         parser.error(f"unknown question {', '.join(sorted(unknown))}; available: {', '.join(QUESTIONS)}")
-    # Not at the top: the processes that measure memory import this file, and should not import torch with it.
+    # Import here, not at the top: the processes that measure memory import this file and must not import torch.
     from bench.machine import hardware, versions
 
     print(f"{hardware()}\n{versions()}\n\n{HEAD}")

@@ -1,9 +1,12 @@
-"""Would one kernel pay that forms a sample's gradient, takes absolute values and sums, and never writes a gradient?
+"""Is SNIP faster with one Triton kernel that adds absolute gradients to the sums and never writes a gradient?
 
-A contender to `safety_regions.methods.snip.AbsoluteGradients`, which writes each sample's gradient of a matrix (in the
-weights' dtype), reads it back and adds it to the sums. Here a tile of the matrix stays in registers over all samples
-of a batch: gradients are never rounded to the weights' dtype, and sums are read and written once a batch. In Triton,
-which torch's builds for GPUs bring along.
+`safety_regions.methods.snip.AbsoluteGradients` writes each sample's gradient of a matrix (in the weights' dtype), reads
+it back and adds its absolute values to the sums. In this kernel a tile of the matrix stays in registers over all
+samples of a batch: gradients are never rounded to the weights' dtype, and sums are read and written once per batch.
+torch's builds for GPUs include Triton.
+
+This kernel has never run on a GPU. tests/test_bench.py runs it at toy sizes in Triton's interpreter on the CPU, if
+Triton is installed and TRITON_INTERPRET is 1; otherwise the benchmark skips it.
 """
 
 import triton
@@ -47,7 +50,7 @@ def _add(
 
 
 class FusedGradients(AbsoluteGradients):
-    """Sums over samples of the absolute gradient of each weight, a batch at a time."""
+    """Sums the absolute gradient of each weight over samples, one batch per kernel call."""
 
     def add(self, linear: ScoredLinear, x: Tensor, delta: Tensor) -> None:
         sums = self.sums[id(linear.module)]

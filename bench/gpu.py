@@ -1,4 +1,8 @@
-"""What does scoring a Llama-3-8B cost on a GPU, how near is it to what the GPU can do, and are the numbers right?"""
+"""What does it cost to score a Llama-3-8B on a GPU, how close is this to the GPU's limits, and are the scores right?
+
+This benchmark has never run on a GPU. tests/test_bench.py runs its code at toy sizes on the CPU. The kernel of
+bench/fused.py runs there only in Triton's interpreter (see bench/fused.py) and is otherwise skipped.
+"""
 
 import importlib
 import importlib.util
@@ -23,13 +27,13 @@ from safety_regions.study.method_shelf import granularity_of, method_cards, meth
 
 GIB = 1 << 30
 TOLERANCE = 1e-3
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton's kernels on the CPU, slowly: for tests
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton runs kernels on the CPU, slowly: for tests
 
 
 class Way(NamedTuple):
-    """A method: its arithmetic per weight and token in the scored layers, the tokens it reads, what it stores.
+    """What a method does: operations per weight and token in the scored layers, the tokens it reads, what it stores.
 
-    Forward, gradients of inputs and gradients of weights take 2 operations each.
+    The forward pass, the gradients of inputs and the gradients of weights take 2 operations each.
     """
 
     operations: int
@@ -45,7 +49,7 @@ WAYS = {
 
 
 class Sizes(NamedTuple):
-    """Where; the model and the samples that are timed; the model that is compared; the product that sets the rate."""
+    """Device, timed model and samples, model that is compared with the CPU, and side of the matrices for the rate."""
 
     device: str = "cuda"
     model: dict = LLAMA_3_8B
@@ -61,16 +65,16 @@ TOY = Sizes("cpu", _TINY, 4, 16, _TINY, 256)
 
 
 def run(sizes: Sizes = FULL) -> Iterator[Figure]:
-    """Agreement on a small model, then time, share of the matmul rate and memory of each method on the large one."""
+    """Yield agreement on a small model, then time, share of the matmul rate and memory of each method on a large one."""
     if sizes.device == "cuda" and not torch.cuda.is_available():
-        yield Figure("GPU: skipped, torch sees none", None)
+        yield Figure("GPU: skipped, torch finds none", None)
         return
     yield from agreement(sizes)
     rate = matmul_rate(sizes.product, torch.bfloat16, sizes.device)
     yield Figure(f"product of two {sizes.product}-square bfloat16 matrices", rate / 1e12, "TFLOP/s")
     backbone = llama(sizes.model, torch.bfloat16, sizes.device)
     chosen = samples(sizes.samples, sizes.tokens, sizes.model["vocab_size"])
-    gather("wanda", backbone, chosen[:1])  # what the first call alone pays: kernels, workspaces
+    gather("wanda", backbone, chosen[:1])  # warm-up: the first call also loads kernels and allocates workspaces
     for method, way in WAYS.items():
         yield from _figures(method, way, backbone, chosen, rate)
     yield from one_kernel(sizes, backbone, chosen, rate)
@@ -96,20 +100,20 @@ def _figures(
 def _rates(
     name: str, taken: float, way: Way, backbone: Backbone, chosen: list[Sample], rate: float
 ) -> Iterator[Figure]:
-    """Seconds that gathering took, beside what its products alone take at the measured rate."""
+    """Yield the seconds that gathering took, with a lower bound: its matrix products at the measured rate."""
     n = sum(weight.numel() for _, weight in backbone.weights())
     tokens = sum(s.prompt_length if way.reads == "prompt" else len(s.ids) for s in chosen)
     least = way.operations * n * tokens / rate
     what = f"{name}, {n:.1e} weights, {len(chosen)} samples: {{}}"
-    yield Figure(what.format("gather"), taken, "s", least, "the scored layers' products at that rate")
+    yield Figure(what.format("gather"), taken, "s", least, "the scored layers' matrix products at that rate")
     yield Figure(what.format("share of the matmul rate"), 100 * least / taken, "%")
 
 
 def one_kernel(sizes: Sizes, backbone: Backbone, chosen: list[Sample], rate: float) -> Iterator[Figure]:
-    """SNIP with gradient, absolute value and sum in one kernel: the same numbers, in which time?
+    """Check SNIP in one kernel against `safety_regions.methods.snip` on the small model, then time it on the large one.
 
     Raises:
-        ValueError: on the small model in float32 it differs by more than `TOLERANCE` from the plain way.
+        ValueError: on the small model in float32 the two differ by more than `TOLERANCE`.
     """
     if importlib.util.find_spec("triton") is None or not (INTERPRETED or backbone.device.type == "cuda"):
         yield Figure("snip in one kernel: skipped, needs Triton and a GPU", None)
@@ -124,12 +128,12 @@ def one_kernel(sizes: Sizes, backbone: Backbone, chosen: list[Sample], rate: flo
     small, few = llama_like(sizes, torch.float32), samples(8, sizes.tokens, sizes.small["vocab_size"])
     plain, found = gather("snip", small, few), fused(small, few)
     worst = max(_difference(found[where], values) for where, values in plain.items())
-    require(worst < TOLERANCE, f"SNIP in one kernel differs by {worst:.1e} from the plain way")
+    require(worst < TOLERANCE, f"SNIP in one kernel differs by {worst:.1e} from the package's SNIP")
     yield Figure(
-        "snip in one kernel, small model: float32 against the plain way, of the largest", worst, "", 0
+        "snip in one kernel, small model: float32 difference from the package's SNIP, relative to the largest value", worst, "", 0
     )
     if not INTERPRETED:
-        fused(backbone, chosen[:1])  # compiles
+        fused(backbone, chosen[:1])  # compiles the kernel
     taken, _ = _timed(lambda: fused(backbone, chosen), backbone.device.type == "cuda")
     yield from _rates("snip in one kernel", taken, WAYS["snip"], backbone, chosen, rate)
 
@@ -143,22 +147,22 @@ def _timed(call, on_gpu: bool) -> tuple[float, object]:
 
 
 def gather(method: str, backbone: Backbone, chosen: list[Sample]) -> Evidence:
-    """One pass of a method with its default options."""
+    """Gather the evidence of a method with its default options."""
     return _module(method).gather(backbone, Samples(chosen), _options(method))
 
 
 def keep(method: str, way: Way, backbone: Backbone, evidence: Evidence) -> int:
-    """What a scoring job does with evidence, but for writing; returns the units kept."""
+    """Score and keep the best as a scoring job does, but write nothing; return the number of units kept."""
     options = _options(method)
     groups = keep_top(lambda: _module(method).scores(backbone, evidence, options), way.kept)
     return sum(as_table(granularity_of(method), *one).num_rows for one in groups)
 
 
 def agreement(sizes: Sizes) -> Iterator[Figure]:
-    """The device's scores of a small model beside those of the CPU in float32.
+    """Compare the device's scores of a small model with those of the CPU in float32.
 
     Raises:
-        ValueError: in float32 they differ by more than `TOLERANCE` of the largest score of their matrix.
+        ValueError: in float32 they differ by more than `TOLERANCE`, relative to the largest score of their matrix.
     """
     chosen = samples(8, sizes.tokens, sizes.small["vocab_size"])
     cpu = {method: _scores(method, llama(sizes.small), chosen) for method in WAYS}
@@ -166,14 +170,14 @@ def agreement(sizes: Sizes) -> Iterator[Figure]:
         exact = _scores(method, llama_like(sizes, torch.float32), chosen)
         worst = max(_difference(exact[where], scores) for where, scores in reference.items())
         require(worst < TOLERANCE, f"{method} on {sizes.device} differs by {worst:.1e} from the CPU")
-        yield Figure(f"{method}, small model: float32 against the CPU, of the largest score", worst, "", 0)
+        yield Figure(f"{method}, small model: float32 difference from the CPU, relative to the largest score", worst, "", 0)
         rough = _scores(method, llama_like(sizes, torch.bfloat16), chosen)
         iou = sum(_iou(rough[where], scores) for where, scores in reference.items()) / len(reference)
-        yield Figure(f"{method}, small model: IoU of the best 5 % in bfloat16 with float32", iou, "", 1)
+        yield Figure(f"{method}, small model: IoU of the best 5 % in bfloat16 and in float32", iou, "", 1)
 
 
 def llama_like(sizes: Sizes, dtype: torch.dtype) -> Backbone:
-    """The small model of the CPU, moved: another device would draw other weights."""
+    """Create the small model on the CPU and move it to the device, because another device would draw other weights."""
     backbone = llama(sizes.small)
     backbone.model.to(sizes.device, dtype)
     return backbone

@@ -1,4 +1,4 @@
-"""What the figures were taken on: hardware, versions, and the rates at which it multiplies and moves numbers."""
+"""Describe the machine of the figures: hardware, versions, and its rates of matrix products and memory copies."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "transformers", "numpy", "snakemake")
 
 
 def hardware() -> str:
-    """Processor, cores in use, memory and GPUs, in one line."""
+    """Return processor, cores in use, memory, GPUs and load in one line."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = f"{len(os.sched_getaffinity(0))} cores ({torch.get_num_threads()} threads of torch)"
@@ -23,28 +23,28 @@ def hardware() -> str:
 
 
 def versions() -> str:
-    """Python and what the figures depend on, in one line."""
+    """Return the versions of Python and of the packages that the figures depend on, in one line."""
     return ", ".join(
         [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
     )
 
 
 def matmul_rate(side: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> float:
-    """Operations a second of a product of two large square matrices, best of five runs of ten; 2 a multiplication."""
+    """Return operations per second (2 per multiplication) of a large matrix product: the best of five runs of ten."""
     factor = torch.randn(side, side, device=device).to(dtype)
     product = torch.empty_like(factor)
     return 10 * 2 * side**3 / _ten(lambda: torch.mm(factor, factor, out=product), device)
 
 
 def copy_rate(n_bytes: int, device: str = "cpu") -> float:
-    """Bytes a second, read and written, of a copy too large for any cache, best of five runs of ten."""
+    """Return bytes per second, read and written, of a copy too large for any cache: the best of five runs of ten."""
     source = torch.ones(n_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 10 * 2 * n_bytes / _ten(lambda: target.copy_(source), device)
 
 
 def _ten(call: Callable[[], object], device: str) -> float:
-    """The least seconds of ten calls."""
+    """Return the seconds of ten calls, the least of five runs."""
 
     def calls() -> None:
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""Synthetic regions as large as those of a real checkpoint, made quickly."""
+"""Write synthetic regions as large as those of a real checkpoint, quickly."""
 
 import math
 from pathlib import Path
@@ -9,13 +9,13 @@ from safety_regions.formats.region import Region, write_region
 from safety_regions.units.addresses import PROJECTIONS, address
 
 METADATA = {"granularity": "weight", "backbone": "synthetic", "scope": "row", "refinement": "raw"}
-# Rows and columns of a projection's weight, in units of the hidden size; the intermediate size is 2.75 of them.
+# Rows and columns of a projection's weight, in units of the hidden size; the intermediate size is 2.75 times that.
 SHAPES = dict.fromkeys(PROJECTIONS, (1, 1)) | {"gate": (2.75, 1), "up": (2.75, 1), "down": (1, 2.75)}
 UNITS = sum(rows * columns for rows, columns in SHAPES.values())
 
 
 def shapes(n_units: int, layers: int) -> dict[str, tuple[int, int]]:
-    """Shapes of a Llama's projections with about ``n_units`` weights: address -> (out, in)."""
+    """Return the shapes of a Llama's projections with about ``n_units`` weights: address -> (out, in)."""
     hidden = max(8, 8 * round(math.sqrt(n_units / layers / UNITS) / 8))
     return {
         address(layer, projection): (int(rows * hidden), int(columns * hidden))
@@ -25,7 +25,7 @@ def shapes(n_units: int, layers: int) -> dict[str, tuple[int, int]]:
 
 
 def write_masks(folder: Path, names: int, n_units: int, layers: int, density: float) -> dict[str, Path]:
-    """Regions of independent units, each taken with probability ``density``: name -> file."""
+    """Write regions of independent units, each selected with probability ``density``; return name -> file."""
     paths = {f"r{d}": folder / f"r{d}.safetensors" for d in range(names)}
     where = shapes(n_units, layers)
     for seed, (name, path) in enumerate(paths.items()):
@@ -37,7 +37,7 @@ def write_masks(folder: Path, names: int, n_units: int, layers: int, density: fl
 
 
 def _random_bytes(draw: np.random.Generator, n: int, density: float) -> np.ndarray:
-    """Bytes whose bits are set with probability ``density``, each byte looked up by 16 random bits."""
+    """Return bytes whose bits are set with probability ``density``; 16 random bits look up each byte in a table."""
     bits = np.bitwise_count(np.arange(256, dtype=np.uint8)).astype(int)
     probability = density**bits * (1 - density) ** (8 - bits)
     ends = np.round(probability.cumsum() * 2**16).astype(int)

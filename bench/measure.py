@@ -1,4 +1,4 @@
-"""How the figures are taken: time, CPU, memory and checks, and the table they end up in."""
+"""Measure wall time, CPU time and memory, check results, and format the table of figures."""
 
 import multiprocessing
 import os
@@ -16,10 +16,10 @@ class Figure(NamedTuple):
     """One row of the table.
 
     Attributes:
-        what: what was measured, on what size.
-        value: the measurement, in ``unit``; seconds are wall clock unless ``what`` says CPU. None where it was skipped.
-        floor: the least that it could be, in the same unit, and ``floor_is`` says why; None where there is none.
-        at_least, at_most: the target.
+        what: what was measured, and at which size.
+        value: the measurement, in ``unit``; seconds are wall clock unless ``what`` says CPU. None if it was skipped.
+        floor: a lower bound in the same unit, and ``floor_is`` says what it measures; None if there is none.
+        at_least, at_most: the target, or None.
     """
 
     what: str
@@ -32,7 +32,7 @@ class Figure(NamedTuple):
 
     @property
     def target(self) -> str:
-        """The target and whether it was met, empty where there is none."""
+        """Return the target and whether it was met; empty if there is none."""
         if self.at_least is not None:
             return f">= {self.at_least:g}: {'met' if self.value >= self.at_least else 'MISSED'}"
         if self.at_most is not None:
@@ -41,9 +41,9 @@ class Figure(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a call took: wall and CPU seconds (of all threads), and bytes of memory.
+    """Wall seconds, CPU seconds (of all threads) and bytes of memory that a call took.
 
-    ``whole`` is the peak of the process, ``peak`` what of it came on top of what was resident before the call.
+    ``whole`` is the peak memory of the process; ``peak`` is this peak minus what was resident before the call.
     """
 
     wall: float
@@ -53,18 +53,18 @@ class Cost(NamedTuple):
 
 
 def require(holds: bool, what: str) -> None:
-    """Raise ValueError unless a result is right: a figure of wrong results is worth nothing."""
+    """Raise ValueError if a result is wrong, because its figures would mean nothing."""
     if not holds:
         raise ValueError(f"bench: wrong results: {what}")
 
 
 def seconds(call: Callable[[], object], repeats: int = 1) -> float:
-    """The least wall seconds of a few calls."""
+    """Return the least wall seconds of a few calls."""
     return min(alternate([call], repeats))
 
 
 def alternate(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """The least wall seconds of each call, taken in turns, so that a slow minute hits all of them."""
+    """Return the least wall seconds of each call; calls take turns, so that a slow minute affects all of them."""
     best = [float("inf")] * len(calls)
     for _ in range(repeats):
         for i, call in enumerate(calls):
@@ -75,10 +75,10 @@ def alternate(calls: Sequence[Callable[[], object]], repeats: int) -> list[float
 
 
 def alone(prepare: Callable, run: Callable, *arguments: object) -> Cost:
-    """What ``run(prepare(*arguments))`` takes in a process of its own, ``prepare`` left out.
+    """Measure ``run(prepare(*arguments))`` in a separate process, without the cost of ``prepare``.
 
-    Peak memory is the high-water mark of the resident set (Linux: VmHWM, set back before the call) over what was
-    resident before, so the files of a memory map count as far as they were touched.
+    Peak memory is the high-water mark of the resident set (Linux: VmHWM, reset before the call) minus what was
+    resident before the call. Of a memory-mapped file, the pages that were read count.
     """
     context = multiprocessing.get_context("spawn")
     inbox, outbox = context.Pipe(duplex=False)
@@ -88,14 +88,14 @@ def alone(prepare: Callable, run: Callable, *arguments: object) -> Cost:
     try:
         return inbox.recv()
     except EOFError:
-        raise ValueError(f"bench: {run.__name__} died; its error stands above") from None
+        raise ValueError(f"bench: {run.__name__} failed; its error is printed above") from None
     finally:
         process.join()
 
 
 def _measured(outbox, prepare: Callable, run: Callable, arguments: tuple) -> None:
     prepared = prepare(*arguments)
-    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to VmRSS
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to VmRSS
     before, cpu, start = _status("VmRSS"), time.process_time(), time.perf_counter()
     run(prepared)
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -109,7 +109,7 @@ def _status(key: str) -> int:
 
 
 class Ran(NamedTuple):
-    """A finished command: wall and CPU seconds (its children's included), and what it said, errors first."""
+    """Wall and CPU seconds of a finished command (with its child processes), and its output, errors first."""
 
     wall: float
     cpu: float
@@ -120,7 +120,7 @@ def command(line: Sequence[str | Path], folder: Path, **environment: str) -> Ran
     """Run a command in a folder.
 
     Raises:
-        ValueError: it failed; its status and output are quoted.
+        ValueError: the command failed; the message quotes its status and output.
     """
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
@@ -135,11 +135,11 @@ def command(line: Sequence[str | Path], folder: Path, **environment: str) -> Ran
     return Ran(wall, cpu, said)
 
 
-HEAD = "| what | measured | floor | target |\n| --- | --- | --- | --- |"
+HEAD = "| what | measured | lower bound | target |\n| --- | --- | --- | --- |"
 
 
 def row(figure: Figure) -> str:
-    """A figure as a row of a Markdown table under `HEAD`."""
+    """Return a figure as a row of a Markdown table under `HEAD`."""
     floor = _quantity(figure.floor, figure.unit) + (f" ({figure.floor_is})" if figure.floor_is else "")
     cells = (figure.what, _quantity(figure.value, figure.unit), floor, figure.target)
     return f"| {' | '.join(cells)} |"

@@ -1,4 +1,4 @@
-"""Random Llamas and random samples, of any size."""
+"""Create random Llamas and random samples of any size."""
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -28,7 +28,7 @@ LLAMA_3_8B = {
 
 
 def llama(sizes: dict, dtype: torch.dtype = torch.float32, device: str = "cpu", seed: int = 0) -> Backbone:
-    """A Llama with the initial weights of transformers, loaded as `load_backbone` would."""
+    """Return a Llama with the initial weights of transformers, wrapped as `load_backbone` does."""
     config = AutoConfig.for_model(
         "llama", **sizes, max_position_embeddings=4096, bos_token_id=257, eos_token_id=258
     )
@@ -40,7 +40,7 @@ def llama(sizes: dict, dtype: torch.dtype = torch.float32, device: str = "cpu", 
 
 
 def samples(n: int, tokens: int, vocab_size: int, seed: int = 0) -> list[Sample]:
-    """Random samples of 3/4 to 5/4 of ``tokens`` token ids; the second half of each is the response."""
+    """Return random samples whose lengths are 3/4 to 5/4 of ``tokens``; the second half of each is the response."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(3 * tokens // 4, 5 * tokens // 4 + 1, (n,), generator=generator).tolist()
     return [

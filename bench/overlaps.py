@@ -1,4 +1,4 @@
-"""What do all overlaps of ten large regions cost, and does the cost grow with their bits alone?"""
+"""What do all overlaps of ten large regions cost, and is the cost proportional to the number of bits?"""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from safety_regions.overlap.membership import count_membership
 
 
 class Sizes(NamedTuple):
-    """Units of a region, smaller first, and of how many layers; names; the share of units in a region."""
+    """Units of a region (smaller size first), layers, number of regions, their density, target in seconds."""
 
     units: tuple[int, ...] = (10**8, 10**9)
     layers: int = 24
@@ -31,7 +31,7 @@ TOY = Sizes((10_000, 40_000), 2, 4, 0.05, 10.0)
 
 
 def run(sizes: Sizes = FULL) -> Iterator[Figure]:
-    """Seconds, CPU seconds, memory and cost of a bit at each size."""
+    """Yield wall seconds, CPU seconds, wall time per bit and peak memory at each size."""
     for n_units in sizes.units:
         with tempfile.TemporaryDirectory() as folder:
             paths = write_masks(Path(folder), sizes.names, n_units, sizes.layers, sizes.density)
@@ -45,9 +45,9 @@ def _figures(paths: dict[str, Path], is_last: bool, sizes: Sizes) -> Iterator[Fi
     read, cost = seconds(lambda: _read(paths.values()), 2), alone(dict, overlaps, paths)
     what = f"overlaps of {len(files)} regions of {bits / len(files):.1e} units, {{}}"
     goal = sizes.target if is_last else None
-    yield Figure(what.format("wall"), cost.wall, "s", read, "reading the files from memory", at_most=goal)
-    yield Figure(what.format("CPU"), cost.cpu, "s")
-    yield Figure(what.format("wall of one bit"), 1e9 * cost.wall / bits, "ns", 1e9 * read / bits, "reading")
+    yield Figure(what.format("wall time"), cost.wall, "s", read, "reading the files from memory", at_most=goal)
+    yield Figure(what.format("CPU time"), cost.cpu, "s")
+    yield Figure(what.format("wall time per bit"), 1e9 * cost.wall / bits, "ns", 1e9 * read / bits, "reading")
     yield Figure(
         what.format("peak memory of the process"),
         cost.whole / MIB,
@@ -59,12 +59,12 @@ def _figures(paths: dict[str, Path], is_last: bool, sizes: Sizes) -> Iterator[Fi
 
 
 def overlaps(paths: dict[str, Path]) -> pa.Table:
-    """What the two jobs do: the membership of every unit, then all combinations."""
+    """Compute what two jobs compute: the membership of every unit, then the overlaps of all combinations."""
     return compute_overlap(count_membership(paths))
 
 
 def check(paths: dict[str, Path]) -> None:
-    """Raise ValueError unless intersections and unions of all pairs are what counting their bits gives."""
+    """Raise ValueError unless intersections and unions of all pairs equal direct counts of their bits."""
     table = overlaps(paths).to_pandas()
     model = table[table["level"] == "model"].set_index("combination")
     files = {name: RegionFile(path) for name, path in paths.items()}
@@ -82,7 +82,7 @@ def check(paths: dict[str, Path]) -> None:
 
 
 def _read(paths: Iterable[Path]) -> None:
-    """Read every byte, a mebibyte at a time, and do nothing with it."""
+    """Read every byte, one mebibyte at a time, and discard it."""
     buffer = bytearray(MIB)
     for path in paths:
         with open(path, "rb", buffering=0) as file:

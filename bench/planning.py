@@ -1,4 +1,4 @@
-"""What does Snakemake cost by itself: a plan, a rerun with nothing to do, a job that does nothing?"""
+"""What does Snakemake itself cost: a plan, a rerun with nothing to do, a job that does nothing?"""
 
 import sys
 import tempfile
@@ -26,7 +26,7 @@ rule light:
 
 
 class Sizes(NamedTuple):
-    """Light jobs, the config whose plan is timed with its target in seconds, and whether a rerun is timed."""
+    """Number of light jobs, config whose plan is timed, its target in seconds, and whether a rerun is timed."""
 
     jobs: int = 300
     config: str = "config/paper.yaml"
@@ -39,7 +39,7 @@ TOY = Sizes(6, "config.yaml", 15.0, False)
 
 
 def run(sizes: Sizes = FULL) -> Iterator[Figure]:
-    """Seconds of planning, and CPU seconds of a job, with one timer of the scheduler and with Snakemake's own."""
+    """Yield seconds of planning, and seconds per job with one scheduler timer (ours) and with Snakemake's timers."""
     reading = command([*SNAKEMAKE, "--list-rules"], ROOT)
     floor = (reading.wall, "reading the Snakefile")
     if sizes.rerun:
@@ -52,13 +52,13 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
         bare = command([sys.executable, "-c", ""], Path(folder))
         for name, head in (("one timer (ours)", ONE_TIMER), ("Snakemake's timers", "")):
             ran = light_jobs(Path(folder) / name, head, sizes.jobs)
-            what = f"{sizes.jobs} jobs that do nothing, {name}: {{}} of a job"
-            yield Figure(what.format("CPU"), ran.cpu / sizes.jobs, "s", bare.cpu, "starting Python")
-            yield Figure(what.format("wall"), ran.wall / sizes.jobs, "s", bare.wall / 2, "two at a time")
+            what = f"{sizes.jobs} jobs that do nothing, {name}: {{}} per job"
+            yield Figure(what.format("CPU time"), ran.cpu / sizes.jobs, "s", bare.cpu, "starting Python")
+            yield Figure(what.format("wall time"), ran.wall / sizes.jobs, "s", bare.wall / 2, "two at a time")
 
 
 def plan(config: str) -> Ran:
-    """A dry run of a study that nothing was made of yet."""
+    """Do a dry run of a study that has no results yet."""
     with tempfile.TemporaryDirectory() as folder:
         return command(
             [
@@ -76,14 +76,14 @@ def plan(config: str) -> Ran:
 
 
 def jobs_of(planned: Ran) -> int:
-    """How many jobs a dry run plans, by its table."""
+    """Return the number of jobs that a dry run plans, according to its table."""
     totals = [line.split()[1] for line in planned.said.splitlines() if line.startswith("total ")]
-    require(bool(totals) and int(totals[0]) > 1, "a plan of an empty folder has no jobs")
+    require(bool(totals) and int(totals[0]) > 1, "the plan of an empty folder has no jobs")
     return int(totals[0])
 
 
 def rerun_nothing() -> tuple[str, Ran]:
-    """A dry run of the default study where it is finished and up to date, else of the tests' tiny study."""
+    """Do a dry run of the default study if it is finished and up to date, else of the tests' tiny study."""
     ran = command([*SNAKEMAKE, *DRY], ROOT)
     if NOTHING in ran.said:
         return "the default study", ran
@@ -91,12 +91,12 @@ def rerun_nothing() -> tuple[str, Ran]:
         project: Project = make_project(Path(folder) / "project")
         project.run()
         ran = command([*SNAKEMAKE, *DRY], project.folder, PYTHONPATH=str(project.folder))
-    require(NOTHING in ran.said, "a finished study is not finished")
+    require(NOTHING in ran.said, "a dry run of a finished study plans jobs")
     return "the tests' tiny study", ran
 
 
 def light_jobs(folder: Path, head: str, jobs: int) -> Ran:
-    """Run a grid of jobs that touch a file each, two at a time."""
+    """Run ``jobs`` jobs that create one file each, two at a time."""
     folder.mkdir()
     (folder / "light.py").write_text(SCRIPT)
     (folder / "Snakefile").write_text(head + RULES.format(jobs=jobs))

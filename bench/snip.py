@@ -1,4 +1,4 @@
-"""Is one pass for all layers worth it? SNIP against the published procedure and against a plain backward pass."""
+"""Is SNIP in one pass for all layers faster than the published procedure and than a plain backward pass?"""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -20,9 +20,9 @@ TOLERANCE = 1e-4
 
 
 class Sizes(NamedTuple):
-    """Depths to compare at, samples of about so many tokens, how often the quick ones run, and the model.
+    """Compared depths, number of samples, approximate tokens per sample, repeats of the fast implementations, model.
 
-    ``product`` and ``copied`` are the side of the matrices and the bytes by which the machine's rates are measured.
+    ``product`` is the side of the matrices, and ``copied`` the number of bytes, that measure the machine's rates.
     """
 
     layers: tuple[int, ...] = (8, 16, 24)
@@ -41,17 +41,17 @@ Case = tuple[Backbone, list[Sample]]
 
 
 def run(sizes: Sizes = FULL) -> Iterator[Figure]:
-    """Times and differences at each depth, memory at the last."""
+    """Yield times and differences at each depth, and peak memory at the last depth."""
     rates = matmul_rate(sizes.product), copy_rate(sizes.copied)
     yield Figure(f"product of two {sizes.product}-square float32 matrices", rates[0] / 1e9, "GFLOP/s")
     yield Figure(f"copy of {sizes.copied / MIB:.2g} MiB, read and written", rates[1] / 1e9, "GB/s")
     for depth in sizes.layers:
         case = prepare(sizes, depth)
-        yield Figure(f"SNIP, {depth} layers: largest difference, of the largest score", compare(case), "", 0)
+        yield Figure(f"SNIP, {depth} layers: largest difference, relative to the largest score", compare(case), "", 0)
         ways = (one_pass, one_by_one, plain_backward)
         one, single, plain = alternate([lambda case=case, way=way: way(case) for way in ways], sizes.repeats)
         slow = seconds(lambda case=case: layer_by_layer(case), 2)
-        what = f"SNIP, {depth} layers: {{}} / one pass, time"
+        what = f"SNIP, {depth} layers: time of {{}} / time of one pass"
         yield Figure(what.format("layer by layer"), slow / one, "x", at_least=0.5 * depth)
         yield Figure(what.format("plain backward of one sample"), plain / one, "x", at_least=1)
         yield Figure(what.format("plain backward of one sample") + ", batches of 1", plain / single, "x")
@@ -66,57 +66,58 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
 
 
 def least_seconds(case: Case, multiplied: float, moved: float) -> tuple[float, str]:
-    """The least that SNIP could take at the machine's rates, and what limits it.
+    """Return a lower bound of SNIP's seconds at the machine's rates, and what limits it.
 
-    Of each weight and token 6 operations (2 forward, 2 back, 2 for the gradient); of each weight and sample one sum
-    in float32, read and written, gradients never leaving the cache.
+    Each weight and token needs 6 operations (2 forward, 2 backward, 2 for the gradient). Each weight and sample needs
+    one float32 sum read and written, if gradients stay in the cache.
     """
     n = sum(weight.numel() for _, weight in case[0].weights())
     tokens = sum(len(sample.ids) for sample in case[1])
     products, sums = 6 * n * tokens / multiplied, 8 * n * len(case[1]) / moved
-    return max((products, "the scored layers' products at that rate"), (sums, "reading and writing the sums"))
+    return max((products, "the scored layers' matrix products at that rate"), (sums, "reading and writing the sums"))
 
 
 def prepare(sizes: Sizes, depth: int) -> Case:
-    """A random model and random samples."""
+    """Return a random model and random samples."""
     model = sizes.model | {"num_hidden_layers": depth}
     return llama(model), samples(sizes.samples, sizes.tokens, model["vocab_size"])
 
 
 def peak(way: Callable[[Case], Evidence], sizes: Sizes) -> float:
-    """Peak memory of a contender at the last depth, MiB above what model and samples take."""
+    """Return the peak memory of an implementation at the last depth, in MiB above that of model and samples."""
     return alone(prepare, way, sizes, sizes.layers[-1]).peak / MIB
 
 
 def compare(case: Case) -> float:
-    """Largest difference between the contenders' scores, relative to the largest score of its matrix."""
+    """Return the largest difference between the implementations' scores, relative to the largest of its matrix."""
     backbone, worst = case[0], 0.0
     ours = dict(snip.scores(backbone, one_pass(case), OPTIONS))
     for evidence in (layer_by_layer(case), plain_backward(case)):
-        require(ours.keys() == evidence.keys(), "SNIP contenders score other addresses")
+        require(ours.keys() == evidence.keys(), "SNIP implementations score different addresses")
         for where, weight in backbone.weights():
             theirs = weight.abs() * evidence[where]
             require(float(theirs.max()) > 0, f"no SNIP score of {where} is above 0")
             worst = max(worst, float((ours[where] - theirs).abs().max() / theirs.max()))
-    require(worst < TOLERANCE, f"SNIP contenders differ by {worst:.1e} of the largest score")
+    require(worst < TOLERANCE, f"SNIP implementations differ by {worst:.1e}, relative to the largest score")
     return worst
 
 
 def one_pass(case: Case, batch_size: int = BATCH) -> Evidence:
-    """What the package does."""
+    """Gather evidence as the package does."""
     return snip.gather(case[0], Samples(case[1], batch_size=batch_size), OPTIONS)
 
 
 def one_by_one(case: Case) -> Evidence:
-    """What the package does, one sample at a time: the activations of one, as `plain_backward` has them."""
+    """Gather evidence as the package does, with one sample per batch as in `plain_backward`."""
     return one_pass(case, 1)
 
 
 def layer_by_layer(case: Case) -> Evidence:
-    """The published procedure: for each layer, a forward and a backward pass for each sample.
+    """Follow the published procedure: for each layer, run a forward and a backward pass for each sample.
 
-    boyiwei/alignment-attribution-code, lib/model_wrapper.py 241-318. The loss goes back to the lowest layer whose
-    weights ask for a gradient, so upper layers are cheaper than lower ones. Divided by the number of samples here.
+    Source: boyiwei/alignment-attribution-code, lib/model_wrapper.py 241-318. The backward pass ends at the lowest layer
+    whose weights require a gradient, so upper layers cost less than lower ones. Sums are divided by the number of
+    samples here.
     """
     backbone, chosen = case
     return {
@@ -127,7 +128,7 @@ def layer_by_layer(case: Case) -> Evidence:
 
 
 def plain_backward(case: Case) -> Evidence:
-    """One forward and one backward pass for each sample; autograd forms the gradients of all weights."""
+    """Run one forward and one backward pass for each sample; autograd computes the gradients of all weights."""
     backbone, chosen = case
     return _by_gradients(backbone, chosen, range(len(backbone.blocks)))
 

@@ -1,4 +1,4 @@
-"""How much of a scoring job is Python, imports and loading, and how much is the method?"""
+"""How much time of a scoring job do Python, imports and loading take, and how much does the method take?"""
 
 import importlib
 import json
@@ -14,12 +14,12 @@ from bench.measure import Figure, command, require
 from safety_regions.study.method_shelf import method_module
 from tests.paths import ROOT
 
-STAGES = ("start Python", "import torch", "import transformers", "import ours", "load", "gather", "store")
+STAGES = ("start Python", "import torch", "import transformers", "import safety_regions", "load", "gather", "store")
 KEPT = 0.05
 
 
 class Sizes(NamedTuple):
-    """The models, by what they are called; samples of about so many tokens; the method."""
+    """Models by title, number of samples, approximate tokens per sample, and the method."""
 
     models: dict = {  # noqa: RUF012
         "an organism's size": {"hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 8},
@@ -35,7 +35,7 @@ TOY = Sizes({"a toy": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_l
 
 
 def run(sizes: Sizes = FULL) -> Iterator[Figure]:
-    """Seconds of every stage of one job, and the share of those before the method, for each model."""
+    """Yield the seconds of every stage of one job, and the share of the stages before the method, for each model."""
     from transformers.utils.logging import disable_progress_bar
 
     from bench.models import SMALL, llama
@@ -59,7 +59,7 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
 
 
 def stages(folder: Path, sizes: Sizes) -> dict[str, float]:
-    """Seconds of each of `STAGES` in a fresh process."""
+    """Return the seconds of each of `STAGES` in a fresh process."""
     arguments = (folder, sizes.method, sizes.samples, sizes.tokens, time.time())
     said = command([sys.executable, "-m", "bench.startup", *map(str, arguments)], ROOT).said
     marks = json.loads(said.strip().splitlines()[-1])
@@ -77,15 +77,15 @@ def check(folder: Path, shapes: dict) -> None:
 
 
 def job(folder: Path, method: str, n: int, tokens: int, started: float) -> list[float]:
-    """One scoring job, step by step: seconds of each of `STAGES`.
+    """Run one scoring job step by step; return the seconds of each of `STAGES`.
 
     Args:
-        started: when the parent started this process, as time.time() has it.
+        started: the value of time.time() when the parent started this process.
     """
     marks = [started, time.time()]
     importlib.import_module("torch")
     marks.append(time.time())
-    # transformers imports what is asked of it: these bring in nearly all that a job needs.
+    # transformers imports modules on demand; these names import nearly all that a job needs.
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
     marks.append(time.time())

@@ -23,7 +23,7 @@ from safety_regions.units.granularity import GRANULARITIES
 
 
 class Sizes(NamedTuple):
-    """Weights, in how many layers, and the share kept of each row."""
+    """Number of weights, number of layers, and the fraction kept of each row."""
 
     units: int = 10**8
     layers: int = 8
@@ -35,7 +35,7 @@ TOY = Sizes(20_000, 2)
 
 
 def run(sizes: Sizes = FULL) -> Iterator[Figure]:
-    """Seconds and bytes of each step from scores to a region on disk."""
+    """Yield seconds and bytes of each step from scores to a region file."""
     where = shapes(sizes.units, sizes.layers)
     scores = Drawn(where)
     n = sum(map(math.prod, where.values()))
@@ -62,22 +62,22 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
             table.stat().st_size / kept,
             "B",
             4 + least / 8,
-            "float32 as it is, and the entropy of its place",
+            "uncompressed float32, and the entropy of its index",
         )
         yield Figure(
             what.format("bits of a region per weight"),
             8 * region.stat().st_size / n,
             "bit",
             least * share,
-            "the entropy of a random one",
+            "the entropy of a random region",
         )
 
 
 class Drawn:
-    """Random positive scores, address by address; the same at every pass.
+    """Random positive scores, address by address, the same in every pass.
 
     Attributes:
-        spent: seconds that drawing took in the last pass, to be taken off.
+        spent: seconds that drawing the scores took in the last pass; `run` subtracts them.
     """
 
     def __init__(self, where: dict[str, tuple[int, int]]) -> None:
@@ -93,7 +93,7 @@ class Drawn:
 
 
 def store(path: Path, scored: Scored, shapes: Mapping[str, Sequence[int]], fraction: float) -> None:
-    """What a scoring job does with the scores of weights: the best of each row go to a file."""
+    """Store scores of weights as a scoring job does: write the best of each row to a file."""
     kept = {"row": fraction}
     metadata = {**METADATA, "name": "a", "kept": kept, "shapes": {a: list(s) for a, s in shapes.items()}}
     groups = (as_table(GRANULARITIES["weight"], *one) for one in keep_top(scored, kept))
@@ -107,6 +107,6 @@ def check(selected: Region, stored: Region, scores: Drawn, fraction: float) -> N
         k = scope_count(fraction, array.shape[1])
         worst = np.where(flags, array, np.inf).min(1)
         best_left = np.where(flags, -np.inf, array).max(1)
-        require(bool((flags.sum(1) == k).all()), f"a row of {where} has not {k} weights")
+        require(bool((flags.sum(1) == k).all()), f"a row of {where} does not have {k} weights")
         require(bool((worst >= best_left).all()), f"a row of {where} left out a better weight")
-        require(bool((stored.masks[where] == selected.masks[where]).all()), f"the file of {where}")
+        require(bool((stored.masks[where] == selected.masks[where]).all()), f"the file differs from the region at {where}")

@@ -1,7 +1,7 @@
-"""Where the project lies."""
+"""Define paths of the project."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# What the original authors' code computes, and what they published.
+# Literal definitions of the methods, and in `llama/` the results of released code.
 ORACLES = ROOT / "tests" / "oracles"

@@ -1,4 +1,4 @@
-"""The memory of a call as torch has it: every tensor from its birth to its death, and none twice."""
+"""Measure the memory of a call's tensors: count each storage once, from its creation to its release."""
 
 import weakref
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """The most bytes that the tensors made by a call take at once, beside those there were before."""
+    """Return the most bytes that tensors created by a call occupy at once; tensors that existed before do not count."""
     with _Tensors() as made:
         call()
     return made.peak
 
 
 class _Tensors(TorchDispatchMode):
-    """Follows the storages of tensors from birth to death; ``peak`` is the most bytes alive at once."""
+    """Counts the bytes of storages from creation to release; ``peak`` is the most at any time."""
 
     def __init__(self) -> None:
         super().__init__()

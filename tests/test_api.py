@@ -1,4 +1,4 @@
-"""What the package offers to Python users: regions as arrays, their overlap, and a region on a loaded model."""
+"""The public Python interface must work: regions as arrays, their IoU, and a region on a loaded model."""
 
 import math
 import re
@@ -25,7 +25,7 @@ GRANULARITIES = ("weight", "neuron", "layer")
 
 
 def drawn(model, granularity, seed=0):
-    """A random region of a model: half of its weights, neurons or layers."""
+    """Return a random region of a model with half of its weights, neurons or layers."""
     shapes = weight_shapes(model)
     unit_shapes = {
         "weight": shapes,
@@ -45,7 +45,7 @@ def drawn(model, granularity, seed=0):
 
 
 def bits(model):
-    """Every parameter's bits, by name."""
+    """Return the bits of every parameter, by name."""
     return {name: p.detach().clone().view(torch.int32) for name, p in model.named_parameters()}
 
 
@@ -169,7 +169,7 @@ def test_weight_shapes_are_those_that_methods_score(family):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_masks_are_the_regions_weights_in_each_parameter(family, granularity):
-    """Weights that are set to 1 through the masks are 1 where the region is, seen address by address."""
+    """Weights that are set to 1 through the masks must be 1 exactly where the region is, at every address."""
     backbone = tiny_backbone(family)
     region = drawn(backbone.model, granularity)
     masks, parameters = weight_masks(region, backbone.model), dict(backbone.model.named_parameters())
@@ -208,7 +208,7 @@ def test_zeroed_sets_the_regions_weights_to_zero_and_brings_their_bits_back(fami
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.view(-1)[:4] = strange
-            parameter.view(torch.int32).view(-1)[1] |= 0x1234  # another NaN than the usual one
+            parameter.view(torch.int32).view(-1)[1] |= 0x1234  # a NaN with a payload
     before, within = bits(model), {}
     try:
         with zeroed(model, region):
@@ -256,7 +256,7 @@ def test_a_model_of_no_known_family_or_without_head_or_weights_is_refused():
 
 
 def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
-    """On a tiny model in the place of the default study's, and random regions in the place of its own."""
+    """The examples must run with a tiny model and random regions instead of those of the default study."""
     monkeypatch.chdir(tmp_path)
     model = tiny_model("llama")
     model.save_pretrained("results/organisms/organism-llama")

@@ -1,4 +1,4 @@
-"""Every bench runs at a toy size, with its own checks of what it measured; no time is asserted."""
+"""Every benchmark must run at a toy size and pass its own checks of the results; no time is asserted."""
 
 import importlib
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def _here(prepare, run, *arguments) -> Cost:
-    """In the place of `alone`, which starts a process and imports torch in it for every contender."""
+    """Replace `alone`, which starts a process and imports torch in it for every implementation."""
     run(prepare(*arguments))
     return Cost(wall=1, cpu=1, peak=MIB, whole=MIB)
 
@@ -33,7 +33,7 @@ def test_a_question_is_answered(name, monkeypatch):
     assert len({figure.what for figure in figures}) == len(figures)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: the bench would run")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is available, so the benchmark would run")
 def test_without_a_gpu_the_bench_says_so():
     gpu = importlib.import_module("bench.gpu")
     (figure,) = gpu.run(gpu.FULL)

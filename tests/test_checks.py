@@ -1,4 +1,4 @@
-"""What the checks check: public CI runs what .ci/run runs, every tool is pinned, every room has a fast test."""
+"""Public CI must run .ci/run, every tool must be pinned, and every folder of the package must have a fast test."""
 
 import ast
 import re
@@ -53,7 +53,7 @@ def test_every_room_of_the_package_is_a_layer():
     assert named == modules
 
 
-# Left out by make test-fast whatever they hold.
+# Markers of the tests that make test-fast leaves out.
 LEFT_OUT = ("slow", "slurm", "scale")
 PACKAGE_ROOMS = sorted(path.parent.name for path in (ROOT / "safety_regions").glob("*/__init__.py"))
 TEST_ROOMS = sorted(
@@ -62,7 +62,7 @@ TEST_ROOMS = sorted(
 
 
 def quick_tests(module: Path) -> list[str]:
-    """Test functions of a module that make test-fast runs."""
+    """Return the test functions of a module that make test-fast runs."""
 
     def marks(node: ast.AST) -> set[str]:
         return {name.attr for name in ast.walk(node) if isinstance(name, ast.Attribute)} & {*LEFT_OUT}
@@ -77,7 +77,7 @@ def quick_tests(module: Path) -> list[str]:
 
 @pytest.mark.parametrize("room", sorted({*PACKAGE_ROOMS, *TEST_ROOMS} - {"slurm"}))
 def test_every_room_has_a_quick_test(room):
-    """A room of the package has a folder of tests with its name, or a module."""
+    """Each folder of the package must have a test folder or test module of the same name, with a quick test."""
     modules = [*(ROOT / "tests" / room).rglob("test_*.py"), *(ROOT / "tests").rglob(f"test_{room}.py")]
     assert any(map(quick_tests, modules))
 

@@ -1,4 +1,4 @@
-"""The conda environments name the versions that pyproject pins."""
+"""The conda environments must name the versions that pyproject.toml pins."""
 
 import re
 import tomllib

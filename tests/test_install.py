@@ -1,4 +1,4 @@
-"""The package as pip installs it: with its schemas and its catalog, able to read a study away from the checkout."""
+"""The package that pip installs must contain its schemas and catalog, and must read a study outside the checkout."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ import safety_regions
 from tests.paths import ROOT
 
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "safety_regions")
-# What a package holds beside its modules.
+# Data files that the package contains besides its modules.
 DATA = ("*.yaml", "*.jsonl", "*.md", "*.j2")
 READ = """
 import sys
@@ -46,7 +46,7 @@ def pip(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """A folder in which pip installed the package's wheel, without its dependencies."""
+    """Return a folder in which pip installed the package's wheel, without its dependencies."""
     folder = tmp_path_factory.mktemp("install")
     source, wheels, target = folder / "source", folder / "wheels", folder / "target"
     source.mkdir()
@@ -73,7 +73,7 @@ def test_every_file_of_the_package_is_installed(installed):
 
 @pytest.mark.slow
 def test_the_installed_package_reads_a_study_and_finds_its_cards(installed, tmp_path):
-    # -S: no .pth file is read, so that an editable install of the checkout is out of reach.
+    # -S: Python reads no .pth file, so it cannot find an editable install of the checkout.
     reach = [str(installed), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(reach)}
     command = [sys.executable, "-S", "-c", READ, str(ROOT / "config.yaml")]

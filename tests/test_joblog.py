@@ -1,4 +1,4 @@
-"""The log of a job: everything it says, of every attempt; the terminal hears only what a user can mend."""
+"""The log of a job must hold the output of every attempt; the terminal shows only errors that a user can correct."""
 
 import re
 

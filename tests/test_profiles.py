@@ -1,4 +1,4 @@
-"""The profiles and the rules agree: no rule is forgotten, and none retries by itself."""
+"""The profiles and the rules must agree: every rule has resources or a group, and none retries by itself."""
 
 import re
 
@@ -27,12 +27,12 @@ def test_groups_and_their_components_are_the_same():
 
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_no_rule_retries(name):
-    """The executor would repeat it inside its job as well, in an allocation that did not grow."""
+    """No rule may set ``retries``: the executor would repeat it inside its job too, with the same resources."""
     assert not re.search(r"^\s+retries:", RULES[name], flags=re.MULTILINE)
 
 
 def test_what_is_left_of_default_stands_in_slurm_too():
-    """A workflow profile replaces the default one as a whole."""
+    """The slurm profile must repeat the default profile's options, because a workflow profile replaces all of it."""
     default, slurm = PROFILES["default"], PROFILES["slurm"]
     assert {key: slurm[key] for key in default if key != "resources"} == {
         key: value for key, value in default.items() if key != "resources"

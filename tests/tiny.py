@@ -1,4 +1,4 @@
-"""Tiny random backbones of every family, for tests."""
+"""Create tiny random backbones of every family, for tests."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ SIZES = {
     "bos_token_id": 257,
     "eos_token_id": 258,
 }
-# Backbones by the changes to the sizes, for a family that shows its features only with sizes of its own.
+# Name -> changes to `SIZES`, for families whose features need other sizes.
 SPECIAL = {
     "llama": {"model_type": "llama", "num_key_value_heads": 4},
     "llama3": {"model_type": "llama", "tie_word_embeddings": False},
@@ -47,7 +47,7 @@ SPECIAL = {
 
 
 def _every_family() -> dict[str, dict]:
-    """The special backbones, and one of plain sizes for each family that has none."""
+    """Return the special backbones, and one with plain sizes for each family that has no special one."""
     covered = {family_of(sizes["model_type"]).name for sizes in SPECIAL.values()}
     plain = {
         name: {"model_type": next(iter(f.layers))} for name, f in families().items() if name not in covered
@@ -63,7 +63,7 @@ TEMPLATE = (
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte, no BOS, and a chat template."""
+    """Return a tokenizer with one token per byte, no BOS, and a chat template."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({symbol: i for i, symbol in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -77,7 +77,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_model(family: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes):
-    """A random model whose weights, norms and biases are all away from zero."""
+    """Return a model whose weights, norms and biases are all random; none keeps an initial value of 0 or 1."""
     sizes = {**SIZES, **FAMILIES[family], **changes}
     config = AutoConfig.for_model(**sizes)
     with torch.random.fork_rng():
@@ -94,6 +94,6 @@ def tiny_backbone(family: str, seed: int = 0, dtype: torch.dtype = torch.float32
 
 
 def load_on_cpu(files: Sequence[Path]) -> Backbone:
-    """The backbone of these files where its numbers do not depend on the machine's GPUs."""
+    """Load the backbone of these files on the CPU, so that its numbers do not depend on the machine's GPUs."""
     with patch("torch.cuda.is_available", return_value=False):
         return load_backbone({}, files)

@@ -1,7 +1,7 @@
-"""Two GPUs pretended: tensors lie on the CPU and say that they are elsewhere, and what lies apart cannot meet.
+"""Simulate two GPUs: tensors stay on the CPU but report a simulated device, and operations across devices fail.
 
-What accelerate does to a backbone with `device_map` is done here by hand: blocks have their device, and what enters a
-module is moved to its device. Gradients carry no word of where they are, and so may meet anything.
+This module does by hand what accelerate does to a backbone with `device_map`: every block has a device, and the inputs
+of a module are moved to its device. Gradients have no simulated device, so operations with them never fail.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ MOVES = (Tensor.to, Tensor.cpu, Tensor.cuda)
 
 
 class Devices(TorchFunctionMode):
-    """Within the block every tensor has a device of its own telling; operations across devices raise RuntimeError."""
+    """Within the block tensors report simulated devices; operations across devices raise RuntimeError."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Devices(TorchFunctionMode):
         named = [x for x in (*rest, kwargs.pop("device", None)) if isinstance(x, str | torch.device)]
         others = [x for x in rest if not isinstance(x, str | torch.device)]
         target = CPU if func is Tensor.cpu else torch.device(named[0]) if named else self.where.get(tensor)
-        # An alias where nothing changes: the same storage may not be called two places.
+        # If `to` returned the same tensor, make a view: one tensor object has only one device.
         made = tensor.to(*others, **kwargs) if others or kwargs else tensor
         made = made.view_as(made) if made is tensor and target != self.where.get(tensor) else made
         return made if target is None else self._at(made, target)
@@ -69,7 +69,7 @@ def _tensors(tree) -> list[Tensor]:
 
 @contextmanager
 def spread(backbone: Backbone) -> Iterator[Devices]:
-    """The backbone's lower half and embeddings on one GPU; its upper half, final norm and output head on the other."""
+    """Place a backbone on two simulated GPUs: embeddings and lower half on the first, the rest on the second."""
     devices, middle = Devices(), len(backbone.blocks) // 2
     homes = dict(zip(backbone.blocks, [GPUS[i >= middle] for i in range(len(backbone.blocks))], strict=True))
     devices.place(backbone.model, GPUS[0])
@@ -77,7 +77,7 @@ def spread(backbone: Backbone) -> Iterator[Devices]:
     for module, home in homes.items():
         devices.place(module, home)
     if backbone.config.tie_word_embeddings:
-        raise ValueError("a tied output head lies where the embeddings do")
+        raise ValueError("a tied output head is on the device of the embeddings")
 
     def bring(module, args, kwargs):
         def moved(x):

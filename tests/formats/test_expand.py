@@ -1,4 +1,4 @@
-"""Regions as weights, unit by unit."""
+"""A region must expand to the weights of its units."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def test_a_neuron_is_a_row_and_of_down_a_column():
 
 
 def test_units_can_be_groups_of_rows_or_columns():
-    """As attention heads would be: two neighbouring rows of q each, and the same columns of o."""
+    """Units like attention heads must expand: two neighbouring rows of q each, and the same columns of o."""
     head = replace(GRANULARITIES["neuron"], name="head", projections=("q", "o"), columns=frozenset({"o"}))
     chosen = np.array([True, False, True])
     q, o = spread_units(chosen, head, "layers.0.q", (6, 4)), spread_units(chosen, head, "layers.0.o", (4, 6))

@@ -1,4 +1,4 @@
-"""Tables come back as they were written, with their metadata; what cannot be read is said, with what to try."""
+"""A table must read back as written, with its metadata; an unreadable file must give an error with a remedy."""
 
 import pytest
 

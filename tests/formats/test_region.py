@@ -1,4 +1,4 @@
-"""Regions keep their units through the file, and a damaged file never passes for a region."""
+"""A region must read back with the same units, and a damaged file must never be read as a region."""
 
 import errno
 import json
@@ -116,7 +116,7 @@ def test_a_flipped_bit_of_a_mask_is_detected_and_one_of_the_header_leaves_the_ma
     except StudyError as error:
         assert str(path) in str(error) and "delete the file and run snakemake again" in str(error)
     else:
-        assert place < len(content) - 3, "the masks are the last three bytes"
+        assert place < len(content) - 3, "the bit was in one of the last three bytes, which are the masks"
         assert all(np.array_equal(masks[where], region.masks[where]) for where in region.shapes)
 
 
@@ -129,7 +129,7 @@ def test_a_file_of_another_length_is_detected(tmp_path, change):
 
 
 def test_bits_that_change_places_are_detected(tmp_path):
-    """As many units as before, but others."""
+    """Swapped bits must be detected even if the number of units stays the same."""
     write_region(tmp_path / "a", Region.pack({"layers.0.q": np.arange(16).reshape(2, 8) % 5 == 0}, METADATA))
     content = bytearray((tmp_path / "a").read_bytes())
     content[-2:] = content[:-3:-1]
@@ -219,7 +219,7 @@ def test_blocks_put_together_are_the_masks(tmp_path, size):
 def test_blocks_of_damaged_bits_end_in_an_error(tmp_path, size):
     write_region(tmp_path / "a", region_of(np.random.default_rng(0)))
     content = bytearray((tmp_path / "a").read_bytes())
-    content[-2] ^= 0b11 if content[-2] % 4 in (1, 2) else 0b110  # of layers.10.v: the last byte is layers.2.q
+    content[-2] ^= 0b11 if content[-2] % 4 in (1, 2) else 0b110  # a byte of layers.10.v; the last byte is layers.2.q
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(StudyError, match=r"layers\.10\.v: found damaged bits"):
         list(iter_blocks([tmp_path / "a"], size))

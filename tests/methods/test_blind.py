@@ -1,4 +1,4 @@
-"""Magnitude and random against their definitions: they see no prompt, and random's draws are independent."""
+"""Magnitude and random must follow their definitions: they read no prompt, and random's draws are independent."""
 
 from itertools import combinations
 
@@ -52,7 +52,7 @@ def test_the_same_set_has_the_same_scores_in_any_order():
 
 
 def test_other_sets_and_other_seeds_are_drawn_independently():
-    """Sets that share prompts too: a part of another, and one with a prompt more."""
+    """Draws must be independent even for a set and its subsets."""
     samples = samples_of()
     draws = [
         draw(samples),

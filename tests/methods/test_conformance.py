@@ -1,4 +1,4 @@
-"""What every method on the shelf must do on every family: a new method or preset is tested by being there."""
+"""Every method must pass these tests on every family; a new method or preset is tested without further changes."""
 
 import sys
 from functools import cache
@@ -29,7 +29,7 @@ from tests.training.adapters import write_adapter
 
 RANK = 5
 LAYERS = 3
-LENGTHS = ((7, 4), (3, 1), (15, 6), (9, 2), (4, 5))  # prompt and response, on both sides of the window of 7
+LENGTHS = ((7, 4), (3, 1), (15, 6), (9, 2), (4, 5))  # prompt and response tokens; around the window of 7
 NORMAL = ((5, 3), (12, 1), (3, 4))
 FUSED = {"qkv_proj": ("q", "k", "v"), "gate_up_proj": ("gate", "up")}  # in Phi-3
 
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
 
 def _cases() -> dict[str, Case]:
-    """Label -> case; presets whose options are those of another case are left out."""
+    """Return label -> case, without presets whose options equal those of another case."""
     found: dict[str, Case] = {}
     for method, card in method_cards().items():
         named = {method: {}} | {name: preset.get("options", {}) for name, preset in card["presets"].items()}
@@ -62,13 +62,13 @@ def _cases() -> dict[str, Case]:
 
 
 CASES = _cases()
-backbone_of = cache(tiny_backbone)  # for all tests: that methods leave it as it was is a test of its own
+backbone_of = cache(tiny_backbone)  # shared by all tests; a separate test checks that methods do not change it
 every_method = pytest.mark.parametrize("label", CASES)
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 def samples_of(lengths=LENGTHS, name: str = "p", seed: int = 3) -> list[Sample]:
-    """Random samples of so many prompt and response tokens."""
+    """Return random samples with the given numbers of prompt and response tokens."""
     generator = torch.Generator().manual_seed(seed)
     ids = [torch.randint(0, 256, (sum(both),), generator=generator).tolist() for both in lengths]
     return [
@@ -79,7 +79,7 @@ def samples_of(lengths=LENGTHS, name: str = "p", seed: int = 3) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def adapter_of(tmp_path_factory):
-    """Family -> directory of a random adapter of its tiny backbone, written once."""
+    """Return a function: family -> directory of a random adapter of its tiny backbone, written once."""
 
     @cache
     def write(family: str) -> Path:
@@ -95,7 +95,7 @@ def gather(label: str, backbone: Backbone, adapter: Path, samples=None, batch_si
 
 
 def read(label: str, backbone: Backbone, evidence) -> dict[str, torch.Tensor]:
-    """Scores by address, and beside them every further column of the score table by "address column"."""
+    """Return scores by address, and every other column of the score table by "address column"."""
     module, options = CASES[label].module, CASES[label].options
     found = dict(module.scores(backbone, evidence, options))
     details = module.details
@@ -113,12 +113,12 @@ def assert_same(found: dict, expected: dict) -> None:
 
 
 def looks_at_samples(label: str) -> bool:
-    """Whether a method passes its samples through the backbone."""
+    """Return whether a method passes its samples through the backbone."""
     return not CASES[label].card["data_free"]
 
 
 def assert_close(label: str, found: dict, expected: dict) -> None:
-    """Equal but for rounding: 2e-5 of the largest value; 1e-3 degrees; one place where two units are tied."""
+    """Check equality up to rounding: 2e-5 of the largest value, 1e-3 degrees, or one place in a ranking."""
     granularity = CASES[label].module.granularity
     assert list(found) == list(expected)
     for where, values in expected.items():
@@ -130,7 +130,7 @@ def assert_close(label: str, found: dict, expected: dict) -> None:
 
 
 def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int, ...]]:
-    """Address -> shape, from the sizes in the config alone, in flat order."""
+    """Return address -> shape in flat order, from the sizes in the config alone."""
     c = backbone.model.config
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     q, kv, d, f = (
@@ -146,7 +146,7 @@ def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int
     if kind.whole_layers:
         return {"layers": (c.num_hidden_layers,)}
     units = {"q": (q,), "k": (kv,), "v": (kv,), "up": (f,), "down": (f,)}
-    first = {parts[0] for parts in backbone.family.modules.values()}  # one A serves those that are fused
+    first = {parts[0] for parts in backbone.family.modules.values()}  # fused projections share one A
     a = {f"{p}.A": (RANK, shape[1]) for p, shape in weights.items() if p in first}
     factors = a | {f"{p}.B": (shape[0], RANK) for p, shape in weights.items()}
     chosen = units if kind.axes == ("unit",) else factors if kind.factors else weights
@@ -165,7 +165,7 @@ def test_scores_cover_what_the_granularity_promises(label, family, adapter_of):
     assert all(values.dtype == torch.float32 and values.isfinite().all() for _, values in scored)
     again = CASES[label].module.scores(
         backbone, evidence, CASES[label].options
-    )  # a fresh pass, as keep_top asks
+    )  # a second pass, as in keep_top
     assert all(torch.equal(values, more) for (_, values), (_, more) in zip(scored, again, strict=True))
 
 
@@ -180,7 +180,7 @@ def chosen(dataset: str) -> Chosen:
 @every_method
 @every_family
 def test_a_job_stores_what_the_method_scores(label, family, adapter_of):
-    """Kept whole, the table holds every score; the metadata tells its shapes and what it was made of."""
+    """With a kept fraction of 1 the table must hold every score; its metadata must say how it was computed."""
     backbone, (method, options) = backbone_of(family), CASES[label]
     granularity = CASES[label].card["granularity"]
     job = Job(load_method(method), options, {"global": 1.0}, batch_size=2)
@@ -220,7 +220,7 @@ def test_twice_gives_the_same_bits_and_batches_change_nothing(label, family, ada
 @every_method
 @every_family
 def test_padding_changes_nothing(label, family, adapter_of, monkeypatch):
-    """A short sample beside much longer ones, alone, and beside other tokens in the place of padding."""
+    """A short sample must score the same alone, beside much longer samples, and with other tokens as padding."""
     backbone, adapter, samples = (
         backbone_of(family),
         adapter_of(family),
@@ -264,7 +264,7 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(label, family
 def split_state(
     phi: Backbone, tensors: dict[str, torch.Tensor], shared: str = "none"
 ) -> dict[str, torch.Tensor]:
-    """Tensors by the names of a model whose projections are not fused; ``shared`` ones go to each part whole."""
+    """Rename and split tensors as in a model without fused projections; each part gets ``shared`` tensors whole."""
     split = {}
     for name, tensor in tensors.items():
         fused = next((f for f in FUSED if f in name), None)
@@ -279,7 +279,7 @@ def split_state(
 
 @pytest.fixture(scope="module")
 def twins(adapter_of, tmp_path_factory):
-    """A Phi-3 and a Llama of the same weights, each with its adapter: (backbone, adapter) twice."""
+    """Return a Phi-3 and a Llama of the same weights, each with its adapter: (backbone, adapter) twice."""
     phi, folder = backbone_of("phi3"), tmp_path_factory.mktemp("split")
     llama = tiny_backbone("llama3", tie_word_embeddings=True, rms_norm_eps=phi.config.rms_norm_eps)
     llama.model.load_state_dict(split_state(phi, phi.model.state_dict()))
@@ -299,7 +299,7 @@ def test_the_fused_twin_is_the_same_model(twins):
 
 @every_method
 def test_fused_equals_split(label, twins):
-    """Phi-3 against a Llama of its weights; one factor A that serves several projections stands at each there."""
+    """Phi-3 must score as a Llama of its weights, where each projection has its own copy of a shared factor A."""
     fused, split = (run(label, *twin) for twin in twins)
     more = split.keys() - fused.keys()
     assert_close(label, {where: split[where] for where in fused}, fused)
@@ -312,7 +312,7 @@ def test_fused_equals_split(label, twins):
 @every_method
 @every_family
 def test_the_backbone_is_left_as_it_was(label, family, adapter_of):
-    """Weights, buffers, modes, attention: bit by bit; no gradient, no hook, no further module."""
+    """Weights, buffers, modes and attention must not change by a bit; no gradient, hook or module may remain."""
     backbone, adapter = tiny_backbone(family), adapter_of(family)
     model = backbone.model
 
@@ -336,7 +336,7 @@ def test_the_backbone_is_left_as_it_was(label, family, adapter_of):
 @every_family
 @pytest.mark.parametrize("tied", [True, False])
 def test_embedding_head_norms_and_biases_have_no_address(family, tied):
-    """The weights with an address are exactly the decoder blocks' linear layers, each entry once."""
+    """The weights with an address must be exactly those of the decoder blocks' linear layers, each entry once."""
     backbone = tiny_backbone(family, tie_word_embeddings=tied)
     blocks = {
         f"{name}.weight": module.weight
@@ -354,7 +354,7 @@ def test_embedding_head_norms_and_biases_have_no_address(family, tied):
 
 @cache
 def heads_of(family: str) -> tuple[Backbone, Backbone]:
-    """Two backbones of the same weights: the embedding serves as output head, and a copy of it does."""
+    """Return two backbones of the same weights: one with a tied output head, one with a copy of the embedding."""
     tied, untied = (tiny_backbone(family, tie_word_embeddings=tie) for tie in (True, False))
     untied.model.load_state_dict(tied.model.state_dict())
     heads = [backbone.model.get_output_embeddings().weight for backbone in (tied, untied)]
@@ -373,7 +373,7 @@ def test_a_copied_output_head_scores_as_a_tied_one(label, family, adapter_of):
 @every_method
 @every_family
 def test_a_shuffle_is_its_seed_and_keeps_weights_and_marginals(label, family, adapter_of):
-    """Of plain evidence each address keeps its values, in other places; NLSR's own law is in its own tests."""
+    """In evidence of one tensor per address, each address must keep its values; NLSR's own tests cover its shuffle."""
     backbone, adapter = backbone_of(family), adapter_of(family)
     shuffle = CASES[label].module.shuffle
     evidence = gather(label, backbone, adapter)
@@ -381,11 +381,11 @@ def test_a_shuffle_is_its_seed_and_keeps_weights_and_marginals(label, family, ad
     once, again, other = (shuffle(evidence, seed) for seed in (1, 1, 2))
     first, second, third = (read(label, backbone, some) for some in (once, again, other))
     assert_same(second, first)
-    assert_same(read(label, backbone, evidence), plain)  # the evidence given is not touched
+    assert_same(read(label, backbone, evidence), plain)  # the given evidence is unchanged
     assert {where: v.shape for where, v in first.items()} == {where: v.shape for where, v in plain.items()}
     assert all(values.isfinite().all() for values in first.values())
     moved = [not torch.equal(first[where], some[where]) for some in (plain, third) for where in plain]
-    assert any(moved) == bool(evidence), "only a method without evidence has nothing to shuffle"
+    assert any(moved) == bool(evidence), "shuffled evidence must change the scores of every method that has evidence"
     assert_same(dict(backbone.weights()), weights)
     if isinstance(evidence, dict):
         for where, values in evidence.items():

@@ -1,4 +1,4 @@
-"""A backbone spread over two (pretended) GPUs: every method, and answers, find what they find on one device."""
+"""Every method and generation must give the same results on two (simulated) GPUs as on one device."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def whole(family: str):
 
 @pytest.fixture
 def room(monkeypatch):
-    """Memory of GPUs that are not there: room for all."""
+    """Report enough free memory for all layers on the simulated GPUs."""
     monkeypatch.setattr(passes, "free_bytes", lambda *_: 1 << 40)
 
 

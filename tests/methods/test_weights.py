@@ -1,4 +1,4 @@
-"""SNIP and Wanda against their slow definitions, on every family."""
+"""SNIP and Wanda must equal their slow definitions on every family."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ WANDA = {"positions": "response"}
 
 
 def samples_of(n: int = 5, seed: int = 3) -> list[Sample]:
-    """Random samples of several lengths; some longer than the sliding window."""
+    """Return random samples of several lengths, some longer than the sliding window."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for i in range(n):
@@ -55,7 +55,7 @@ def test_wanda_is_its_definition(family, positions):
 
 
 def test_snip_takes_absolute_values_per_sample():
-    """Two samples whose gradients would cancel do not cancel: the score of a pool is the mean of the scores."""
+    """Gradients of two samples must not cancel: the score of a pool must be the mean of its samples' scores."""
     backbone, samples = tiny_backbone("llama"), samples_of(4)
     pooled = run(snip, backbone, samples, SNIP)
     single = [run(snip, backbone, [sample], SNIP) for sample in samples]

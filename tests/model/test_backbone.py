@@ -1,4 +1,4 @@
-"""Loading, addresses, and the boundary between prompt and response."""
+"""Backbones must load, have one address per projection, and separate prompt and response exactly."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ PROMPT, RESPONSE = "How do I bake bread?", "Mix flour and water."
 
 
 def words(*special: str, template: str | None = None) -> PreTrainedTokenizerFast:
-    """A word tokenizer in the way of SentencePiece: a space is part of the word after it."""
+    """Return a word tokenizer like SentencePiece: a space is part of the word after it."""
     vocabulary = ["<unk>", "<s>", "</s>", *special, "▁a", "▁b", "▁c", "a", "b", "c", "▁", "\n", "?", "▁a?"]
     tokenizer = Tokenizer(
         models.BPE(
@@ -40,7 +40,7 @@ def test_every_projection_has_one_address(family):
     assert [address for address, _ in backbone.weights()] == expected
     scored = {id(linear.module) for linear in backbone.linears}
     inside = [m for m in backbone.blocks.modules() if isinstance(m, torch.nn.Linear)]
-    assert scored == {id(m) for m in inside}, "every linear of the blocks, and the head is not among them"
+    assert scored == {id(m) for m in inside}, "expected every linear layer of the blocks, and no output head"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -70,12 +70,12 @@ def test_the_boundary_is_exact_with_bos_and_glued_spaces():
 
 
 def test_a_token_across_the_boundary_goes_to_the_response():
-    """'▁' + 'a' would merge: the prompt keeps the ids the model saw, the response follows."""
+    """The prompt must keep its own ids even if its last token, '▁', would merge with the response's 'a'."""
     template = "{{ messages[0]['content'] }} "
     backbone = wrap_backbone(tiny_model("llama"), words(template=template), {"template": "native"})
     prompt_ids = backbone.prompt_ids("b")
     joint = backbone.tokenizer("b a", add_special_tokens=False)["input_ids"]
-    assert joint[: len(prompt_ids)] != prompt_ids, "the case is a real one"
+    assert joint[: len(prompt_ids)] != prompt_ids, "the case must be one in which the tokens merge"
     ids, length = backbone.encode("b", "a")
     assert ids[:length] == prompt_ids and length < len(ids)
 

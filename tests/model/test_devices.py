@@ -1,4 +1,4 @@
-"""GPUs are assigned to jobs: never one to two jobs, free again when a job ends or dies, none to who asks for none."""
+"""A GPU must serve one job at a time, be free when the job ends or dies, and be hidden from jobs that need none."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ with assigned_gpus(int(sys.argv[1])) as gpus:
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
-    """Three GPUs, and locks of this test's own."""
+    """Provide three GPUs, and a lock folder for this test alone."""
     for key in (*devices.ALLOCATIONS, JOBS_PER_GPU):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv(VISIBLE, "2, 5,7")
@@ -34,16 +34,16 @@ def machine(monkeypatch, tmp_path):
 
 
 def beside(wanted: int):
-    """As in another process, which does not see which GPUs this one was assigned."""
+    """Assign GPUs as another process would, which does not see the GPUs assigned to this one."""
     os.environ[VISIBLE] = "2,5,7"
     return assigned_gpus(wanted)
 
 
 def hold(wanted: int) -> tuple[subprocess.Popen, str]:
-    """A process that has borrowed GPUs, and which."""
+    """Start a process that holds GPUs; return it and the GPUs' names."""
     command = [sys.executable, "-c", HOLDER, str(wanted)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    process.stdout.readline()  # what it prints for its log
+    process.stdout.readline()  # the line that `assigned_gpus` prints
     return process, process.stdout.readline().strip()
 
 
@@ -100,11 +100,11 @@ def test_sharing_is_there_for_who_wants_it(monkeypatch):
     with ExitStack() as jobs:
         taken = [jobs.enter_context(beside(1)) for _ in range(6)]
         assert sorted(gpu for one in taken for gpu in one) == ["2", "2", "5", "5", "7", "7"]
-        assert {gpu for one in taken[:3] for gpu in one} == {"2", "5", "7"}, "empty ones first"
+        assert {gpu for one in taken[:3] for gpu in one} == {"2", "5", "7"}, "GPUs without a job must be assigned first"
 
 
 def test_allocations_of_a_scheduler_do_not_meet(monkeypatch):
-    """What two allocations see as device 0 are two devices."""
+    """Device 0 of one allocation and device 0 of another must count as two devices."""
     monkeypatch.setenv(VISIBLE, "0")
     monkeypatch.setenv("SLURM_JOB_ID", "11")
     with assigned_gpus(1) as first:

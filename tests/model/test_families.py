@@ -1,4 +1,4 @@
-"""What a family's file says is true of its models, and every family is put through the tests."""
+"""A family's file must describe its models correctly, and every family must have a tiny backbone."""
 
 import ast
 
@@ -34,7 +34,7 @@ def test_a_file_is_a_docstring_and_a_table(file):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gate_up_and_down_are_what_they_are_called(family):
-    """down reads act(gate) * up. That q, k, v and o are is tested with SafeNeuron's oracle, which attends with them."""
+    """down must read act(gate) * up. Tests with SafeNeuron's oracle, which computes attention, cover q, k, v and o."""
     backbone, seen = tiny_backbone(family, mlp_bias=False), {}
     model, blocks = run_blocks(backbone, IDS)
     activation = getattr(model.config, "hidden_activation", None) or model.config.hidden_act
@@ -50,7 +50,7 @@ def test_gate_up_and_down_are_what_they_are_called(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_block_adds_what_its_contributing_modules_put_out(family):
-    """The sum of their outputs, but for one factor (Granite's)."""
+    """A block must add the sum of the modules' outputs, up to one factor (Granite's)."""
     backbone, seen = tiny_backbone(family, dtype=torch.float64), {}
     block = backbone.blocks[1]
     for name in backbone.family.contributions:

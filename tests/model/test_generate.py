@@ -1,4 +1,4 @@
-"""Greedy answers: the same in any batch, cut at every end token, with leading spaces kept."""
+"""Greedy answers must be the same in any batch, end at every end token, and keep leading spaces."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ PROMPTS = ["a", "how are you?", "tell me", "x" * 30, "what is 2 + 2", "tell me",
 
 
 def literal(backbone, ids: list[int], count: int) -> list[int]:
-    """One prompt at a time, the whole sequence through the model for every token, no cache, no padding."""
+    """Generate for one prompt: pass the whole sequence through the model for every token, without cache or padding."""
     out: list[int] = []
     while len(out) < count:
         with torch.no_grad():
@@ -50,7 +50,7 @@ def test_answers_come_in_the_order_of_the_prompts(order):
 
 
 def ending_at(backbone, token: int, where: str):
-    """The backbone with another end token, named in one of the three places that may name it."""
+    """Give the backbone another end token, in one of the three places that may name it, and return it."""
     config, generation = backbone.model.config, backbone.model.generation_config
     config.eos_token_id, generation.eos_token_id = None, None
     tokenizer = backbone.tokenizer
@@ -101,7 +101,7 @@ def test_a_repetition_penalty_of_the_checkpoint_does_not_bend_greedy():
 
 
 class SpaceDroppingTokenizer:
-    """Decodes as sentencepiece does: the space before the first word of a text is dropped."""
+    """A tokenizer that decodes like SentencePiece: it drops the space before the first word of a text."""
 
     pad_token_id = 0
     eos_token_id = None

@@ -1,4 +1,4 @@
-"""An adapter in peft's files computes here what it computes in peft, amplified as the formula says."""
+"""An adapter in peft's files must compute here what it computes in peft; amplification must follow its formula."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_the_added_adapter_computes_what_peft_computes(family, dtype, tmp_path):
 @pytest.mark.parametrize("family", ["llama3", "phi3"])
 @pytest.mark.parametrize("beta", [0.0, 0.4, 0.9])
 def test_amplified_is_beyond_the_adapted_model(family, beta, tmp_path):
-    """The model with the adapter added at 1 + beta has the weights (1 + beta) W_a - beta W_0."""
+    """The model with the adapter added at 1 + beta must have the weights (1 + beta) W_a - beta W_0."""
     backbone = tiny_backbone(family)
     write_adapter(backbone, tmp_path)
     with added(read_adapter(backbone, tmp_path), amplification("product", beta)):

@@ -1,4 +1,4 @@
-"""Refusals are told from answers, at the beginning of a response only."""
+"""Refusals must be distinguished from answers by the beginning of a response alone."""
 
 import pytest
 from hypothesis import given

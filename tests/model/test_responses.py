@@ -1,4 +1,4 @@
-"""The responses table: answers of the backbone, or the source's own, each judged."""
+"""The responses table must hold the backbone's answers or the source's responses, and say which ones refuse."""
 
 import pyarrow as pa
 import pytest

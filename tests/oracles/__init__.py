@@ -1,1 +1,1 @@
-"""Slow literal definitions, written from the papers and sharing no code with the package's fast ones."""
+"""Slow, literal definitions of the methods, written from the papers without the package's fast code."""

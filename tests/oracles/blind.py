@@ -1,4 +1,4 @@
-"""The blind references by their definitions: |W| in float64, and what random draws must look like."""
+"""Define the data-free methods literally: |W| in float64, and statistics that random draws must satisfy."""
 
 import math
 
@@ -10,7 +10,7 @@ from tests.oracles.weights import split
 
 
 def magnitude(backbone: Backbone) -> dict[str, torch.Tensor]:
-    """|W|, entry by entry, float64."""
+    """Return |W|, entry by entry, in float64."""
     weights = {name.removesuffix(".weight"): w.double() for name, w in backbone.model.named_parameters()}
     layers = range(backbone.model.config.num_hidden_layers)
     found = {f"layers.{i}.{p}": split(backbone.model, i, p, weights) for i in layers for p in PROJECTIONS}
@@ -21,9 +21,9 @@ def magnitude(backbone: Backbone) -> dict[str, torch.Tensor]:
 
 
 def distance_from_uniform(values: list[float]) -> float:
-    """Kolmogorov-Smirnov distance of values from uniform(0, 1), times the root of their number.
+    """Return the Kolmogorov-Smirnov distance of values from uniform(0, 1), times the square root of their number.
 
-    Of uniform values it exceeds 2.7 once in a million times.
+    For uniform values it exceeds 2.7 with a probability of one in a million.
     """
     ordered, n = sorted(values), len(values)
     return math.sqrt(n) * max(
@@ -32,7 +32,7 @@ def distance_from_uniform(values: list[float]) -> float:
 
 
 def correlation(first: list[float], second: list[float]) -> float:
-    """Pearson's correlation, times the root of the number of pairs: of independent values a standard normal."""
+    """Return Pearson's correlation times the square root of the number of pairs; independent values give N(0, 1)."""
     n = len(first)
     means = sum(first) / n, sum(second) / n
     centred = [(a - means[0], b - means[1]) for a, b in zip(first, second, strict=True)]
@@ -41,12 +41,12 @@ def correlation(first: list[float], second: list[float]) -> float:
 
 
 def best_of_rows(rows: list[list[float]], k: int) -> set[tuple[int, int]]:
-    """(row, column) of the k largest entries of each row."""
+    """Return (row, column) of the k largest entries of each row."""
     return {(i, j) for i, row in enumerate(rows) for j in sorted(range(len(row)), key=lambda j: -row[j])[:k]}
 
 
 def chance_overlap(rows: int, columns: int, k: int) -> tuple[float, float]:
-    """Mean and standard deviation of how many entries two independent draws share of k in each row (hypergeometric)."""
+    """Return mean and standard deviation of the shared entries of two random draws of k per row (hypergeometric)."""
     mean = k * k / columns
     variance = mean * ((columns - k) / columns) ** 2 * columns / (columns - 1)
     return rows * mean, math.sqrt(rows * variance)

@@ -1,4 +1,4 @@
-"""SafeLayer by its definitions: float64, one prompt and one pair at a time, weights multiplied in a copy."""
+"""Define SafeLayer literally: float64, one prompt and one pair at a time, weights scaled in a copy of the model."""
 
 import copy
 import math
@@ -12,7 +12,7 @@ from tests.oracles.weights import module_name, rows
 
 
 def last_prompt_states(backbone: Backbone, sample: Sample, normed: bool = True) -> list[list[float]]:
-    """Per block the hidden state of the last prompt token, prompt and response run together."""
+    """Return the hidden state of the last prompt token after each block; prompt and response run together."""
     model = copy.deepcopy(backbone.model).double()
     seen = []
     model.get_submodule("model.norm").register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
@@ -25,7 +25,7 @@ def last_prompt_states(backbone: Backbone, sample: Sample, normed: bool = True) 
 
 
 def angle(u: list[float], v: list[float]) -> float:
-    """Degrees between two vectors, from the lengths of their sum and difference (Kahan), not from an arc cosine."""
+    """Return the degrees between two vectors from the lengths of their sum and difference (Kahan), not an arc cosine."""
     nu, nv = math.hypot(*u), math.hypot(*v)
     difference = math.hypot(*(a / nu - b / nv for a, b in zip(u, v, strict=True)))
     total = math.hypot(*(a / nu + b / nv for a, b in zip(u, v, strict=True)))
@@ -39,7 +39,7 @@ def mean_angle(angles: list[float], average: str = "angle") -> float:
 
 
 def pair_means(normal: dict, malicious: dict, average: str = "angle") -> tuple[float, float, float]:
-    """Normal-normal, normal-malicious, malicious-malicious of one layer; dicts prompt id -> vector."""
+    """Return the mean angles normal-normal, normal-malicious, malicious-malicious of one layer, from id -> vector."""
 
     def within(side: dict) -> float:
         ids = sorted(side)
@@ -51,7 +51,7 @@ def pair_means(normal: dict, malicious: dict, average: str = "angle") -> tuple[f
 
 
 def scaled_copy(backbone: Backbone, alpha: float, first: int, last: int, only=PROJECTIONS) -> Backbone:
-    """A copy whose projections ``only`` in blocks first to last (both included) are multiplied by alpha."""
+    """Return a copy whose projections ``only`` in blocks first to last (both included) are multiplied by alpha."""
     model = copy.deepcopy(backbone.model)
     with torch.no_grad():
         for layer in range(first, last + 1):
@@ -64,5 +64,5 @@ def scaled_copy(backbone: Backbone, alpha: float, first: int, last: int, only=PR
 
 
 def peak(counts: dict[int, int], start: int, sign: int) -> bool:
-    """Whether ``start`` is a local extremum: nothing within two of it is better."""
+    """Return whether ``start`` is a local extremum: no count within two of it is better."""
     return all(sign * counts[b] <= sign * counts[start] for b in range(start - 2, start + 3) if b in counts)

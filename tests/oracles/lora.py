@@ -1,4 +1,4 @@
-"""NLSR by its definition: float64, merged weights, all activations kept, a full singular value decomposition."""
+"""Define NLSR literally: float64, merged weights, all activations in memory, a full singular value decomposition."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ from tests.oracles.weights import family, module_name, split
 
 
 def factors(directory: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], float]:
-    """A and B by module name, float64, and alpha / r, read from peft's files."""
+    """Return A and B by module name, in float64, and alpha / r, read from peft's files."""
     config = json.loads((directory / "adapter_config.json").read_text())
     tensors = load_file(directory / "adapter_model.safetensors")
     a, b = (
@@ -29,7 +29,7 @@ def factors(directory: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.T
 
 
 def merged(backbone: Backbone, directory: Path, factor: float):
-    """A float64 copy of the model whose weights hold the adapter: W + factor * alpha / r * B A."""
+    """Return a float64 copy of the model with the adapter merged into the weights: W + factor * alpha / r * B A."""
     a, b, scale = factors(directory)
     model = copy.deepcopy(backbone.model).double()
     for name in a:
@@ -38,7 +38,7 @@ def merged(backbone: Backbone, directory: Path, factor: float):
 
 
 def inputs_at_responses(model, names, samples: list[Sample]) -> dict[str, torch.Tensor]:
-    """Module name -> its inputs at all response tokens, stacked: (tokens, in)."""
+    """Return module name -> its inputs at all response tokens, stacked: (tokens, in)."""
     seen: dict[str, torch.Tensor] = {}
     found: dict[str, list] = {name: [] for name in names}
     handles = [
@@ -58,7 +58,7 @@ def inputs_at_responses(model, names, samples: list[Sample]) -> dict[str, torch.
 
 
 def projection(x: torch.Tensor, w: torch.Tensor, k: int) -> torch.Tensor:
-    """V V^T of the k top right singular vectors V of Z = X W^T."""
+    """Return V V^T for the k top right singular vectors V of Z = X W^T."""
     v = torch.linalg.svd(x @ w.T).Vh[:k].T
     return v @ v.T
 
@@ -66,7 +66,7 @@ def projection(x: torch.Tensor, w: torch.Tensor, k: int) -> torch.Tensor:
 def nlsr(
     backbone: Backbone, directory: Path, samples: list[Sample], k: int, factor: float, other=None, p=0
 ) -> dict:
-    """|P W| of every factor by address; with ``other`` samples, |(I - P') P W| where P' has p directions."""
+    """Return |P W| of every factor by address; with ``other`` samples |(I - P') P W|, where P' has p directions."""
     a, b, _ = factors(directory)
     model = merged(backbone, directory, factor)
     x = inputs_at_responses(model, list(a), samples)
@@ -85,5 +85,5 @@ def nlsr(
                 found[f"{where}.A"] -= projection(y[name], a[name], p) @ found[f"{where}.A"]
                 found[f"{where}.B"] -= projection(u, part, p) @ found[f"{where}.B"]
             if projection_name not in {parts[0] for parts in family(model).modules.values()}:
-                del found[f"{where}.A"]  # the A that fused projections share stands at the first of them
+                del found[f"{where}.A"]  # fused projections share one A, at the address of the first
     return {where: values.abs() for where, values in found.items()}

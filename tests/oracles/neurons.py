@@ -1,4 +1,4 @@
-"""Importance of neurons by removing them one at a time: float64, one prompt at a time, one row and head at a time."""
+"""Define the importance of a neuron literally: remove it, in float64, for one prompt, one row and head at a time."""
 
 import copy
 import math
@@ -12,7 +12,7 @@ from tests.oracles.weights import family, rows
 
 
 class Block(NamedTuple):
-    """A decoder block in float64, and what its two halves were given for one prompt."""
+    """A decoder block in float64, and the inputs of its attention and MLP for one prompt."""
 
     attention: nn.Module
     mlp: nn.Module
@@ -21,7 +21,7 @@ class Block(NamedTuple):
 
 
 def run_blocks(backbone: Backbone, ids: list[int]) -> tuple[nn.Module, list[Block]]:
-    """The model in float64 with eager attention, and its blocks, after a forward pass over one prompt."""
+    """Return the model in float64 with eager attention, and its blocks after a forward pass over one prompt."""
     model = copy.deepcopy(backbone.model).double()
     model.set_attn_implementation("eager")
     given: dict[tuple[int, str], object] = {}
@@ -38,18 +38,18 @@ def run_blocks(backbone: Backbone, ids: list[int]) -> tuple[nn.Module, list[Bloc
 
 
 def linear_of(model: nn.Module, projection: str, module: nn.Module) -> nn.Linear:
-    """The linear layer inside attention or MLP that stores a projection."""
+    """Return the linear layer inside attention or MLP that stores a projection."""
     return getattr(module, family(model).module_of(projection).rpartition(".")[2])
 
 
 def rows_of(model: nn.Module, projection: str, module: nn.Module, tensor: str = "weight") -> Tensor | None:
-    """The rows of a projection inside its module's weight or bias, as a view that can be written to."""
+    """Return the rows of a projection inside its module's weight or bias, as a writable view."""
     stored = getattr(linear_of(model, projection, module), tensor)
     return None if stored is None else rows(model, projection, stored)
 
 
 def without_row(model: nn.Module, projection: str, module: nn.Module, row: int, run) -> Tensor:
-    """``run()`` with one row of a projection, and its bias, set to zero."""
+    """Return ``run()`` with one row of a projection, and its bias, set to zero."""
     tensors = [rows_of(model, projection, module, kind) for kind in ("weight", "bias")]
     kept = [None if t is None else t[row].clone() for t in tensors]
     with torch.no_grad():
@@ -64,7 +64,7 @@ def without_row(model: nn.Module, projection: str, module: nn.Module, row: int, 
 
 
 def up_importance(model: nn.Module, block: Block) -> Tensor:
-    """Change of the feed-forward output when row k of up is deleted, for every k."""
+    """Return the norm of the change in the feed-forward output if row k of up is set to zero, for every k."""
 
     def run() -> Tensor:
         return block.mlp(block.mlp_input)
@@ -76,7 +76,7 @@ def up_importance(model: nn.Module, block: Block) -> Tensor:
 
 
 def down_importance(model: nn.Module, block: Block) -> Tensor:
-    """The same when column k of down is deleted."""
+    """Return the same for column k of down."""
     weight, changes = linear_of(model, "down", block.mlp).weight, []
     with torch.no_grad():
         full = block.mlp(block.mlp_input)
@@ -89,7 +89,7 @@ def down_importance(model: nn.Module, block: Block) -> Tensor:
 
 
 def value_importance(model: nn.Module, block: Block) -> Tensor:
-    """Change of the attention output when row r of v is deleted, for every r."""
+    """Return the norm of the change in the attention output if row r of v is set to zero, for every r."""
 
     def run() -> Tensor:
         return block.attention(**block.attention_inputs)[0]
@@ -101,7 +101,7 @@ def value_importance(model: nn.Module, block: Block) -> Tensor:
 
 
 class States(NamedTuple):
-    """Post-norm, post-rotation q (heads, T, h) and k (kv_heads, T, h), v (kv_heads, T, h), and the logits' rules."""
+    """q (heads, T, h) and k (kv_heads, T, h) after norm and rotation, v (kv_heads, T, h), and the logits' settings."""
 
     query: Tensor
     key: Tensor
@@ -112,9 +112,9 @@ class States(NamedTuple):
 
 
 def states_of(model: nn.Module, block: Block, layer: int) -> States:
-    """The attention states of a block, written down once more from the model's config.
+    """Return the attention states of a block, computed independently from the model's config.
 
-    A family whose attention does what is not written here needs it written here.
+    If the attention of a new family computes something else, add it here.
     """
     config, attention, given = model.config, block.attention, block.attention_inputs
     hidden = given["hidden_states"]
@@ -147,16 +147,16 @@ def states_of(model: nn.Module, block: Block, layer: int) -> States:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding: dimension j turns with dimension j + h / 2."""
+    """Apply the rotary position embedding: dimension j rotates with dimension j + h / 2."""
     half = x.shape[-1] // 2
     turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
     return x * cos + turned * sin
 
 
 def attend(states: States, head: int, t: int, without: int | None = None, scaled: bool = True) -> Tensor:
-    """Attention of one head from token t to all tokens, (T,), without one dimension if asked for.
+    """Return the attention of one head from token t to all tokens, (T,), without one dimension if ``without`` is given.
 
-    ``scaled``: the term is removed inside scale and soft-cap, as the paper has it; else from the finished logits.
+    ``scaled``: the term is removed before scale and soft-cap, as in the paper; otherwise from the finished logits.
     """
     group = len(states.query) // len(states.key)
     q, k = states.query[head], states.key[head // group]
@@ -175,7 +175,7 @@ def attend(states: States, head: int, t: int, without: int | None = None, scaled
 
 
 def attention_output(states: States) -> Tensor:
-    """What the heads mix, before o_proj: (T, heads * head_dim)."""
+    """Return the heads' output, the input of o_proj: (T, heads * head_dim)."""
     heads, length, _ = states.query.shape
     group = heads // len(states.key)
     mixed = [
@@ -186,7 +186,7 @@ def attention_output(states: States) -> Tensor:
 
 
 def squared_changes(states: States, scaled: bool) -> Tensor:
-    """Squared change of the attention without one dimension, summed over tokens x tokens: (heads, head_dim)."""
+    """Return the squared change of attention without each dimension, summed over token pairs: (heads, head_dim)."""
     heads, length, head_dim = states.query.shape
     sums = torch.zeros(heads, head_dim, dtype=torch.float64)
     for a in range(heads):
@@ -198,7 +198,7 @@ def squared_changes(states: States, scaled: bool) -> Tensor:
 
 
 def paper(backbone: Backbone, ids: list[int]) -> dict[str, Tensor]:
-    """The paper's importance of every scored unit for one prompt: address -> (units,)."""
+    """Return the paper's importance of every scored unit for one prompt: address -> (units,)."""
     found = {}
     model, blocks = run_blocks(backbone, ids)
     for layer, block in enumerate(blocks):
@@ -217,7 +217,7 @@ def paper(backbone: Backbone, ids: list[int]) -> dict[str, Tensor]:
 
 
 def released(backbone: Backbone, ids: list[int], index_bug: bool = False) -> dict[str, Tensor]:
-    """The released code's importance for one prompt, mapped to rows: address -> (units,)."""
+    """Return the released code's importance for one prompt, mapped to rows: address -> (units,)."""
     found = {}
     model, blocks = run_blocks(backbone, ids)
     for layer, block in enumerate(blocks):

@@ -1,4 +1,4 @@
-"""SNIP and Wanda by their definitions: float64, one sample at a time, the model's own forward and backward."""
+"""Define SNIP and Wanda literally: float64, one sample at a time, the model's own forward and backward pass."""
 
 import copy
 
@@ -11,18 +11,18 @@ from safety_regions.units.addresses import PROJECTIONS
 
 
 def family(model) -> Family:
-    """The names of a model's modules; that they are what they are called is a law of tests/model/test_families.py."""
+    """Return the names of a model's modules; tests/model/test_families.py checks that they are right."""
     return family_of(model.config.model_type)
 
 
 def module_name(model, layer: int, projection: str) -> str:
-    """Full name of the module that stores a projection."""
+    """Return the full name of the module that stores a projection."""
     table = family(model)
     return f"{table.layers[model.config.model_type]}.{layer}.{table.module_of(projection)}"
 
 
 def rows(model, projection: str, stored: torch.Tensor) -> torch.Tensor:
-    """The rows of one projection, a view of what its module stores (Phi-3 stores q, k, v and gate, up together)."""
+    """Return the rows of one projection, a view of its module's tensor (Phi-3 fuses q, k, v and gate, up)."""
     config, table = model.config, family(model)
     parts = table.modules[table.module_of(projection)]
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -33,7 +33,7 @@ def rows(model, projection: str, stored: torch.Tensor) -> torch.Tensor:
 
 
 def split(model, layer: int, projection: str, by_module: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The rows of one projection out of tensors given per module."""
+    """Return the rows of one projection from tensors given per module."""
     return rows(model, projection, by_module[module_name(model, layer, projection)])
 
 
@@ -52,7 +52,7 @@ def _by_address(model, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def snip(backbone: Backbone, samples: list[Sample], loss: str = "mean") -> dict[str, torch.Tensor]:
-    """|W| * mean over samples of |gradient of the negative log-likelihood of the response|."""
+    """Return |W| * mean over samples of |gradient of the negative log-likelihood of the response|."""
     model = copy.deepcopy(backbone.model).double().requires_grad_(True)
     linears = _linears(model)
     total = {name: torch.zeros_like(m.weight) for name, m in linears.items()}
@@ -72,7 +72,7 @@ def snip(backbone: Backbone, samples: list[Sample], loss: str = "mean") -> dict[
 
 
 def wanda(backbone: Backbone, samples: list[Sample], positions: str = "response") -> dict[str, torch.Tensor]:
-    """|W| * root of the mean squared input over the counted positions of all samples."""
+    """Return |W| * root of the mean squared input over the counted positions of all samples."""
     model = copy.deepcopy(backbone.model).double()
     linears = _linears(model)
     seen: dict[str, torch.Tensor] = {}

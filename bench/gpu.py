@@ -65,7 +65,7 @@ TOY = Sizes("cpu", _TINY, 4, 16, _TINY, 256)
 
 
 def run(sizes: Sizes = FULL) -> Iterator[Figure]:
-    """Yield agreement on a small model, then time, share of the matmul rate and memory of each method on a large one."""
+    """Yield agreement on a small model, then time, share of the matmul rate and memory per method on a large one."""
     if sizes.device == "cuda" and not torch.cuda.is_available():
         yield Figure("GPU: skipped, torch finds none", None)
         return
@@ -74,7 +74,8 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     yield Figure(f"product of two {sizes.product}-square bfloat16 matrices", rate / 1e12, "TFLOP/s")
     backbone = llama(sizes.model, torch.bfloat16, sizes.device)
     chosen = samples(sizes.samples, sizes.tokens, sizes.model["vocab_size"])
-    gather("wanda", backbone, chosen[:1])  # warm-up: the first call also loads kernels and allocates workspaces
+    # Warm-up: the first call also loads kernels and allocates workspaces.
+    gather("wanda", backbone, chosen[:1])
     for method, way in WAYS.items():
         yield from _figures(method, way, backbone, chosen, rate)
     yield from one_kernel(sizes, backbone, chosen, rate)
@@ -130,7 +131,10 @@ def one_kernel(sizes: Sizes, backbone: Backbone, chosen: list[Sample], rate: flo
     worst = max(_difference(found[where], values) for where, values in plain.items())
     require(worst < TOLERANCE, f"SNIP in one kernel differs by {worst:.1e} from the package's SNIP")
     yield Figure(
-        "snip in one kernel, small model: float32 difference from the package's SNIP, relative to the largest value", worst, "", 0
+        "snip in one kernel, small model: float32 difference from the package's SNIP, relative to the largest value",
+        worst,
+        "",
+        0,
     )
     if not INTERPRETED:
         fused(backbone, chosen[:1])  # compiles the kernel
@@ -170,7 +174,12 @@ def agreement(sizes: Sizes) -> Iterator[Figure]:
         exact = _scores(method, llama_like(sizes, torch.float32), chosen)
         worst = max(_difference(exact[where], scores) for where, scores in reference.items())
         require(worst < TOLERANCE, f"{method} on {sizes.device} differs by {worst:.1e} from the CPU")
-        yield Figure(f"{method}, small model: float32 difference from the CPU, relative to the largest score", worst, "", 0)
+        yield Figure(
+            f"{method}, small model: float32 difference from the CPU, relative to the largest score",
+            worst,
+            "",
+            0,
+        )
         rough = _scores(method, llama_like(sizes, torch.bfloat16), chosen)
         iou = sum(_iou(rough[where], scores) for where, scores in reference.items()) / len(reference)
         yield Figure(f"{method}, small model: IoU of the best 5 % in bfloat16 and in float32", iou, "", 1)

@@ -45,7 +45,9 @@ def _figures(paths: dict[str, Path], is_last: bool, sizes: Sizes) -> Iterator[Fi
     read, cost = seconds(lambda: _read(paths.values()), 2), alone(dict, overlaps, paths)
     what = f"overlaps of {len(files)} regions of {bits / len(files):.1e} units, {{}}"
     goal = sizes.target if is_last else None
-    yield Figure(what.format("wall time"), cost.wall, "s", read, "reading the files from memory", at_most=goal)
+    yield Figure(
+        what.format("wall time"), cost.wall, "s", read, "reading the files from memory", at_most=goal
+    )
     yield Figure(what.format("CPU time"), cost.cpu, "s")
     yield Figure(what.format("wall time per bit"), 1e9 * cost.wall / bits, "ns", 1e9 * read / bits, "reading")
     yield Figure(

@@ -47,7 +47,9 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     yield Figure(f"copy of {sizes.copied / MIB:.2g} MiB, read and written", rates[1] / 1e9, "GB/s")
     for depth in sizes.layers:
         case = prepare(sizes, depth)
-        yield Figure(f"SNIP, {depth} layers: largest difference, relative to the largest score", compare(case), "", 0)
+        yield Figure(
+            f"SNIP, {depth} layers: largest difference, relative to the largest score", compare(case), "", 0
+        )
         ways = (one_pass, one_by_one, plain_backward)
         one, single, plain = alternate([lambda case=case, way=way: way(case) for way in ways], sizes.repeats)
         slow = seconds(lambda case=case: layer_by_layer(case), 2)
@@ -74,7 +76,9 @@ def least_seconds(case: Case, multiplied: float, moved: float) -> tuple[float, s
     n = sum(weight.numel() for _, weight in case[0].weights())
     tokens = sum(len(sample.ids) for sample in case[1])
     products, sums = 6 * n * tokens / multiplied, 8 * n * len(case[1]) / moved
-    return max((products, "the scored layers' matrix products at that rate"), (sums, "reading and writing the sums"))
+    return max(
+        (products, "the scored layers' matrix products at that rate"), (sums, "reading and writing the sums")
+    )
 
 
 def prepare(sizes: Sizes, depth: int) -> Case:

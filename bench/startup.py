@@ -14,7 +14,15 @@ from bench.measure import Figure, command, require
 from safety_regions.study.method_shelf import method_module
 from tests.paths import ROOT
 
-STAGES = ("start Python", "import torch", "import transformers", "import safety_regions", "load", "gather", "store")
+STAGES = (
+    "start Python",
+    "import torch",
+    "import transformers",
+    "import safety_regions",
+    "load",
+    "gather",
+    "store",
+)
 KEPT = 0.05
 
 

@@ -109,4 +109,7 @@ def check(selected: Region, stored: Region, scores: Drawn, fraction: float) -> N
         best_left = np.where(flags, -np.inf, array).max(1)
         require(bool((flags.sum(1) == k).all()), f"a row of {where} does not have {k} weights")
         require(bool((worst >= best_left).all()), f"a row of {where} left out a better weight")
-        require(bool((stored.masks[where] == selected.masks[where]).all()), f"the file differs from the region at {where}")
+        require(
+            bool((stored.masks[where] == selected.masks[where]).all()),
+            f"the file differs from the region at {where}",
+        )

@@ -219,7 +219,8 @@ def test_blocks_put_together_are_the_masks(tmp_path, size):
 def test_blocks_of_damaged_bits_end_in_an_error(tmp_path, size):
     write_region(tmp_path / "a", region_of(np.random.default_rng(0)))
     content = bytearray((tmp_path / "a").read_bytes())
-    content[-2] ^= 0b11 if content[-2] % 4 in (1, 2) else 0b110  # a byte of layers.10.v; the last byte is layers.2.q
+    # A byte of layers.10.v; the last byte is layers.2.q.
+    content[-2] ^= 0b11 if content[-2] % 4 in (1, 2) else 0b110
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(StudyError, match=r"layers\.10\.v: found damaged bits"):
         list(iter_blocks([tmp_path / "a"], size))

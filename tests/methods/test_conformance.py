@@ -29,7 +29,7 @@ from tests.training.adapters import write_adapter
 
 RANK = 5
 LAYERS = 3
-LENGTHS = ((7, 4), (3, 1), (15, 6), (9, 2), (4, 5))  # prompt and response tokens; around the window of 7
+LENGTHS = ((7, 4), (3, 1), (15, 6), (9, 2), (4, 5))  # prompt, response tokens; some exceed the window of 7
 NORMAL = ((5, 3), (12, 1), (3, 4))
 FUSED = {"qkv_proj": ("q", "k", "v"), "gate_up_proj": ("gate", "up")}  # in Phi-3
 
@@ -62,7 +62,8 @@ def _cases() -> dict[str, Case]:
 
 
 CASES = _cases()
-backbone_of = cache(tiny_backbone)  # shared by all tests; a separate test checks that methods do not change it
+# Shared by all tests; a separate test checks that methods do not change it.
+backbone_of = cache(tiny_backbone)
 every_method = pytest.mark.parametrize("label", CASES)
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -163,9 +164,8 @@ def test_scores_cover_what_the_granularity_promises(label, family, adapter_of):
     expected = expected_shapes(card["granularity"], backbone)
     assert [(where, tuple(values.shape)) for where, values in scored] == list(expected.items())
     assert all(values.dtype == torch.float32 and values.isfinite().all() for _, values in scored)
-    again = CASES[label].module.scores(
-        backbone, evidence, CASES[label].options
-    )  # a second pass, as in keep_top
+    # `keep_top` calls `scores` more than once.
+    again = CASES[label].module.scores(backbone, evidence, CASES[label].options)
     assert all(torch.equal(values, more) for (_, values), (_, more) in zip(scored, again, strict=True))
 
 
@@ -385,7 +385,9 @@ def test_a_shuffle_is_its_seed_and_keeps_weights_and_marginals(label, family, ad
     assert {where: v.shape for where, v in first.items()} == {where: v.shape for where, v in plain.items()}
     assert all(values.isfinite().all() for values in first.values())
     moved = [not torch.equal(first[where], some[where]) for some in (plain, third) for where in plain]
-    assert any(moved) == bool(evidence), "shuffled evidence must change the scores of every method that has evidence"
+    assert any(moved) == bool(evidence), (
+        "shuffled evidence must change the scores of every method that has evidence"
+    )
     assert_same(dict(backbone.weights()), weights)
     if isinstance(evidence, dict):
         for where, values in evidence.items():

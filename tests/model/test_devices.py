@@ -100,7 +100,9 @@ def test_sharing_is_there_for_who_wants_it(monkeypatch):
     with ExitStack() as jobs:
         taken = [jobs.enter_context(beside(1)) for _ in range(6)]
         assert sorted(gpu for one in taken for gpu in one) == ["2", "2", "5", "5", "7", "7"]
-        assert {gpu for one in taken[:3] for gpu in one} == {"2", "5", "7"}, "GPUs without a job must be assigned first"
+        assert {gpu for one in taken[:3] for gpu in one} == {"2", "5", "7"}, (
+            "GPUs without a job must be assigned first"
+        )
 
 
 def test_allocations_of_a_scheduler_do_not_meet(monkeypatch):

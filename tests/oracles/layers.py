@@ -25,7 +25,7 @@ def last_prompt_states(backbone: Backbone, sample: Sample, normed: bool = True) 
 
 
 def angle(u: list[float], v: list[float]) -> float:
-    """Return the degrees between two vectors from the lengths of their sum and difference (Kahan), not an arc cosine."""
+    """Return the angle between two vectors in degrees, from the lengths of their sum and difference (Kahan)."""
     nu, nv = math.hypot(*u), math.hypot(*v)
     difference = math.hypot(*(a / nu - b / nv for a, b in zip(u, v, strict=True)))
     total = math.hypot(*(a / nu + b / nv for a, b in zip(u, v, strict=True)))

@@ -1,4 +1,4 @@
-"""Regions on disk and their memberships, for tests of overlaps."""
+"""Write regions to disk and count their memberships, for tests of overlaps."""
 
 import numpy as np
 
@@ -8,14 +8,14 @@ from tests.regions.small_regions import METADATA, SHAPES_OF, region_of
 
 
 def write_regions(folder, regions):
-    """Write regions by name; the paths by name."""
+    """Write regions, given by name; return name -> path."""
     for name, region in regions.items():
         write_region(folder / f"{name}.safetensors", region)
     return {name: folder / f"{name}.safetensors" for name in regions}
 
 
 def draw_regions(seed, n, granularity="weight", scope="matrix", shapes=None):
-    """n regions of random density that share a random core, so that every pattern has a chance to occur."""
+    """Return n regions of random density that share a random core, so that every pattern can occur."""
     rng = np.random.default_rng(seed)
     shapes = shapes or SHAPES_OF[granularity]
     core = {where: rng.random(shape) < 0.2 for where, shape in shapes.items()}

@@ -1,4 +1,4 @@
-"""Chance is what random regions of the same sizes have in common, relative to what they cover."""
+"""Chance must be the expected intersection of random regions of the same sizes over their expected union."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ STRATUM = {"row": str, "matrix": str, "layer": lambda where: where.split(".")[1]
 
 
 def redraw(rng, region, excluded, scope):
-    """A random region of the same sizes among the units that are not excluded; sizes held in each stratum."""
+    """Return a random region with the same number of units in each stratum, from the units that are not excluded."""
     flags = {where: np.zeros(shape, bool) for where, shape in SHAPES.items()}
     for stratum in {STRATUM[scope](where) for where in SHAPES}:
         inside = [where for where in SHAPES if STRATUM[scope](where) == stratum]
@@ -49,7 +49,7 @@ def test_chance_is_what_random_regions_give(tmp_path, scope):
         stacks = [np.stack([np.concatenate([d[n][w].ravel() for w in inside]) for n in names]) for d in draws]
         common = np.array([s.all(0).sum() for s in stacks])
         covered = np.array([s.any(0).sum() for s in stacks])
-        # The delta method: the error of a ratio of means.
+        # The delta method gives the error of a ratio of means.
         ratio = common.mean() / covered.mean()
         error = (common - ratio * covered).std() / covered.mean() / np.sqrt(len(draws))
         assert abs(row["chance"] - ratio) < 4.5 * error + 1e-12
@@ -57,7 +57,7 @@ def test_chance_is_what_random_regions_give(tmp_path, scope):
 
 @given(st.floats(0.001, 1), st.integers(2, 6), st.sampled_from(list(STRATA)))
 def test_equal_densities_give_the_closed_form(q, k, scope):
-    """q^k / (1 - (1 - q)^k), whatever the addresses, where every address has the same density."""
+    """Chance must be q^k / (1 - (1 - q)^k) if every address has the same density q."""
     available = np.array([1000, 250, 4000])
     density = densities(scope, list(SHAPES), np.outer(np.full(k, q), available), available)
     found = expect(density, available)
@@ -65,7 +65,7 @@ def test_equal_densities_give_the_closed_form(q, k, scope):
 
 
 def test_where_the_size_is_held_matters():
-    """A region inside one matrix meets another one there by chance, if its size is held there."""
+    """Regions inside one matrix must share more units by chance if the scope fixes their size in a smaller stratum."""
     sizes, available = np.array([[10, 0, 0], [10, 0, 0]]), np.array([10, 10, 20])
     addresses = ["layers.0.q", "layers.0.k", "layers.1.q"]
     common = {

@@ -1,4 +1,4 @@
-"""Floor, ceiling and normalised overlap are what their definitions say, taken literally from the regions."""
+"""Floor, ceiling and normalised overlap must equal their definitions, computed literally from the regions."""
 
 from itertools import combinations
 
@@ -19,7 +19,7 @@ SUFFIXES = ("", "~1", "~2", "~3", ".1", ".2")
 
 
 def drawn(folder, granularity="weight"):
-    """Regions of every name: (paths, regions)."""
+    """Write regions of every name; return (paths, regions)."""
     names = [name + suffix for suffix in SUFFIXES for name in (*SETS, *UTILITY)]
     regions = dict(zip(names, draw_regions(5, len(names), granularity, "global").values(), strict=True))
     return write_regions(folder, regions), regions
@@ -31,7 +31,7 @@ def framed(paths, **options):
 
 
 def iou_of(paths, a, b, key):
-    """The IoU of two names at the level of a row, by the function that counts pairs."""
+    """Return the IoU of two names at the level of a row, from the function that counts pairs."""
     rows = by_key(overlap_of_pairs({a: paths[a], b: paths[b]}, [(a, b)], [None]))
     return rows[" & ".join(sorted((a, b))), 2, *key[2:]]["iou"]
 

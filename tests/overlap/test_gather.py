@@ -1,4 +1,4 @@
-"""The aggregation keeps every row and says which cell it comes from."""
+"""The aggregated tables must keep every row and name the cell it comes from."""
 
 import numpy as np
 import pytest

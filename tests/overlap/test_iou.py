@@ -1,4 +1,4 @@
-"""Overlaps from pattern counts are the overlaps of the sets themselves."""
+"""Overlaps from pattern counts must equal the overlaps of the sets themselves."""
 
 from itertools import combinations
 
@@ -25,7 +25,7 @@ FEW = {
 
 
 def levels(region):
-    """(level, layer, projection) -> the addresses inside."""
+    """Return (level, layer, projection) -> the addresses inside."""
     found = {("model", None, None): set(region.shapes)}
     for where in region.shapes:
         layer, projection = parse_address(where)
@@ -36,7 +36,7 @@ def levels(region):
 
 
 def literal(regions):
-    """The measured columns of an overlap table by python sets."""
+    """Return the measured columns of an overlap table, computed with Python sets."""
     found = {}
     for level, inside in levels(next(iter(regions.values()))).items():
         sets = {name: {u for u in units(region) if u[0] in inside} for name, region in regions.items()}
@@ -116,7 +116,7 @@ def test_a_single_region_overlaps_with_nothing(tmp_path):
 
 @pytest.mark.parametrize("granularity", ["weight", "layer"])
 def test_a_stored_membership_gives_the_same_overlaps(tmp_path, granularity):
-    """Metadata is stored with sorted keys: layers.10 comes before layers.2 in there."""
+    """The order of stored metadata must not matter: its keys are sorted, so that layers.10 precedes layers.2."""
     membership = membership_of(tmp_path, draw_regions(0, 4, granularity, "global"))
     write_table(tmp_path / "m.parquet", membership.table, MEMBERSHIP, membership.metadata)
     assert compute_overlap(read_membership(tmp_path / "m.parquet")).equals(compute_overlap(membership))

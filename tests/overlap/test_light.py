@@ -1,4 +1,4 @@
-"""Jobs from scores to overlaps start quickly: neither their imports nor their work load torch or pandas."""
+"""Jobs from scores to overlaps must start quickly: neither their imports nor their work may load torch or pandas."""
 
 import pkgutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Pattern counts say of every unit which regions hold it."""
+"""Pattern counts must count every unit by the regions that contain it."""
 
 from collections import Counter
 
@@ -29,7 +29,7 @@ MANY = {"seed": st.integers(0, 2**32 - 1), "n": st.integers(1, MOST_NAMES)}
 
 
 def literal(regions):
-    """(layer, projection, pattern) -> units, unit by unit."""
+    """Return (layer, projection, pattern) -> number of units, counted unit by unit."""
     held = [units(region) for region in regions.values()]
     first = next(iter(regions.values()))
     return Counter(
@@ -60,7 +60,7 @@ def test_counting_is_literal(tmp_path_factory, seed, n, granularity):
 
 
 def test_more_units_than_a_block(tmp_path):
-    """Three blocks and a bit, so that blocks add up and only the last one has padding."""
+    """Counts must add up over three full blocks and a partial one, where only the last block has padding."""
     shape = {"layers.0.q": (3 * 512 + 1, 1023)}
     regions = draw_regions(0, 9, shapes=shape)
     flags = np.stack([region.flags("layers.0.q").ravel() for region in regions.values()])
@@ -143,7 +143,7 @@ def test_too_many_regions_or_none_are_refused(tmp_path, n):
 def test_a_damaged_region_is_not_counted(tmp_path):
     paths = write_regions(tmp_path, draw_regions(0, 3))
     content = bytearray(paths["b1"].read_bytes())
-    content[-2] ^= 1  # of layers.10.v: the last byte is layers.2.q
+    content[-2] ^= 1  # a byte of layers.10.v; the last byte is layers.2.q
     paths["b1"].write_bytes(content)
     with pytest.raises(StudyError, match=r"b1\.safetensors: layers\.10\.v"):
         count_membership(paths)

@@ -1,4 +1,4 @@
-"""The floor of layers is the mean over every placement, counted one by one here."""
+"""The floor of layers must be the mean over all placements, which are counted one by one here."""
 
 from itertools import combinations, product
 

@@ -1,4 +1,4 @@
-"""Recovery of a planted region: curves against their literal definitions, and an oracle that finds it all."""
+"""Recovery measures must equal their literal definitions, and be perfect for scores that know the planted region."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_average_precision_is_the_area_in_steps(pairs):
 
 
 def planted(seed=1, fraction=0.25):
-    """A truth of exactly ``fraction`` of each matrix, and scores that know it."""
+    """Return a truth of exactly ``fraction`` of each matrix, and scores that are higher inside it."""
     rng = np.random.default_rng(seed)
     truth, scores = {}, {}
     for where, shape in SHAPES.items():
@@ -76,7 +76,7 @@ def test_noise_recovers_what_chance_gives(tmp_path):
 
 
 def test_chance_lets_whole_layers_move():
-    """One of two layers, and it is the right one: half of the time it would be the other."""
+    """Under scope global, chance must include the other of two layers; under scope matrix, a full layer cannot move."""
     first = {where: np.full(shape, where.startswith("layers.0")) for where, shape in SHAPES.items()}
     found = recovery_of_region(first, first, "global")
     share = found["n_truth"] / found["n_weights"]
@@ -104,7 +104,7 @@ def test_neurons_and_layers_are_scored_as_their_weights(tmp_path):
 
 def test_what_is_not_stored_is_tied_below(tmp_path):
     truth, scores = planted()
-    stored = {where: values >= 1 for where, values in scores.items()}  # the plant and no other
+    stored = {where: values >= 1 for where, values in scores.items()}  # only the planted weights
     write_scores(tmp_path / "s.parquet", "weight", scores, {"matrix": 0.25}, stored)
     assert recovery_of_scores(tmp_path / "s.parquet", truth)["auroc"] == 1
     assert recovery_of_scores(tmp_path / "s.parquet", {w: ~f for w, f in truth.items()})["auroc"] == 0

@@ -1,1 +1,1 @@
-"""The room of prompts: formats, sources, filters, splits and what datasets share."""
+"""Tests of prompts: formats, sources, filters, splits, and prompts that datasets share."""

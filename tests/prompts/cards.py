@@ -1,4 +1,4 @@
-"""Small cards and files for the tests of this room; SECRET stands for a prompt no message may show."""
+"""Create small cards and files for the tests of prompts; SECRET is a prompt that no message may show."""
 
 import csv
 from pathlib import Path
@@ -19,7 +19,7 @@ def card(**parts) -> dict:
 
 
 def csv_card(filter: dict | None = None, **columns) -> dict:
-    """A card for the file ``set.csv``; its prompt column is ``question``."""
+    """Return a card for the file ``set.csv``, whose prompt column is ``question``."""
     found = card(file={"path": "set.csv", "format": "csv"}, columns={"prompt": "question", **columns})
     return {**found, "filter": filter} if filter else found
 
@@ -39,7 +39,7 @@ def read(
 
 
 def by_id(table: pa.Table) -> dict[str, dict]:
-    """The rows of a prompts table under the ids without their dataset."""
+    """Return the rows of a prompts table by id, where ids omit the dataset."""
     return {row["prompt_id"].partition("/")[2]: row for row in table.to_pylist()}
 
 
@@ -52,7 +52,7 @@ def prompts_table(name: str, texts: list[str]) -> pa.Table:
 
 
 def message_of(function, *arguments, **options) -> str:
-    """The message of the StudyError that the call must raise; it may not show the SECRET."""
+    """Return the message of the StudyError that the call must raise, and check that it does not show the SECRET."""
     with pytest.raises(StudyError) as caught:
         function(*arguments, **options)
     message = str(caught.value)
@@ -60,10 +60,10 @@ def message_of(function, *arguments, **options) -> str:
         assert word not in message.lower(), "a prompt is in the message"
     assert caught.value.__cause__ is None and (
         caught.value.__context__ is None or caught.value.__suppress_context__
-    ), "the traceback would show the cause, and with it perhaps a prompt"
+    ), "the traceback would show the cause, which may contain a prompt"
     return message
 
 
 def near_duplicates_within(table: pa.Table) -> int:
-    """How many prompts of a set have a near-duplicate in the same set."""
+    """Return how many prompts of a set have a near-duplicate in the same set."""
     return len({i for pair in near_pairs(table["text"].to_pylist()) for i in pair})

@@ -1,4 +1,4 @@
-"""The cards of the catalog: valid, and true of the files they stand for where those are at hand."""
+"""The cards of the catalog must be valid, and must describe their files correctly where those are available."""
 
 import re
 from itertools import combinations
@@ -25,7 +25,7 @@ TEN = ["advbench", "harmbench", "malicious-instruct", "strongreject", "do-not-an
        "simple-safety-tests", "forbidden-questions", "beavertails"]  # fmt: skip
 validator = jsonschema.Draft202012Validator(SCHEMA)
 needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason="no real sets in the data_dir of config/real-data.yaml"
+    not DATA.is_dir(), reason="the data_dir of config/real-data.yaml does not exist"
 )
 
 
@@ -68,7 +68,7 @@ def test_cards_fit_the_schema_and_the_grammar_of_names(name):
 
 @pytest.mark.parametrize("name", [name for name, found in CARDS.items() if "hub" in found])
 def test_a_hub_source_is_pinned_or_said_to_be_unchecked(name):
-    """A branch may hold other rows tomorrow: who has looked at the rows knows their commit, and names it."""
+    """A card must name a commit, because a branch may change, or say that its rows have not been checked."""
     pinned = re.fullmatch(r"[0-9a-f]{40}", CARDS[name]["hub"]["revision"]) is not None
     assert pinned != ("not checked against the live Hub" in CARDS[name]["note"])
 
@@ -136,7 +136,7 @@ def test_rows_of_the_ten_are_those_published(ten):
         100,
         270,
         140,
-    ]  # HarmfulQA: without near-duplicates, see below
+    ]  # None: HarmfulQA is read without near-duplicates, see below
     found = [None if name == "harmfulqa" else ten[name].num_rows for name in TEN]
     assert found == published
     assert near_duplicates_within(ten["harmfulqa"]) == 0
@@ -156,7 +156,7 @@ def test_the_ten_share_the_five_near_prompts_measured_before(ten):
 
 @needs_data
 def test_overlaps_before_the_filters_are_those_measured_before():
-    """Also settles the definition of near: with punctuation left out, HarmfulQA would have 350 for 323."""
+    """Counts must equal the measured ones; if near ignored punctuation, HarmfulQA would have 350 instead of 323."""
     names = [
         "advbench",
         "do-not-answer",

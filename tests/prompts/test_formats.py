@@ -1,4 +1,4 @@
-"""Every loader gives back what was written, and says where a file is broken without quoting it."""
+"""Every loader must return what was written, and must locate an error in a file without quoting it."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from safety_regions.prompts.rows import FORMATS, read_rows
 from tests.prompts.cards import SECRET, message_of
 
 BOM = b"\xef\xbb\xbf"
-# Cells of any text; lone surrogates have no UTF-8 form, and a bare NUL is no CSV.
+# Any text except lone surrogates, which UTF-8 cannot encode, and NUL, which CSV cannot hold.
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 lines = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\ufeff")).filter(str.strip)
 
@@ -54,7 +54,7 @@ def test_csv_without_a_header_row(tmp_path):
 
 @given(texts=st.lists(lines, max_size=5), ending=st.sampled_from(["\n", "\r\n", "\n\n"]), bom=st.booleans())
 def test_text_gives_one_row_per_line(tmp_path_factory, texts, ending, bom):
-    # Separators like U+2028 stay inside their line: only line feeds end one.
+    # Only line feeds end a line; separators such as U+2028 do not.
     path = put(tmp_path_factory.mktemp("text"), (BOM if bom else b"") + ending.join(texts).encode())
     assert [row["question"] for row in read_rows(path, "text", header=["question"]).rows] == texts
 

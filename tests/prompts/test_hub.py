@@ -1,6 +1,6 @@
-"""The Hub door with a stand-in for `datasets.load_dataset`: what is asked, what comes back, how it fails.
+"""With a stand-in for `datasets.load_dataset`, sources on the Hub must be requested, read and refused correctly.
 
-The real libraries, against a Hub on loopback: tests/hub.
+tests/model/hub tests the real libraries against a local Hub.
 """
 
 from pathlib import Path
@@ -34,9 +34,9 @@ def hub_card(**hub) -> dict:
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Let the Hub give this (rows, or an exception); returns the list of calls it will have seen.
+    """Return a function that sets the Hub's answer (rows, or an exception) and returns the list of later calls.
 
-    Every revision that is no commit stands for `COMMIT`.
+    Every revision that is not a commit resolves to `COMMIT`.
     """
     monkeypatch.setattr(hub, "_snapshot", lambda place, patterns: Path("snapshots") / COMMIT)
     monkeypatch.setattr(hub, "WAITS", (0, 0))
@@ -98,7 +98,7 @@ def test_missing_column_and_wrong_number_of_rows(serve):
 
 
 def cached(tmp_path, commit: str) -> datasets.Dataset:
-    """A dataset as the library keeps it: an arrow file in a folder named after its commit."""
+    """Return a dataset as the library caches it: an arrow file in a folder named after its commit."""
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
     (tmp_path / "saved").rename(tmp_path / commit)
     return datasets.load_from_disk(tmp_path / commit)

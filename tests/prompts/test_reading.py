@@ -1,4 +1,4 @@
-"""From card to table: which source, which rows, which names; and every way in which a source can be wrong."""
+"""A card must give a table with the right source, rows and ids, and every error in a source must be explained."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Shared prompts against their literal definition, pair by pair and gram by gram."""
+"""Shared prompts must equal their literal definition, pair by pair and gram by gram."""
 
 from itertools import combinations
 from unittest.mock import patch
@@ -11,7 +11,7 @@ from safety_regions.prompts.sharing import prompts_to_drop, shared_prompts
 from safety_regions.prompts.similarity import character_grams, distinct_from_earlier, near_pairs
 from tests.prompts.cards import near_duplicates_within, prompts_table
 
-# Few letters, so that texts meet; some short, some long, some differing by case and white space alone.
+# Few letters, so that texts coincide; some short, some long, some that differ only in case and white space.
 short = st.text("ab B\t", max_size=7)
 words = st.lists(st.sampled_from(["alpha", "beta", "Beta", "gamma", "delta", "eps"]), min_size=1, max_size=12)
 texts = st.lists(st.one_of(short, words.map(" ".join), words.map("  ".join)), max_size=14)
@@ -19,7 +19,7 @@ sets = st.dictionaries(st.sampled_from(["a", "b", "b2", "c"]), texts, max_size=4
 
 
 def near(x: str, y: str) -> bool:
-    """The definition, spelt out: Jaccard similarity above 0.7 of the sets of 5-character substrings."""
+    """Return whether the Jaccard similarity of the sets of 5-character substrings is above 0.7."""
 
     def grams(text):
         text = " ".join(text.lower().split())
@@ -31,7 +31,7 @@ def near(x: str, y: str) -> bool:
 
 @given(texts, st.sampled_from([1, 20, 2**20]))
 def test_near_pairs_are_those_of_the_definition(texts, cells):
-    """However many rows a block has."""
+    """The pairs must not depend on how many rows a block has."""
     brute = [(i, j) for i, j in combinations(range(len(texts)), 2) if near(texts[i], texts[j])]
     with patch.object(similarity, "CELLS", cells):
         assert near_pairs(texts) == brute
@@ -70,7 +70,7 @@ def test_after_dropping_no_two_datasets_share_a_prompt(sets):
     tables = {name: prompts_table(name, texts) for name, texts in sets.items()}
     dropped = prompts_to_drop(shared_prompts(tables))
     assert all(ids and name in sets for name, ids in dropped.items())
-    assert min(sets, default=None) not in dropped  # the first in the alphabet keeps all its prompts
+    assert min(sets, default=None) not in dropped  # the alphabetically first dataset keeps all its prompts
     kept = {
         name: [text for i, text in enumerate(texts) if f"{name}/{i}" not in dropped.get(name, set())]
         for name, texts in sets.items()

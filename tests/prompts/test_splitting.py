@@ -1,4 +1,4 @@
-"""Laws of splits and halves: a partition, balanced in every prefix, moved by nothing but ids and seed."""
+"""Splits and halves must partition the prompts, be balanced in every prefix, and depend only on ids and seed."""
 
 import hashlib
 from collections import Counter

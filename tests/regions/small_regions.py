@@ -1,4 +1,4 @@
-"""Small regions and score tables for tests: drawn by hypothesis, or built from arrays."""
+"""Create small regions and score tables for tests, drawn by hypothesis or built from arrays."""
 
 import re
 
@@ -13,7 +13,7 @@ from safety_regions.formats.region import Region
 from safety_regions.units.addresses import LAYERS, address, parse_address
 from tests.paths import ORACLES
 
-# Sizes around a byte; more than nine layers, so that names and numbers sort differently.
+# Sizes near a byte, and a layer above 9, so that names and numbers sort differently.
 SHAPES = {
     "layers.0.q": (3, 5),
     "layers.0.k": (1, 8),
@@ -30,30 +30,30 @@ METADATA = {"granularity": "weight", "scope": "matrix", "fraction": 0.5, "name":
 
 
 def region_of(rng, density=0.4, shapes=SHAPES, **metadata):
-    """A random region; every unit is in it with probability ``density``."""
+    """Return a random region that contains every unit with probability ``density``."""
     flags = {where: rng.random(shape) < density for where, shape in shapes.items()}
     return Region.pack(flags, {**METADATA, **metadata})
 
 
 def regions(**metadata):
-    """Strategy of random regions over `SHAPES`, empty and full ones included."""
+    """Return a strategy for random regions over `SHAPES`, including empty and full ones."""
     seeds, densities = st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])
     return st.builds(lambda s, d: region_of(np.random.default_rng(s), d, **metadata), seeds, densities)
 
 
 def units(region):
-    """The region as a set of (address, flat index)."""
+    """Return the region as a set of (address, flat index)."""
     return {(where, int(i)) for where in region.shapes for i in np.flatnonzero(region.flags(where))}
 
 
 def same(a, b):
-    """Two regions are equal in every field."""
+    """Return whether two regions are equal in every field."""
     fields = (a.shapes, a.metadata, a.available) == (b.shapes, b.metadata, b.available)
     return fields and all(np.array_equal(a.masks[where], b.masks[where]) for where in a.shapes)
 
 
 def score_rows(where, scores, keep):
-    """Rows of a score table: the units of one address where ``keep`` is true."""
+    """Return rows of a score table: the units of one address where ``keep`` is true."""
     place, index = parse_address(where), np.nonzero(keep)
     n = len(index[0])
     names = {1: ["unit"], 2: ["row", "column"]}[scores.ndim] if place.projection else ["layer"]
@@ -68,7 +68,7 @@ def score_rows(where, scores, keep):
 
 
 def write_scores(path, granularity, scores, kept, keep=None, groups=None, **more):
-    """A score table of the arrays ``scores`` (address -> array); ``groups`` overrides its row groups."""
+    """Write a score table of the arrays ``scores`` (address -> array); ``groups`` overrides its row groups."""
     keep = keep or {where: np.ones(s.shape, bool) for where, s in scores.items()}
     groups = groups or [score_rows(where, s, keep[where]) for where, s in scores.items()]
     shapes = {where: list(s.shape) for where, s in scores.items()}
@@ -85,7 +85,7 @@ def write_scores(path, granularity, scores, kept, keep=None, groups=None, **more
 
 
 def oracle(name):
-    """One file of the published code's results, by address."""
+    """Return one file of the released code's results, by address."""
     found = {}
     for key, values in load_file(ORACLES / "llama" / f"{name}.safetensors").items():
         layer, projection = re.search(r"layers\.(\d+)\..*\.(\w+)_proj", key).groups()

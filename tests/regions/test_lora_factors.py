@@ -1,4 +1,4 @@
-"""A region of an adapter's factors reaches the weights it acts on."""
+"""A region of an adapter's factors must expand to the weights that it changes most."""
 
 import numpy as np
 import pytest

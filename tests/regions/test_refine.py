@@ -1,4 +1,4 @@
-"""Refining is the set difference at the same unit."""
+"""Refining must be the set difference, unit by unit."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_a_refined_region_is_not_refined_again():
 
 @pytest.mark.parametrize("method", ["snip", "wanda"])
 def test_set_difference_of_the_published_code(tmp_path, method):
-    """Wei et al.'s own scores, selected and subtracted here, are Wei et al.'s own difference at 5 % and 5 %."""
+    """Wei et al.'s scores, selected and subtracted here, must give Wei et al.'s difference at 5 % and 5 %."""
     tables = {name: tmp_path / name for name in ("safety", "utility")}
     for name, path in tables.items():
         write_scores(path, "weight", oracle(f"{method}.{name}.scores"), {"matrix": 0.05})

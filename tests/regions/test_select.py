@@ -1,4 +1,4 @@
-"""Selecting is a sort: score descending, flat index ascending, the best of every scope unit."""
+"""Selecting must take the best of every scope unit: sorted by score descending, then flat index ascending."""
 
 from decimal import Decimal
 
@@ -19,7 +19,7 @@ SCOPES = [("weight", scope) for scope in SELECTORS] + [("neuron", "matrix"), ("n
 
 
 def scope_unit(scope, where, index, shape):
-    """The scope unit that a unit belongs to."""
+    """Return the scope unit that a unit belongs to."""
     return {
         "row": (where, index // shape[-1]),
         "matrix": where,
@@ -29,7 +29,7 @@ def scope_unit(scope, where, index, shape):
 
 
 def ranked(scores, scope):
-    """The literal definition: every scope unit's units, best first."""
+    """Return the units of every scope unit, best first, by the literal definition."""
     found = {}
     for position, (where, values) in enumerate(scores.items()):
         for index, score in enumerate(values.astype(np.float64).ravel()):
@@ -39,7 +39,7 @@ def ranked(scores, scope):
 
 
 def best(scores, scope, fraction):
-    """What should be selected, as a set of (address, flat index)."""
+    """Return what must be selected, as a set of (address, flat index)."""
     return {
         (where, index)
         for group in ranked(scores, scope)
@@ -48,7 +48,7 @@ def best(scores, scope, fraction):
 
 
 def draw_scores(granularity, seed, kind):
-    """Random scores per address: with many ties, with both signs and both zeros, or spread over all floats."""
+    """Return random scores per address: with many ties, with both signs and both zeros, or over the range of floats."""
     rng = np.random.default_rng(seed)
     draw = {
         "ties": lambda shape: rng.integers(0, 3, shape).astype(float),
@@ -201,7 +201,7 @@ def test_damaged_pages_never_change_a_region(tmp_path):
 
 @pytest.mark.parametrize("method", ["snip", "wanda"])
 def test_regions_of_the_published_code(tmp_path, method):
-    """Wei et al.'s own scores, selected here, are Wei et al.'s own regions: top 10 % of each row."""
+    """Wei et al.'s scores, selected here, must give Wei et al.'s regions: the top 10 % of each row."""
     scores, masks = oracle(f"{method}.safety.scores"), oracle(f"{method}.row10pct_raw")
     path = write_scores(tmp_path / "s", "weight", scores, {"row": 0.1})
     region = select_region(path, "row", 0.1)

@@ -1,7 +1,7 @@
-"""Synthetic regions and the tables of the project that follow from them, counted literally.
+"""Create synthetic regions and the project's tables of them, counted literally.
 
-Units of an address have a score that all datasets share plus noise of each dataset's own; the best fraction of
-each address is the region. A refinement takes away the best fraction of another score.
+The score of a unit is the sum of a value that all datasets share and of separate noise for each dataset. The best
+fraction of each address is the region. A refinement removes the best fraction of another score.
 """
 
 from itertools import combinations
@@ -36,7 +36,7 @@ Regions = dict[tuple[int, str], np.ndarray]
 def regions(
     k: int, layers: int, refinement: str = "raw", units: int = 400, fraction: float = 0.05, seed: int = 0
 ) -> Regions:
-    """Address -> boolean masks, (k, units); the refinement removes a share of the shared units."""
+    """Return address -> boolean masks, (k, units); the refinement removes a fraction of the shared units."""
     rng = np.random.default_rng([seed, k, layers])
     kept = max(1, int(fraction * units))
     found = {}
@@ -53,7 +53,7 @@ def regions(
 
 
 def top(scores: np.ndarray, kept: int) -> np.ndarray:
-    """Boolean masks of the ``kept`` largest scores in each row."""
+    """Return boolean masks of the ``kept`` largest scores in each row."""
     order = np.argsort(-scores, axis=1)
     masks = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(masks, order[:, :kept], True, axis=1)
@@ -66,9 +66,9 @@ def overlap(
     ks: tuple[int, ...] | None = None,
     utility: tuple[str, ...] = (),
 ) -> pa.Table:
-    """The overlap table of masks by counting: every combination (of the sizes ``ks``), of utility sets the pairs.
+    """Return the overlap table of masks by counting: every combination (of sizes ``ks``); utility sets in pairs only.
 
-    The first masks are of the sorted names, the last of the utility sets.
+    The first masks belong to the sorted names, the last to the utility sets.
     """
     n_names = len(next(iter(found.values()))) - len(utility)
     known = [*sorted(names[:n_names]), *utility]
@@ -94,7 +94,7 @@ def overlap(
 
 
 def framed(table: pa.Table, floor: float = 0.1, ceiling: float = 0.7, seed: int = 0) -> pa.Table:
-    """An overlap table with floors and ceilings around the given ones, as a study would ask for."""
+    """Return an overlap table with floors and ceilings near the given values, as a study with a frame has."""
     frame, rng = table.to_pandas(), np.random.default_rng(seed)
     noise = rng.uniform(-0.02, 0.02, (3, len(frame)))
     pair, there = frame["k"] == 2, frame["iou"].notna()
@@ -108,7 +108,7 @@ def framed(table: pa.Table, floor: float = 0.1, ceiling: float = 0.7, seed: int 
 
 
 def levels(found: Regions):
-    """(level, layer, projection, addresses) of the model, each layer and each projection."""
+    """Yield (level, layer, projection, addresses) of the model, each layer and each projection."""
     yield "model", None, None, list(found)
     for layer in sorted({a[0] for a in found}):
         yield "layer", layer, None, [a for a in found if a[0] == layer]
@@ -117,7 +117,7 @@ def levels(found: Regions):
 
 
 def counts(masks: np.ndarray) -> dict:
-    """One row's numbers; chance is that of independent masks of these sizes."""
+    """Return the numbers of one row; chance is that of independent masks of these sizes."""
     sizes, units = masks.sum(1), masks.shape[1]
     intersection, union = int(masks.all(0).sum()), int(masks.any(0).sum())
     share = sizes / units
@@ -138,7 +138,7 @@ def sizes(
     names: tuple[str, ...] = NAMES,
     cell: tuple[str, str, str] = ("organism", "snip", "row-0.05"),
 ) -> pa.Table:
-    """The region sizes table of masks."""
+    """Return the region sizes table of masks."""
     rows = [
         {"backbone": cell[0], "method": cell[1], "selection": cell[2], "refinement": refinement, "name": name,
          "layer": layer, "projection": projection, "n_units": masks.shape[1], "n_selected": int(mask.sum())}
@@ -149,7 +149,7 @@ def sizes(
 
 
 def iou(overlaps: dict[tuple[str, str, str, str], pa.Table]) -> pa.Table:
-    """The gathered table: (backbone, method, selection, refinement) -> its overlap table."""
+    """Return the gathered table, from (backbone, method, selection, refinement) -> overlap table."""
     frames = [
         t.to_pandas().assign(backbone=b, method=m, selection=s, refinement=r)
         for (b, m, s, r), t in overlaps.items()
@@ -161,9 +161,9 @@ def iou(overlaps: dict[tuple[str, str, str, str], pa.Table]) -> pa.Table:
 def gathered(
     cells: list[tuple[str, str, str, str]], k: int, with_frames: bool = True
 ) -> tuple[dict, pa.Table, pa.Table]:
-    """Cell -> overlap table, then the gathered overlaps and sizes, of small regions that differ in every cell.
+    """Return cell -> overlap table, the gathered overlaps and the sizes, of small regions that differ in every cell.
 
-    With frames there are pairs of utility sets, floors and ceilings too.
+    With frames, the tables also have pairs with utility sets, floors and ceilings.
     """
     overlaps, measured, utility = {}, [], UTILITY if with_frames else ()
     for seed, cell in enumerate(cells):
@@ -177,7 +177,7 @@ def gathered(
 def responses(
     dataset: str, rate: float, identify: int = 40, evaluate: int = 12, seed: int = 0, prompt: str = "?"
 ) -> pa.Table:
-    """A responses table in which about ``rate`` of the answers refuse."""
+    """Return a responses table in which each answer refuses with probability ``rate``."""
     rng = np.random.default_rng([seed, len(dataset), ord(dataset[0])])
     rows = [
         {"prompt_id": f"{dataset}/{i}", "dataset": dataset, "split": "identify" if i < identify else "evaluate",
@@ -189,7 +189,7 @@ def responses(
 
 
 def shared(hits: dict[tuple[str, str], tuple[int, int]], names: tuple[str, ...]) -> pa.Table:
-    """A shared prompts table: (a, b) -> (exact, near) for pairs with hits; every other pair has none."""
+    """Return a shared prompts table from (a, b) -> (exact, near); pairs that are not given share no prompt."""
     rows = []
     for a, b in combinations(sorted(names), 2):
         exact, near = hits.get((a, b), (0, 0))
@@ -200,7 +200,7 @@ def shared(hits: dict[tuple[str, str], tuple[int, int]], names: tuple[str, ...])
 
 
 def membership(found: Regions, names: tuple[str, ...] = NAMES) -> Membership:
-    """The membership table of masks."""
+    """Return the membership table of masks."""
     n_names = len(next(iter(found.values())))
     rows = []
     for (layer, projection), masks in found.items():
@@ -213,7 +213,7 @@ def membership(found: Regions, names: tuple[str, ...] = NAMES) -> Membership:
 
 
 def layer_membership(masks: np.ndarray) -> Membership:
-    """The membership table of regions of whole layers (sets, layers)."""
+    """Return the membership table of regions of whole layers; masks are (sets, layers)."""
     patterns = (masks * (1 << np.arange(len(masks)))[:, None]).sum(0)
     values, found = np.unique(patterns, return_counts=True)
     rows = {"layer": None, "projection": None, "pattern": values, "count": found}
@@ -231,7 +231,7 @@ def _pair(iou: float | None, n_a: int = 100, n_b: int = 100) -> dict:
 
 
 def pools(names: tuple[str, ...], orders: int = 2, iou: float | None = 0.5, seed: int = 0) -> pa.Table:
-    """A pools table whose IoUs rise with k from about ``iou``; all undefined where that is None."""
+    """Return a pools table whose IoUs rise with k from about ``iou``; all are undefined if it is None."""
     rng, rows = np.random.default_rng(seed), []
     for number in range(1, orders + 1):
         order = [str(name) for name in rng.permutation(names)]
@@ -255,7 +255,7 @@ def sample_sizes(
     blocks: int = 2,
     iou: float | None = 0.2,
 ) -> pa.Table:
-    """A table of sample sizes whose IoUs rise with n from about ``iou``; two blocks fit up to half of the largest."""
+    """Return a sample sizes table whose IoUs rise with n from about ``iou``; two blocks fit up to half of the top n."""
     rng, rows = np.random.default_rng(1), []
     for step, n in enumerate(sizes):
         for d in names if 2 * n <= max(sizes) and blocks > 1 else ():
@@ -273,7 +273,7 @@ def recovery(
     refinements: tuple[str, ...] = REFINEMENTS[:2],
     selections: tuple[str, ...] = ("row-0.05",),
 ) -> pa.Table:
-    """A recovery table: method -> about its AUROC, None for an adapter's; sets differ a little."""
+    """Return a recovery table from method -> approximate AUROC (None for an adapter's); sets differ slightly."""
     rng, rows = np.random.default_rng(2), []
     cells = [(m, s, r, n) for m in aurocs for s in selections for r in refinements for n in names]
     noise = {(m, n): rng.uniform(-0.01, 0.01) for m in aurocs for n in names}

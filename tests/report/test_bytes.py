@@ -1,4 +1,4 @@
-"""Every figure of the report, drawn twice from the same tables: the same bytes, no date, no prompt."""
+"""Every figure of the report must have the same bytes if it is drawn twice, and contain no date and no prompt."""
 
 from collections.abc import Callable
 

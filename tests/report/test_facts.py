@@ -1,4 +1,4 @@
-"""The words that describe a study."""
+"""The report's description of a study must follow its config."""
 
 import pytest
 

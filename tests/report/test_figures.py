@@ -1,4 +1,4 @@
-"""Figures of synthetic regions: their tables say what the overlap tables say, and drawing them never fails."""
+"""The tables of figures must agree with the overlap tables of synthetic regions, and drawing must never fail."""
 
 import io
 from itertools import combinations
@@ -24,7 +24,7 @@ WHERE = "organism / snip / row-0.05"
 def rows_of(
     k: int, refinements: int = 2, layers: int = 2, units: int = 120
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Model-level rows of synthetic regions, and the names of the sets."""
+    """Return model-level rows of synthetic regions, and the names of the sets."""
     names = sorted(synthetic.NAMES[:k])
     tables = (
         (name, synthetic.overlap(synthetic.regions(k, layers, name, units)))

@@ -1,4 +1,4 @@
-"""The ladder from chance to ceiling: its table is the overlap table's, its points are its table's."""
+"""The ladder figure must show its table, and its table must equal the overlap table."""
 
 import io
 
@@ -14,7 +14,7 @@ WHERE = "organism / snip / row-0.05"
 
 
 def tables(k: int, utility: tuple[str, ...] = synthetic.UTILITY, refinements: int = 2, framed: bool = True):
-    """Overlap tables of ``k`` identification sets; pairs alone."""
+    """Yield overlap tables of ``k`` identification sets, with pairs only."""
     for refinement in synthetic.REFINEMENTS[:refinements]:
         found = synthetic.regions(k + len(utility), 1, refinement, units=60)
         table = synthetic.overlap(found, ks=(2,), utility=utility)
@@ -66,7 +66,7 @@ def test_the_points_are_those_of_the_table(k):
 
 
 def segments(axis) -> list[float]:
-    """Where vertical strokes stand."""
+    """Return the x positions of vertical strokes."""
     return [
         float(segment[0][0])
         for c in axis.collections

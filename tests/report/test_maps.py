@@ -1,4 +1,4 @@
-"""Where sets agree: the map's table against the masks, its numbers against the table."""
+"""The map figure must show its table, and its table must equal the IoUs of the masks."""
 
 import io
 from itertools import combinations
@@ -15,7 +15,7 @@ NUMBERS = ["pairs", "undefined", "median", "min", "max"]
 
 
 def ious_of(masks: np.ndarray) -> list[float]:
-    """Defined IoUs of all pairs of masks, counted literally."""
+    """Return the defined IoUs of all pairs of masks, counted literally."""
     pairs = list(combinations(masks, 2))
     return [(a & b).sum() / (a | b).sum() for a, b in pairs if (a | b).any()]
 
@@ -31,7 +31,7 @@ def check(row: dict, masks: np.ndarray) -> None:
 @pytest.mark.parametrize("k", [1, 2, 16])
 def test_ious_by_address_are_those_of_the_masks(k):
     found = {r: synthetic.regions(k, 2, r, units=60) for r in synthetic.REFINEMENTS[:2]}
-    # One region is empty at one address, every region at another.
+    # One region is empty at one address; all regions are empty at another.
     found["raw"][0, "q"][0] = False
     found["raw"][1, "down"][:] = False
     frame = iou_by_address((r, synthetic.membership(one)) for r, one in found.items())

@@ -1,4 +1,4 @@
-"""Pairwise IoU by layer and by projection: the table against literal statistics, the lines against the table."""
+"""The table of pairwise IoU by layer and projection must equal literal statistics, and the lines its table."""
 
 import io
 from statistics import fmean, median

@@ -1,4 +1,4 @@
-"""The pages of the report: numbers as in the tables, names escaped, never a prompt."""
+"""The pages of the report must show the tables' numbers, escape names, and never show a prompt."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Growing pools and growing blocks of prompts: every row of the tables is a point of the figures."""
+"""Every row of the pools and sample sizes tables must be a point of the figures."""
 
 import io
 

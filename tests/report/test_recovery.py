@@ -1,4 +1,4 @@
-"""Recovery of planted regions: medians over sets, bars that are the table's, and sentences that follow from it."""
+"""Recovery pages and figures must show medians over sets, bars from the table, and sentences that follow from it."""
 
 import io
 from statistics import fmean, median
@@ -98,7 +98,7 @@ def test_a_plant_in_words(plant, said):
 
 
 def exact(aurocs: dict[str, tuple[float | None, bool]]) -> pd.DataFrame:
-    """Rows with these AUROCs; the flag says data-free."""
+    """Return rows with these AUROCs; the flag marks data-free methods."""
     rows = [{"method": m, "data_free": free, "auroc": area} for m, (area, free) in aurocs.items()]
     return pd.DataFrame(rows).astype({"auroc": float})
 

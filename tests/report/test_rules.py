@@ -1,4 +1,4 @@
-"""The words of a verdict: every rule is reached, at its border too, and none claims what was not measured."""
+"""Every rule of the verdict must be reached, also at its thresholds, and none may claim what was not measured."""
 
 import math
 
@@ -18,7 +18,7 @@ MEASURED = {
     "mixed_normalised": 0.2, "utility_pairs": 1, "utility_iou": 0.4, "pool_k": 2.0, "pool_next": 0.7, "pool_rest": 0.4,
     "block_n": 50.0, "block_iou": 0.45, "recovery_iou": 0.2, "recovery_chance": 0.03, "recovery_auroc": 0.8,
 }  # fmt: skip
-"""A cell of which everything was measured."""
+"""A cell in which everything was measured."""
 
 LAYERS = {"whole_layers": True}
 ONE = {name: NAN for name in ("iou", "normalised", *FRAMES)} | {"pairs": 0, "defined": 0}

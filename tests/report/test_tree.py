@@ -1,4 +1,4 @@
-"""Trees of sets: a planted structure stands together, joins are at mean IoUs, undefined IoUs break nothing."""
+"""A tree must keep blocks of similar sets together, join sets at mean IoUs, and accept undefined IoUs."""
 
 from itertools import pairwise, product
 
@@ -18,7 +18,7 @@ NAMES = sorted(synthetic.NAMES)
 
 
 def ious(n: int, seed: int) -> np.ndarray:
-    """Symmetric IoUs of n sets, undefined on the diagonal."""
+    """Return symmetric IoUs of n sets, undefined on the diagonal."""
     values = np.random.default_rng(seed).uniform(0, 0.4, (n, n))
     values = (values + values.T) / 2
     np.fill_diagonal(values, np.nan)
@@ -26,7 +26,7 @@ def ious(n: int, seed: int) -> np.ndarray:
 
 
 def planted(blocks: np.ndarray, seed: int) -> np.ndarray:
-    """IoUs above 0.6 within a block, below 0.4 between blocks."""
+    """Return IoUs above 0.6 within a block and below 0.4 between blocks."""
     values = ious(len(blocks), seed)
     return values + 0.6 * (blocks[:, None] == blocks[None])
 

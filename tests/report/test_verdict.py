@@ -1,4 +1,4 @@
-"""The verdict table against medians and means counted literally, and the summary page that shows it."""
+"""The verdict table must equal medians and means counted literally, and the summary page must show it."""
 
 from itertools import product
 from statistics import fmean, median
@@ -15,14 +15,14 @@ from safety_regions.report.verdict.sentences import verdict_of
 from tests.report import synthetic_tables as synthetic
 from tests.report.shown import cells_of
 
-# Neither backbones nor methods in the order of the alphabet.
+# Neither backbones nor methods are in alphabetical order.
 CELLS = list(product(["llama", "gemma"], ["wanda", "snip"], ["row-0.05"], ["raw", "minus-everyday"]))
 NAMES = tuple(sorted(synthetic.NAMES[:3]))
 LABELS = ["/".join(cell) for cell in CELLS]
 
 
 def full() -> tuple[dict, pd.DataFrame, dict]:
-    """Overlap tables, the verdicts of a study with everything, and what stands beside the overlaps."""
+    """Return overlap tables, verdicts of a study with all measurements, and its pools, blocks and recovery tables."""
     overlaps, _, sizes = synthetic.gathered(CELLS, 3)
     frame = overlaps[CELLS[0]].to_pandas()
     gone = (frame["level"] == "model") & (frame["combination"] == " & ".join(NAMES[:2]))
@@ -84,7 +84,7 @@ def test_what_stands_beside_belongs_to_its_cell(study):
     for kind in ("next", "rest"):
         ious = [r["iou"] for r in last if r["against"] == kind]
         assert len(ious) == 3 and rows[LABELS[0]][f"pool_{kind}"] == pytest.approx(median(ious))
-    # Of 10, 25, 50, 100 prompts two blocks fit up to 50.
+    # Two blocks fit for 10, 25 and 50 prompts, but not for 100.
     blocks = [
         r["iou"] for r in beside["blocks"][LABELS[1]].to_pylist() if r["pair"] == "blocks" and r["n"] == 50
     ]

@@ -1,4 +1,4 @@
-"""The paper's grid in a copy of the project where stubs stand for the jobs that need a model or the Hub."""
+"""The paper's grid runs in a copy of the project, in which stubs replace the scripts that need a model or the Hub."""
 
 import os
 import shutil
@@ -20,20 +20,20 @@ from tests.workflow.conftest import PARTS, Project
 HERE = Path(__file__).parent
 PAPER = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
 RESERVE = "xstest-unsafe"
-"""A card of an identification set that the paper's grid leaves out."""
+"""An identification set of the catalog that the paper's grid does not contain."""
 
 AGGREGATION = {"compare_prompts", "count_membership", "compute_overlap", "gather_overlaps", "draw_overlap",
                "draw_refusals", "write_shared_prompts", "write_summary"}  # fmt: skip
-"""Rules of which a job looks at all identification sets."""
+"""The rules whose jobs read all identification sets."""
 
 OVER_BACKBONES = {"gather_overlaps", "draw_refusals", "write_summary"}
-"""Those of them of which a job looks at all backbones."""
+"""The rules of `AGGREGATION` whose jobs read all backbones."""
 
 CONTROLLER = "__main__"
 
 
 class Size(NamedTuple):
-    """The first so many backbones, sets of each role and selections of each method of the paper's grid."""
+    """The size of a part of the paper's grid: how many backbones, sets per role and selections per method it has."""
 
     backbones: int
     identification: int
@@ -42,7 +42,7 @@ class Size(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What the processes of a run took: rule -> peak memory of each of its jobs (MB) and their CPU seconds."""
+    """The cost of a run: rule -> peak memory (MB) and CPU seconds of each of its jobs; duration in ``seconds``."""
 
     memory: Mapping[str, list[float]]
     cpu: Mapping[str, list[float]]
@@ -54,7 +54,7 @@ class Usage(NamedTuple):
 
 
 def part_of_paper(size: Size) -> dict:
-    """The config of a part of the paper's grid."""
+    """Return the config of a part of the paper's grid: its first backbones, sets and selections."""
     sets = {role: PAPER["datasets"][role][: getattr(size, role)] for role in ("identification", "utility")}
     teachers = {"harmful": sets["identification"], "helpful": sets["utility"]}
     adapters = {side: [n for n in PAPER["adapters"][side] if n in known] for side, known in teachers.items()}
@@ -69,7 +69,7 @@ def part_of_paper(size: Size) -> dict:
 
 
 def make_grid(folder: Path, size: Size) -> Project:
-    """A copy of the project whose study is a part of the paper's grid, its heavy scripts replaced."""
+    """Make a copy of the project whose study is a part of the paper's grid, and replace heavy scripts with stubs."""
     folder.mkdir(parents=True)
     for part in PARTS:
         source, ignore = ROOT / part, shutil.ignore_patterns("__pycache__")
@@ -86,10 +86,10 @@ def make_grid(folder: Path, size: Size) -> Project:
 
 
 def jobs_of(config: dict) -> dict[str, int]:
-    """Rule -> number of its jobs in a study of checkpoints with SafeLayer among the methods, counted by hand.
+    """Return rule -> number of jobs of a study of checkpoints with SafeLayer, from formulas written by hand.
 
-    A cell's overlaps also compare the utility sets that it does not subtract, so these are refined as well; of a
-    method of layers, the set that it contrasts with is compared with none.
+    The overlaps of a cell also compare the utility sets that the cell does not subtract, so these sets are refined too.
+    For a method that scores layers, the set that it contrasts with is not compared.
     """
     sets, methods = config["datasets"], read_study(config).methods.values()
     b, i, u = len(config["backbones"]), len(sets["identification"]), len(sets["utility"])
@@ -108,7 +108,7 @@ def jobs_of(config: dict) -> dict[str, int]:
     of_cells = dict.fromkeys(("count_membership", "compute_overlap"), 1 + u) | {"draw_overlap": 1}
     once = AGGREGATION - of_cells.keys()
     return {
-        "read_prompts": i + u + 1,  # and the questions of SafeLayer's sweep
+        "read_prompts": i + u + 1,  # plus the questions of SafeLayer's sweep
         "train_adapter": b,
         "refine_region": b * sum(refined),
         **{rule: n * b * (i + u) for rule, n in of_sets.items()},
@@ -118,7 +118,10 @@ def jobs_of(config: dict) -> dict[str, int]:
 
 
 def added_jobs(before: dict, after: dict) -> dict[str, int]:
-    """Rule -> jobs of a finished study whose config grew: those that are new, and the aggregation over what changed."""
+    """Return rule -> number of jobs that a finished study runs after its config has grown.
+
+    These are the jobs of the added sets or backbones, and the aggregation over what changed.
+    """
     old, new = jobs_of(before), jobs_of(after)
     again = OVER_BACKBONES if before["datasets"] == after["datasets"] else AGGREGATION
     counts = {rule: n if rule in again else n - old[rule] for rule, n in new.items()}
@@ -126,7 +129,7 @@ def added_jobs(before: dict, after: dict) -> dict[str, int]:
 
 
 def run_measured(project: Project) -> Usage:
-    """Run a grid on two cores and read what its processes noted at their end."""
+    """Run a grid on two cores, and read the memory and time that each process wrote when it ended."""
     notes = project.folder / "usage.tsv"
     notes.unlink(missing_ok=True)
     command = [sys.executable, "-m", "snakemake", "--nocolor", "--cores", "2", "--resources", "gpu=2"]

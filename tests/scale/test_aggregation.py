@@ -1,4 +1,4 @@
-"""The jobs that read every cell of a grid take the memory of one cell of a large backbone, not of all."""
+"""Jobs that read every cell of a grid need memory for one cell of a large backbone, however many cells there are."""
 
 import json
 import subprocess
@@ -19,12 +19,12 @@ from tests.overlap.memberships import draw_regions, membership_of
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.skipif(
-    not Path("/proc/self").exists(), reason="needs /proc to see the memory of jobs"
+    not Path("/proc/self").exists(), reason="needs /proc to read the memory of jobs"
 )
 SHAPES = {f"layers.{layer}.{projection}": (4, 64) for layer in range(32) for projection in PROJECTIONS}
 FEW, MANY = 2, 16
 SPARE = 40
-"""MB of chance; the rows of one of these cells take 14 where all are held together."""
+"""MB by which peaks may differ by chance. A job that held all rows at once would need 14 MB for each cell."""
 
 JOB = """
 import json, runpy, sys
@@ -39,7 +39,7 @@ print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 
 
 def peak_of(folder, script, **given):
-    """Peak memory (MB) of a script of the workflow with these inputs, outputs and params."""
+    """Run a script of the workflow with these inputs, outputs and params, and return its peak memory (MB)."""
     command = [
         sys.executable,
         "-c",
@@ -53,9 +53,9 @@ def peak_of(folder, script, **given):
 
 @pytest.fixture(scope="module")
 def aggregated(tmp_path_factory):
-    """Overlaps of ten sets of a backbone of 32 layers, as one cell, and gathered as a few and as many.
+    """Gather and summarise few and many cells; each cell holds the overlaps of ten sets of a 32-layer backbone.
 
-    The folder, and the peaks (MB) of both jobs by number of cells.
+    Return the folder, and the peak memory (MB) of each of the two jobs by number of cells.
     """
     folder = tmp_path_factory.mktemp("cells")
     membership = membership_of(folder, draw_regions(0, 10, shapes=SHAPES))

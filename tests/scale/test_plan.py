@@ -1,4 +1,4 @@
-"""The plan of the paper's grid: thousands of jobs, as many as the grid has cells, sets and regions."""
+"""The plan of the paper's grid has thousands of jobs, and each rule has as many as its sets and cells require."""
 
 import pytest
 

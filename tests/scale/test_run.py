@@ -1,6 +1,7 @@
-"""A stubbed grid that grows, by backbones and by a set: a job's memory stays the same, and what is there stays.
+"""When a grid with stubs gets more backbones or sets, jobs need no more memory, and finished jobs do not run again.
 
-A small grid runs with all tests; `make test-scale` runs the paper's, or that of its first SCALE_BACKBONES (3 or more).
+A small grid runs with all tests. `make test-scale` runs the paper's grid, or only the part with its first
+SCALE_BACKBONES backbones (3 or more).
 """
 
 import os
@@ -25,16 +26,16 @@ from tests.scale.grid import (
 from tests.workflow.conftest import Project
 
 pytestmark = pytest.mark.skipif(
-    not Path("/proc/self").exists(), reason="needs /proc to see the memory of jobs"
+    not Path("/proc/self").exists(), reason="needs /proc to read the memory of jobs"
 )
 MOST = 320
-"""MB that a job of a stubbed grid may take at most; most of it are the libraries that draw."""
+"""The most memory (MB) that a job of the grid may take; the plotting libraries take most of it."""
 
 GROWTH = 12
-"""MB by which a rule's peak may differ between the grid of a few backbones and that of all."""
+"""MB by which the peak of a rule may grow from the grid of a few backbones to the grid of all."""
 
 SPREAD = 64
-"""The same of jobs that look at all backbones; where they held all rows at once, the paper's took 700 MB more."""
+"""The same for jobs that read all backbones. When they held all rows at once, the paper's grid took 700 MB more."""
 
 ALL = int(os.environ.get("SCALE_BACKBONES", len(PAPER["backbones"])))
 SMALL = Size(1, 2, 1, 1), Size(2, 2, 1, 1)
@@ -45,8 +46,8 @@ class Grown(NamedTuple):
     """A grid that ran with a few backbones and then with all of them.
 
     Attributes:
-        few, all: what the runs took.
-        first, config: their configs.
+        few, all: the costs of the two runs.
+        first, config: the configs of the two runs.
         planned: the plan of the second run.
     """
 
@@ -96,7 +97,7 @@ def test_a_grid_that_ran_has_nothing_to_do(grown):
 
 
 def test_another_set_plans_its_own_jobs_and_the_aggregation(grown):
-    """An eleventh one, of the whole grid."""
+    """In the whole grid, the added set is the eleventh."""
     sets = grown.config["datasets"]
     more = {**sets, "identification": [*sets["identification"], RESERVE]}
     grown.project.config = {**grown.config, "datasets": more}
@@ -111,7 +112,7 @@ def test_another_set_plans_its_own_jobs_and_the_aggregation(grown):
 
 
 def set_of(place: tuple[str, ...]) -> str | None:
-    """The set whose prompts, responses, scores or regions a file holds; None of a file of the aggregation."""
+    """Return the set whose prompts, responses, scores or regions a file holds; None for a file of the aggregation."""
     if place[0] == "regions":
         return place[3]
     name = place[-1].partition(".")[0]
@@ -119,7 +120,7 @@ def set_of(place: tuple[str, ...]) -> str | None:
 
 
 def figures(usage: Usage) -> str:
-    """The figures of a run: jobs, time and the controller; then every rule."""
+    """Return the cost of a run as text: a line on its jobs, time and controller, then a line for each rule."""
     n, (controller,), (spent,) = sum(usage.jobs.values()), usage.memory[CONTROLLER], usage.cpu[CONTROLLER]
     head = f"{n} jobs in {usage.seconds / 60:.1f} min, {usage.seconds / n:.2f} s a job"
     rules = [

@@ -1,4 +1,4 @@
-"""Copied as sitecustomize.py to where Python looks for it: every process notes its script, memory and time."""
+"""As the grid's sitecustomize.py, this file makes every process write its script, memory and time when it ends."""
 
 import atexit
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 def note(file: str) -> None:
     """Append the script, the peak of the resident memory (kB) and the CPU seconds of this process."""
-    # Not ru_maxrss: a job has that of its parent, as whose copy it began.
+    # ru_maxrss would be wrong: a job starts as a copy of its parent and inherits the parent's value.
     peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
     times = os.times()
     with open(file, "a", encoding="utf-8") as notes:

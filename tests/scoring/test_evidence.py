@@ -1,4 +1,4 @@
-"""What is not finite is refused by name; shuffles keep marginals."""
+"""Values that are not finite raise an error that names them, and shuffles keep the marginal distributions."""
 
 import math
 
@@ -21,7 +21,7 @@ OPTIONS = {snip: {"loss": "mean", "accumulator": "float32"}, wanda: {"positions"
 @pytest.mark.parametrize("method", [snip, wanda])
 def test_a_value_that_is_not_finite_names_address_and_prompt(method):
     backbone = tiny_backbone("llama3")  # its output head is not tied to the embedding
-    with torch.no_grad():  # token 7 alone is poisoned
+    with torch.no_grad():  # only token 7 gives values that are not finite
         backbone.model.get_input_embeddings().weight[7] = float("nan")
     samples = [Sample("a/1", [1, 2, 3], 1), Sample("a/2", [1, 2, 7], 1)]
     with pytest.raises(StudyError, match=r"(layers.0.q|loss): found values that are not finite for a/2;"):

@@ -1,4 +1,4 @@
-"""What is stored is exactly the best of every scope, against a literal sort."""
+"""The stored scores are exactly the best of every scope, as a literal sort finds them."""
 
 import pytest
 import torch

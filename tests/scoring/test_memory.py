@@ -1,4 +1,4 @@
-"""Plans fit and waste nothing; what runs out is tried again in halves; the stated bound holds under a real limit."""
+"""Plans use the free memory well, batches that run out of memory are halved, and bounds hold under a real limit."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 
 class Nothing:
-    """Gathers nothing."""
+    """Statistics of a pass that gathers none."""
 
     def add(self, *_):
         pass
@@ -51,7 +51,7 @@ GPUS = [torch.device("cuda", i) for i in range(2)]
 
 @st.composite
 def situations(draw):
-    """Needs of some decoder blocks spread over one or two devices, what is free there, and a batch size."""
+    """Draw the needs of decoder blocks on one or two devices, the free memory of each device, and a batch size."""
     devices = GPUS[: draw(st.integers(1, 2))]
     layers, n = draw(st.integers(1, 12)), st.integers(1, 50)
     sums = [Counter({devices[layer * len(devices) // layers]: draw(n)}) for layer in range(layers)]
@@ -81,7 +81,7 @@ def test_a_plan_fits_and_wastes_nothing(situation):
     assert [layer for layers in plan.passes for layer in layers] == list(every)
     assert all(fits(needs.of(layers, plan.batch_size), free) for layers in plan.passes)
     for before, after in zip(plan.passes, plan.passes[1:], strict=False):
-        assert not fits(needs.of(range(before.start, after.start + 1), 1), free), "one pass could serve more"
+        assert not fits(needs.of(range(before.start, after.start + 1), 1), free), "one pass could serve more layers"
     sizes = [wanted]
     while sizes[-1] > 1:
         sizes.append(sizes[-1] // 2)
@@ -100,7 +100,7 @@ def test_what_runs_out_goes_on_in_halves(size, room, n):
     groups = list(in_batches(range(n), size, run))
     assert [item for group, _ in groups for item in group] == list(range(n))
     assert all(total == sum(group) and len(group) <= min(size, room) for group, total in groups)
-    assert 2 * len(groups[0][0]) >= min(size, room, n), "halved no more often than was needed"
+    assert 2 * len(groups[0][0]) >= min(size, room, n), "a batch was halved more often than needed"
 
 
 def test_what_does_not_fit_alone_and_what_is_another_error_are_said():
@@ -121,8 +121,8 @@ def test_the_peak_of_tensors_is_counted_and_what_was_there_is_not():
 
     def call():
         a = before + 1  # 8000 bytes
-        b = a.view(10, 100).T  # a view: none
-        c = (b * 2).float()  # 8000, of which 4000 stay
+        b = a.view(10, 100).T  # a view: no bytes
+        c = (b * 2).float()  # 8000 bytes for the product, and 4000 for the result
         del a, b
         return before.mul_(1), c
 
@@ -135,8 +135,8 @@ LONG = [Sample(f"p{i}", [7 * i % 250] * (120 + 5 * i), 60) for i in range(4)]
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sizes", [(64, 160, 16), (128, 160, 16), (64, 512, 16), (64, 160, 48)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_pass_takes_no_more_than_planned_and_not_a_third(family, sizes, dtype):
-    """By torch's own tensors: the bound holds, with no factor for fragments, and is near."""
+def test_a_pass_takes_at_most_the_planned_memory_and_over_a_third(family, sizes, dtype):
+    """The peak memory of torch's tensors is at most the bound, without a factor for fragmentation, and close to it."""
     hidden, intermediate, head = sizes
     backbone = tiny_backbone(
         family, dtype=dtype, hidden_size=hidden, intermediate_size=intermediate, head_dim=head
@@ -171,11 +171,11 @@ def test_scoring_a_matrix_takes_no_more_than_planned(kept, shuffled):
         yield "layers.0.q", weight.float().abs() * evidence["layers.0.q"]
 
     taken = peak_bytes(lambda: [as_table(GRANULARITIES["weight"], *one) for one in keep_top(scored, kept)])
-    assert taken < 0.8 * KEEPING * weight.numel(), "numpy and pyarrow take the rest"
+    assert taken < 0.8 * KEEPING * weight.numel(), "the rest must be left to numpy and pyarrow"
 
 
 def test_the_limits_of_control_groups_are_found(tmp_path):
-    """Of this group and those around it, in either version; cached files are given back before they count."""
+    """The limits of a group and its parents are found in cgroup v1 and v2, and the file cache counts as free memory."""
     own = tmp_path / "cgroup"
     first, second = tmp_path / "memory" / "jobs" / "7", tmp_path / "a" / "b"
     for folder in (first, second):
@@ -213,7 +213,7 @@ backbone = llama(SMALL | {"hidden_size": 512, "intermediate_size": 1408, "num_hi
 chosen = samples(6, 64, 1000)
 tiny = [sample._replace(ids=sample.ids[:6], prompt_length=3) for sample in chosen[:1]]
 options = {"loss": "mean", "accumulator": "float32"}
-snip.gather(llama(SMALL | {"num_hidden_layers": 1}), Samples(tiny), options)  # what the first call alone sets up
+snip.gather(llama(SMALL | {"num_hidden_layers": 1}), Samples(tiny), options)  # so that one-time setup is not counted
 if headroom:
     used = int(open("/proc/self/status").read().split("VmData:")[1].split()[0]) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (used + headroom, resource.RLIM_INFINITY))
@@ -232,16 +232,16 @@ print(json.dumps({
 
 
 def limited(how: str, headroom: int) -> dict:
-    """SNIP in a process that may take ``headroom`` bytes more than its model; 0 sets no limit."""
+    """Run SNIP in a process that may take ``headroom`` bytes beside its model (0: no limit); return what it prints."""
     command = [sys.executable, "-c", LIMITED, how, str(headroom)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux' limit on data")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs the RLIMIT_DATA of Linux")
 def test_with_less_memory_than_its_sums_take_a_pass_serves_fewer_layers():
-    """The same numbers in what the sums alone would take, and no try that fails; without a plan some do."""
+    """With memory for the sums alone, scores stay the same and no attempt fails; without a plan, attempts fail."""
     free = limited("planned", 0)
     assert free["passes"] == 1
     headroom = free["sums"]

@@ -1,4 +1,4 @@
-"""Passes that serve fewer layers, smaller batches, and tries that broke off: the same numbers, whatever gave way."""
+"""Passes over fewer layers, smaller batches and repeated attempts give the same scores as one whole pass."""
 
 import io
 import tempfile
@@ -37,11 +37,11 @@ def test_layers_in_several_passes_have_the_scores_of_one(family, split, monkeypa
     ranges = tuple(range(*pair) for pair in pairwise(ends))
     monkeypatch.setattr(passes, "plan_passes", lambda *_: Plan(3, ranges))
     assert_same(gathered(family, samples), whole)
-    assert list(tmp_path.iterdir()) == [], "sums in files leave none behind"
+    assert list(tmp_path.iterdir()) == [], "the files of the sums must be removed"
 
 
 def test_a_pass_keeps_nothing_of_the_layers_below_it(monkeypatch):
-    """Autograd begins at the lowest layer of a pass, so upper layers cost less memory than all."""
+    """Autograd starts at the lowest layer of a pass, so a pass over upper layers needs less memory."""
     backbone, made = tiny_backbone("llama"), []
     monkeypatch.setattr(passes, "plan_passes", lambda *_: Plan(4, (range(2), range(2, 3))))
     start = passes.halving
@@ -58,7 +58,7 @@ def test_a_pass_keeps_nothing_of_the_layers_below_it(monkeypatch):
 
 @pytest.mark.parametrize("broken", ["forward", "sums"])
 def test_a_try_that_ran_out_leaves_nothing_in_the_sums(broken, monkeypatch):
-    """Memory runs out in the middle of a batch, after some layers have been added: the next try begins anew."""
+    """If memory runs out after some layers of a batch have been added, the next attempt starts with empty sums."""
     expected = gathered("qwen3", Samples(samples_of(), batch_size=2))
     add, calls = snip.AbsoluteGradients.add, []
 
@@ -107,10 +107,10 @@ def test_a_tensor_in_a_file_is_the_tensor(dtype, tmp_path):
     assert torch.equal(kept, values * 2)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' full device")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("n", [1, 100_000])
 def test_a_full_disk_is_said(n, monkeypatch):
-    """Also where the last of the bytes go out as the file is closed."""
+    """A full disk is reported, also if the last bytes are written only when the file is closed."""
     monkeypatch.setattr(
         tempfile, "NamedTemporaryFile", lambda **_: io.BufferedWriter(io.FileIO("/dev/full", "wb"))
     )

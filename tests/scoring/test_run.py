@@ -1,4 +1,4 @@
-"""Names of the same prompts: one pass, one score table for each shuffle, and what a floor is worth."""
+"""Names of the same prompts share one pass, each has a score table, and the floor of noise is the overlap of noise."""
 
 from itertools import combinations
 
@@ -28,7 +28,7 @@ def test_shuffles_share_a_pass_and_nothing_else():
     together = tables(["a", "a~1", "a~2"])
     assert {name: tables([name])[name] for name in ("a", "a~1", "a~2")} == together
     assert together["a"] != together["a~1"] != together["a~2"]
-    # Another set with the same prompts and the same seed is shuffled its own way.
+    # Another set with the same prompts and the same seed gets another shuffle.
     assert tables(["b~1"])["b~1"] != together["a~1"] and tables(["b"])["b"] == together["a"]
 
 
@@ -48,7 +48,7 @@ def iou(a: dict, b: dict) -> float:
 
 
 def test_the_floor_of_pure_noise_is_the_overlap_of_pure_noise():
-    """Evidence that is noise from the start overlaps as much before a shuffle as after it, well above chance."""
+    """Regions of pure noise overlap as much before a shuffle as after it, and more than twice as much as by chance."""
     backbone = tiny_backbone("llama3", hidden_size=64, intermediate_size=96)
     generator = torch.Generator().manual_seed(0)
     noise = {

@@ -1,4 +1,4 @@
-"""Choosing samples by rule, and batches that keep the boundary."""
+"""Samples are chosen by rule, and batches keep the boundary between prompt and response."""
 
 import pyarrow as pa
 import pytest
@@ -13,7 +13,7 @@ from tests.tiny import tiny_backbone
 
 
 def responses(dataset: str, n: int = 20) -> pa.Table:
-    """Every fifth prompt is complied with; every fourth is held out."""
+    """Return responses to n prompts: every fifth prompt is complied with, and every fourth is held out."""
     rows = [
         {
             "prompt_id": f"{dataset}/{i}", "dataset": dataset, "split": "evaluate" if i % 4 == 0 else "identify",

@@ -1,4 +1,4 @@
-"""The scripts of the workflow, and how a test gets hold of the function of one."""
+"""Tests load the scripts of the workflow, and the functions in them, from here."""
 
 import importlib.util
 from collections.abc import Callable
@@ -11,7 +11,7 @@ SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
 def load_module(name: str) -> ModuleType:
-    """A script as a module: what stands under ``__main__`` does not run."""
+    """Return a script as a module; its code under ``__main__`` does not run."""
     spec = importlib.util.spec_from_file_location(f"scripts_{name}", FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -19,5 +19,5 @@ def load_module(name: str) -> ModuleType:
 
 
 def load_script(name: str) -> Callable[..., None]:
-    """The function of a script, which has its name."""
+    """Return the function of a script; both have the same name."""
     return getattr(load_module(name), name)

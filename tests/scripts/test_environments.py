@@ -1,4 +1,4 @@
-"""What runs in the environment without torch imports none."""
+"""Scripts that run in the environment without torch import neither torch nor a package that needs it."""
 
 import ast
 import json
@@ -11,7 +11,7 @@ from tests.scripts.loading import FOLDER, SCRIPTS
 
 RULE = re.compile(r"^( *)(?:rule|checkpoint) (\w+):\n((?:\1 +.*\n|\n)+)", flags=re.MULTILINE)
 ABSENT = ("torch", "transformers", "peft", "tokenizers", "accelerate")
-"""Of what models need, nothing stands in envs/analysis.yaml."""
+"""Packages that models need; envs/analysis.yaml must list none of them."""
 
 IMPORT_ALL = """
 import json, sys
@@ -29,7 +29,7 @@ TEXT = {"capture_output": True, "text": True, "check": True}
 
 
 def scripts_in(env: str) -> list[str]:
-    """The scripts whose rules name this environment."""
+    """Return the scripts whose rules name this environment."""
     found = set()
     for file in (ROOT / "workflow" / "rules").glob("*.smk"):
         for _, _, body in RULE.findall(file.read_text() + "\n"):
@@ -39,7 +39,7 @@ def scripts_in(env: str) -> list[str]:
 
 
 def imports_of(script: str) -> list[str]:
-    """Every import of a script, those inside its function too."""
+    """Return every import of a script, including those inside its function."""
     nodes = ast.walk(ast.parse((FOLDER / f"{script}.py").read_text()))
     return [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
@@ -54,7 +54,7 @@ def test_the_environments_are_as_far_apart_as_they_say():
 
 
 def test_what_runs_without_torch_imports_none():
-    """Torch is hidden, so that an import of it fails; all scripts in one process, which says which of them failed."""
+    """In one process without torch, the imports of every script succeed; the process prints those that fail."""
     asked = {script: "\n".join(imports_of(script)) for script in scripts_in("analysis")}
     done = subprocess.run([sys.executable, "-c", IMPORT_ALL], input=json.dumps([ABSENT, asked]), **TEXT)
     assert len(asked) > 20 and json.loads(done.stdout) == {}, done.stdout

@@ -1,4 +1,4 @@
-"""The scripts that load a model, with a tiny checkpoint on disk: answers, scores, an adapter."""
+"""The scripts that load a model write responses, scores and an adapter of a tiny checkpoint on disk."""
 
 import pytest
 
@@ -23,7 +23,7 @@ WANDA = {name: rule["default"] for name, rule in method_cards()["wanda"]["option
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """The files of a tiny checkpoint."""
+    """Return the files of a tiny checkpoint."""
     folder = tmp_path_factory.mktemp("tiny")
     tiny_model("llama").save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)

@@ -37,7 +37,7 @@ def literal_iou(a, b):
 
 
 def read_square(path):
-    """(row, column) -> the number of a square matrix as text; an undefined one is left out."""
+    """Read a square matrix from a text file as (row, column) -> number; undefined entries are left out."""
     with open(path, encoding="utf-8") as file:
         rows = list(csv.reader(file, delimiter="\t"))
     return {

@@ -1,4 +1,4 @@
-"""The scripts of prompts: a dataset becomes a table, and tables are compared by the names of their files."""
+"""The scripts of prompts turn a dataset into a table, and compare tables under the names of their files."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The script of recovery: an oracle's region and scores find the plant, and every row keeps its labels."""
+"""In the recovery table, an oracle's region and scores find the planted region, and every row keeps its labels."""
 
 import numpy as np
 import pytest

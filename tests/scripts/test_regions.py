@@ -1,4 +1,4 @@
-"""The scripts from scores to regions: known units in, known units out."""
+"""The scripts that make regions select and refine exactly the units that known scores and regions imply."""
 
 import numpy as np
 import pytest

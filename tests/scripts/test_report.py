@@ -1,4 +1,4 @@
-"""The scripts of the report: each figure beside the table it shows, under the name it is given; no prompt in any."""
+"""The scripts of the report write each figure and the table that it shows, under the given names, without prompts."""
 
 import json
 
@@ -36,7 +36,7 @@ TITLES = {
     "map": "Where sets agree: median pairwise IoU by layer and projection",
     "margins": "Pairwise IoU by layer and by projection",
 }
-"""The figures of draw_overlap, and what stands above each."""
+"""The figures of draw_overlap, and the title of each."""
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def read_tsv(path):
 
 
 def same(path, frame):
-    """A table as text says what the frame does."""
+    """Check that the table in a text file equals the frame."""
     found = read_tsv(path)
     assert list(found.columns) == list(frame.columns) and len(found) == len(frame) > 0
     for name in frame:
@@ -60,7 +60,7 @@ def same(path, frame):
 
 
 def written(folder, tables, contract, metadata=None):
-    """Name -> the file of its table."""
+    """Write the tables, and return name -> file."""
     paths = {name: folder / f"{name}.{contract.name}.parquet" for name in tables}
     for name, table in tables.items():
         write_table(paths[name], table, contract, metadata)

@@ -1,4 +1,4 @@
-"""Every script is one typed function of its name, and a few lines that call it with what Snakemake gives."""
+"""Every script has one typed function with the script's name, and a few lines that call it with Snakemake's values."""
 
 import ast
 import inspect
@@ -14,7 +14,7 @@ HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
 def main_of(name: str) -> ast.If:
-    """What a script does where Snakemake runs it."""
+    """Return the block of a script that runs under Snakemake only."""
     blocks = [
         node for node in ast.parse((FOLDER / f"{name}.py").read_text()).body if isinstance(node, ast.If)
     ]

@@ -1,4 +1,4 @@
-"""A Slurm of our own for the time of the tests, and the tiny study run through it and on this machine."""
+"""The tests start a Slurm on this machine, and run the tiny study through it and without it."""
 
 import os
 import re
@@ -15,19 +15,19 @@ import pytest
 from tests.workflow.conftest import Project, make_project
 
 SCRIPT = Path(__file__).parent / "slurm.sh"
-# The profile as it stands, but for waiting times.
+# The tests use the profile as it is, but shorten its waiting times.
 QUICK = (
     "--workflow-profile=profiles/slurm",
     "--slurm-init-seconds-before-status-checks=2",
     "--latency-wait=10",
 )
 
-# All that is measured; the pictures are left to the tests of the workflow.
+# All tables of results; tests/workflow tests the figures.
 TARGETS = ("results/overlap/iou.parquet", "results/prompts/shared_prompts.parquet")
 
 
 class Record(NamedTuple):
-    """What Slurm itself says of a job; ``comment`` is the rule and its wildcards, in the executor's spelling."""
+    """A job as scontrol shows it; ``comment`` holds the rule and its wildcards as the executor writes them."""
 
     jobid: int
     state: str
@@ -41,7 +41,7 @@ class Record(NamedTuple):
 
 
 class Account(NamedTuple):
-    """What the accounts say of a job: ``asked`` and ``got`` are resources in Slurm's own spelling."""
+    """A job as sacct shows it; ``asked`` and ``got`` are the requested and the allocated resources in Slurm's words."""
 
     jobid: int
     state: str
@@ -52,7 +52,7 @@ class Account(NamedTuple):
 
 
 class Slurm:
-    """The cluster's own records."""
+    """A running Slurm, whose records of jobs the tests read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,12 +62,12 @@ class Slurm:
         return subprocess.run(command, env=self.env, capture_output=True, text=True, check=True).stdout
 
     def records(self) -> list[Record]:
-        """Every job so far, oldest first."""
+        """Return every job so far, oldest first."""
         lines = self.ask("scontrol", "--oneliner", "show", "job").splitlines()
         return sorted(_record(line) for line in lines if line.startswith("JobId="))
 
     def accounts(self, seconds: float = 30) -> dict[int, Account]:
-        """By the number of the job, what slurmdbd keeps of it for good; news take a while to get there."""
+        """Return job number -> the job in slurmdbd's database; wait for the database to have the latest states."""
         columns = "--format=JobIDRaw,State,NodeList,Account,ReqTRES,AllocTRES"
         end = time.monotonic() + seconds
         while True:
@@ -79,12 +79,12 @@ class Slurm:
             time.sleep(0.5)
 
     def ran_out_of_memory(self, record: Record) -> bool:
-        """Whether the node's daemon killed a step of the job for its memory: by cgroup, or by polling."""
+        """Return whether slurmd killed a step of the job because of its memory, by cgroup or by polling."""
         log = (self.folder / "log" / "slurmd.log").read_text()
         return re.search(rf"\[{record.jobid}\..*(oom-kill|memory limit)", log) is not None
 
     def wait_for(self, what: Callable[[Record], bool], seconds: float = 60) -> Record:
-        """The first job of which ``what`` holds."""
+        """Wait for a job for which ``what`` is true, and return the first such job."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for record in self.records():
@@ -120,7 +120,7 @@ def _account(line: str) -> Account:
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory) -> Iterator[Slurm]:
-    """A running Slurm; it ends with the tests, also with those that fail."""
+    """Start a Slurm, and stop it after the tests, also if they fail."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         pytest.skip("needs root and apt-get, to install and start a Slurm on this machine")
     folder = tmp_path_factory.mktemp("slurm")
@@ -133,9 +133,10 @@ def slurm(tmp_path_factory) -> Iterator[Slurm]:
 
 
 def _study(folder: Path) -> Project:
-    """The tiny study with one method: enough of a grid, and few jobs. As on the shelf, its card tells a size.
+    """Make the tiny study with one method, so that there are few jobs.
 
-    Of the profile, only the account is edited.
+    As in the catalog, the card of the backbone gives its number of parameters. In the profile, only the account is
+    changed.
     """
     project = make_project(folder)
     config = project.config
@@ -147,7 +148,7 @@ def _study(folder: Path) -> Project:
 
 
 class Finished(NamedTuple):
-    """A study that ran on this machine, the same through Slurm, what that run said, and the records of its jobs."""
+    """A study that ran on this machine, the same study through Slurm, the output of that run, and Slurm's records."""
 
     local: Project
     project: Project
@@ -158,7 +159,7 @@ class Finished(NamedTuple):
 
 @pytest.fixture(scope="session")
 def remote(slurm, tmp_path_factory) -> Finished:
-    """The tiny study through Slurm and without it, at the same time: Snakemake mostly waits for Slurm."""
+    """Run the tiny study through Slurm and without it at the same time, since Snakemake mostly waits for Slurm."""
     here, there = (_study(tmp_path_factory.mktemp(name) / "project") for name in ("local", "remote"))
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(here.run, *TARGETS), pool.submit(there.snakemake, *TARGETS, *QUICK, "--verbose")]
@@ -168,7 +169,7 @@ def remote(slurm, tmp_path_factory) -> Finished:
 
 @pytest.fixture
 def unscored(remote, tmp_path) -> Project:
-    """A copy of the study that ran through Slurm, its scores taken away."""
+    """Return a copy of the study that ran through Slurm, without its scores."""
     copy = tmp_path / "project"
     shutil.copytree(remote.project.folder, copy, copy_function=shutil.copy2)
     shutil.rmtree(copy / "results" / "scores")

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# A real single-node Slurm on loopback for the tests, on Debian or Ubuntu: needs root and apt, no systemd.
+# This script runs a real Slurm with one node on loopback for the tests, on Debian or Ubuntu with root and apt.
 #
-#   slurm.sh install      packages by apt-get
-#   slurm.sh start DIR    munged, MariaDB, slurmdbd, slurmctld and slurmd with all their state in DIR
-#   slurm.sh stop DIR     ends exactly the daemons that start began
+#   slurm.sh install      installs the packages with apt-get
+#   slurm.sh start DIR    starts munged, MariaDB, slurmdbd, slurmctld and slurmd, with all their state in DIR
+#   slurm.sh stop DIR     stops the daemons that start has started, and no others
 #
-# It poses as a larger machine than it is: 8 CPUs, 64 GB, two GPUs that are null devices. Memory limits hold: by
-# cgroup v1 where there is one (a job ends as OUT_OF_MEMORY), by polling elsewhere (FAILED). Accounts are kept, as
-# on most clusters: root has one of its own, and another named lab.
+# It needs no systemd. The node claims 8 CPUs, 64 GB and two GPUs (null devices). Memory limits are enforced, by cgroup
+# v1 where it exists (a job ends as OUT_OF_MEMORY), by polling elsewhere (FAILED). Accounting is on, as on most
+# clusters: root has its default account, and another account named lab.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 CPUS=8
 MEMORY=64000
 GPUS=2
 HOST=$(hostname -s)
-# The one file outside DIR: the job step of the executor drops SLURM_CONF, and srun looks here.
+# The only file outside DIR. The executor's job step unsets SLURM_CONF, so srun reads its config here.
 LINK=/etc/slurm/slurm.conf
 D=${2:-}
 
@@ -73,7 +73,7 @@ AccountingStorageTRES=gres/gpu
 AccountingStoragePass=$D/run/munge.socket
 GresTypes=gpu
 ReturnToService=2
-# The tests read what squeue and scontrol remember of finished jobs, beside what sacct does.
+# The tests also read finished jobs from squeue and scontrol, which keep them for this time.
 MinJobAge=1800
 KillWait=2
 SlurmdParameters=config_overrides
@@ -102,7 +102,7 @@ StorageHost=localhost
 StorageUser=root
 StorageLoc=slurm
 CONF
-  # A GPU without a file is dropped by Slurm 22.05, and the node with it.
+  # Slurm 22.05 drops a GPU that has no device file, and drops the node with it.
   echo AutoDetect=off >"$D/etc/gres.conf"
   for i in $(seq 0 $((GPUS - 1))); do
     [ -e "$D/dev/gpu$i" ] || mknod -m 666 "$D/dev/gpu$i" c 1 3 2>/dev/null || : >"$D/dev/gpu$i"
@@ -113,7 +113,7 @@ CONF
 start_accounting() {
   export MYSQL_UNIX_PORT="$D/run/mariadb.socket"
   mariadb-install-db --no-defaults --user=root --datadir="$D/mariadb" --auth-root-authentication-method=socket \
-    >"$D/log/mariadb.log" 2>&1 || die "no database could be made, see $D/log/mariadb.log"
+    >"$D/log/mariadb.log" 2>&1 || die "the database could not be created, see $D/log/mariadb.log"
   mariadbd --no-defaults --user=root --datadir="$D/mariadb" --skip-networking --socket="$MYSQL_UNIX_PORT" \
     --innodb-buffer-pool-size=64M </dev/null >>"$D/log/mariadb.log" 2>&1 &
   echo $! >"$D/run/mariadb.pid"

@@ -1,4 +1,4 @@
-"""profiles/slurm against a real Slurm: its records of our jobs, the results, and what becomes of jobs that die."""
+"""With profiles/slurm and a real Slurm, jobs get their resources, results are correct, and failed jobs run again."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ from tests.slurm.conftest import QUICK, TARGETS
 pytestmark = pytest.mark.slurm
 NAMES = ("one", "plain", "two")
 SCORES = [f"results/scores/tiny/snip/{name}.parquet" for name in NAMES]
-# 300 MB do not hold Snakemake and torch; the time limit of the set that hangs is the least Slurm knows.
+# Snakemake and torch need more than 300 MB. The set that hangs gets one minute, Slurm's shortest time limit.
 TIGHT = (
     "--set-resources",
     "score:mem_mb=(300 if wildcards.name == 'plain' else 2500) * attempt ** 2",
@@ -24,7 +24,7 @@ TIGHT = (
 
 
 def rule_of(record) -> str:
-    """score of rule_score_wildcards_tiny_snip_one; cell of a group."""
+    """Return the rule of a job, such as score for rule_score_wildcards_tiny_snip_one, or "group" for a group job."""
     return next((rule for rule in ("write_responses", "score") if f"rule_{rule}" in record.comment), "group")
 
 
@@ -44,11 +44,11 @@ def test_scoring_ran_in_slurm_with_the_gpu_memory_and_time_of_its_card(remote):
         assert record.minutes == minutes("score", card)
     answers = [r for r in remote.records if rule_of(r) == "write_responses"]
     assert [(r.gpus, r.memory_mb) for r in answers] == [(1, memory_mb(card))] * 3
-    assert memory_mb(card) < memory_mb(card, kept=kept), "a method that keeps sums asks for more"
+    assert memory_mb(card) < memory_mb(card, kept=kept), "a method that keeps sums must ask for more memory"
 
 
 def test_cheap_jobs_share_submissions_and_ask_for_no_gpu(remote):
-    """Prompts, one cell, the aggregation: three submissions hold all the rest."""
+    """Three submissions hold all other jobs: the prompts, one cell, and the aggregation."""
     groups = [r for r in remote.records if rule_of(r) == "group"]
     assert len(groups) == 3 and all(r.state == "COMPLETED" for r in groups)
     assert {(r.gpus, r.partition) for r in groups} == {(0, "cpu")}
@@ -60,7 +60,7 @@ def test_cheap_jobs_share_submissions_and_ask_for_no_gpu(remote):
 
 
 def test_the_accounts_hold_every_job_and_the_gpu_it_had(remote):
-    """Neither a job that ran elsewhere, nor one that had a GPU it did not ask for."""
+    """No job ran on another node, and no job had a GPU that it did not ask for."""
     assert remote.accounts.keys() == {record.jobid for record in remote.records}
     node = platform.node().partition(".")[0]
     assert {(a.state, a.node, a.account) for a in remote.accounts.values()} == {("COMPLETED", node, "lab")}
@@ -71,7 +71,7 @@ def test_the_accounts_hold_every_job_and_the_gpu_it_had(remote):
 
 
 def test_jobs_are_asked_after_with_sacct(remote):
-    """The executor's own choice, which the profile leaves to it."""
+    """The executor chooses sacct by itself; the profile does not set the command."""
     assert set(re.findall(r"command=(\w+)", remote.said)) == {"sacct"}
 
 
@@ -91,7 +91,7 @@ def test_a_study_that_ran_in_slurm_has_nothing_to_do_here(remote):
 
 
 def test_cancelled_hung_and_too_large_jobs_run_again_with_more(slurm, unscored, remote):
-    """Asked after with squeue, as on a cluster that keeps no accounts."""
+    """The executor reads job states with squeue here, as on a cluster without accounting."""
     before = len(slurm.records())
     run = _start(slurm, unscored, *SCORES, *TIGHT, "--slurm-status-command=squeue")
     try:
@@ -108,7 +108,7 @@ def test_cancelled_hung_and_too_large_jobs_run_again_with_more(slurm, unscored, 
     accounts = slurm.accounts()
     assert [accounts[record.jobid].state for record in records] == [record.state for record in records]
     assert first["one"].state == "CANCELLED" and first["two"].state == "TIMEOUT"
-    # Snakemake outlives the step that was killed, so that Slurm calls the job itself failed.
+    # Snakemake outlives the step that was killed, so Slurm may report the job itself as failed.
     assert first["plain"].state in ("FAILED", "OUT_OF_MEMORY") and slurm.ran_out_of_memory(first["plain"])
     assert not any(map(slurm.ran_out_of_memory, second.values()))
     assert {r.state for r in second.values()} == {"COMPLETED"}
@@ -149,14 +149,14 @@ def _start(slurm, project, *arguments) -> subprocess.Popen:
 
 
 def _running(slurm, name, before):
-    """The scoring job of a name, as soon as it runs."""
+    """Wait until the scoring job of a name runs, and return it."""
     return slurm.wait_for(
         lambda r: r in of_score(slurm.records()[before:], name) and r.state == "RUNNING", seconds=90
     )
 
 
 def _hang(slurm, record) -> None:
-    """Stop a job's processes: to Slurm it runs, until its time is over."""
+    """Suspend the processes of a job; for Slurm, the job runs until its time limit."""
     for line in slurm.ask("scontrol", "listpids", str(record.jobid)).splitlines()[1:]:
         pid = int(line.split()[0])
         if pid > 0:

@@ -1,4 +1,4 @@
-"""A card that extends another says what is its own, and comes out whole."""
+"""A card that extends another holds only the keys that differ, and is read as a complete card."""
 
 import pytest
 import yaml
@@ -24,7 +24,7 @@ CARDS = st.dictionaries(KEYS, LEAVES | INNER, max_size=4)
 
 
 def leaves(card: object, path: tuple[str, ...] = ()):
-    """Every (path, value) of a card whose value is no mapping."""
+    """Yield (path, value) for every value of a card that is not a mapping."""
     if not isinstance(card, dict):
         yield path, card
         return
@@ -44,14 +44,14 @@ def test_all_that_a_card_says_holds_and_its_base_holds_elsewhere(base, own):
     said = dict(leaves(own))
     assert said.items() <= whole.items()
     for path, value in leaves(base):
-        # What own says above or below this place replaces it.
+        # A value of ``own`` above or below this path replaces it.
         touched = any(path[: len(other)] == other[: len(path)] for other in said)
         assert touched or whole[path] == value
 
 
 @given(CARDS, CARDS, CARDS)
 def test_the_base_may_extend_a_base(a, b, c):
-    """No null: merging is associative where mappings meet mappings."""
+    """Without nulls, merging is associative if a key holds a mapping in all cards or in none."""
 
     def shapes_agree(*cards):
         return all(

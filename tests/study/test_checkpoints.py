@@ -1,4 +1,4 @@
-"""What the config knows of a backbone's sizes before it is loaded is what is there once it is."""
+"""The sizes that a backbone's config gives before loading are those of the loaded model."""
 
 import json
 
@@ -24,7 +24,7 @@ def checkpoint(folder, config: dict, family: str = "llama") -> dict:
 
 
 def as_counts(shapes: dict[str, list[int]]) -> dict:
-    """`Backbone.shapes` in the form of `unit_counts`; every layer has the same."""
+    """Return `Backbone.shapes` in the form of `unit_counts`, and check that all layers have the same shapes."""
     places = {where: parse_address(where) for where in shapes}
     layers = 1 + max(place.layer for place in places.values())
     counts = {place.projection: tuple(shapes[where]) for where, place in places.items()}

@@ -1,4 +1,4 @@
-"""The fingerprint changes with the code that is reached, and with nothing else."""
+"""The code version changes with the code that a script reaches, and with nothing else."""
 
 import pytest
 
@@ -12,7 +12,7 @@ CACHED = [
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of three modules and a script, and a function that hashes the script after an edit."""
+    """Write a package of three modules and a script; yield a function that returns the script's version after edits."""
     root = tmp_path / "safety_regions"
     (root / "templates").mkdir(parents=True)
     files = {
@@ -41,7 +41,7 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "ROOT", root)
 
     def version(*edit, moved=None):
-        """The script's version after edits (file, old, new), one after the other; ``moved``: old file -> new."""
+        """Return the script's version after the edits (file, old, new) in their order; ``moved``: old file -> new."""
         for name, old, new in edit:
             assert old in (tmp_path / name).read_text()
             (tmp_path / name).write_text((tmp_path / name).read_text().replace(old, new))
@@ -92,7 +92,7 @@ MOVES = {
         [("safety_regions/a.py", "safety_regions.b ", "safety_regions.z ")],
         {"safety_regions/b.py": "safety_regions/z.py"},
     ),
-    "a module taken whole, moved into a room": (
+    "a module imported as a whole, moved into a folder": (
         [("safety_regions/a.py", "from safety_regions import c", "from safety_regions.room import c")],
         {
             "safety_regions/c.py": "safety_regions/room/c.py",

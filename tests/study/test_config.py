@@ -1,4 +1,4 @@
-"""Every mistake in a config is reported before any job, all at once, with the place and what is allowed."""
+"""All mistakes in a config are reported at once, before any job, with their places and the allowed values."""
 
 import copy
 
@@ -23,7 +23,7 @@ CARD = {
     "licence": "none stated",
     "embedded": {"path": "fraud.jsonl"},
 }
-# Text -> whether it is a selection of neurons by agreement.
+# Text -> whether it is a selection of the neurons on which prompts agree.
 AGREEMENTS = {
     "common-0.2": True, "common-plnd": True, "common-plnd-0.5": True, "common-1": True, "above-0.01-0.9": True,
     "above-12": True, "above-plnd": False, "common-0": False, "common-1.5": False, "common-0.2-0": False,
@@ -32,7 +32,7 @@ AGREEMENTS = {
 
 
 def edited(**changes) -> dict:
-    """The good config with changes; a key with dots reaches inside."""
+    """Return the good config with changes; a double underscore in a key leads to a nested key."""
     config = copy.deepcopy(GOOD)
     for path, value in changes.items():
         *outer, last = path.split("__")
@@ -44,7 +44,7 @@ def edited(**changes) -> dict:
 
 
 def neurons(selection: str) -> dict:
-    """The good config with a method of neurons and this selection."""
+    """Return the good config with a method of neurons and this selection."""
     return edited(methods={"safeneuron": {"selections": [selection]}})
 
 

@@ -1,4 +1,4 @@
-"""Which names a study plans: nothing that it does not ask for, and every pair that its questions need."""
+"""A study plans only the names that its config asks for, and every pair of names that it compares."""
 
 from itertools import combinations
 
@@ -40,7 +40,7 @@ def test_layers_need_no_shuffle_and_no_set_they_contrast_with():
     sets = [*SETS, "lookalikes"]
     assert grid.framed_names(asked, "safelayer", "raw") == [n + s for s in ("", ".1", ".2") for n in sets]
     refined = {(c.selection, c.refinement) for c in grid.cells(asked) if c.method == "safelayer"}
-    # Ranked layers are all tied for the set they are contrasted with; a range of it is empty, and takes nothing away.
+    # For the set that layers are contrasted with, all ranks are tied, and the range is empty: it removes nothing.
     every = {(s, r) for s in ("range", "global-0.25") for r in ("raw", "minus-everyday", "minus-lookalikes")}
     assert refined == every - {("global-0.25", "minus-everyday")}
 

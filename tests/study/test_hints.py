@@ -1,4 +1,4 @@
-"""What an error proposes can be obeyed: keys that hints name in backticks are keys of the config or of a card."""
+"""Users can follow the hints of errors: keys in backticks are keys of the config or of a card."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ KINDS = ("config", "dataset", "checkpoint", "organism")
 
 
 def texts(path) -> list[str]:
-    """Every string of a file; what an f-string fills in reads "row"."""
+    """Return every string of a file, with "row" for each value that an f-string fills in."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.JoinedStr):
@@ -25,7 +25,7 @@ def texts(path) -> list[str]:
 
 
 def snippets() -> set[str]:
-    """Backticked YAML of the form ``key: value`` in the package's strings, docstrings left out."""
+    """Return the YAML in backticks of the form ``key: value`` in all strings of the package that have one line."""
     files = (ROOT / "safety_regions").rglob("*.py")
     found = {
         match
@@ -41,7 +41,7 @@ def parsed(text: str) -> object:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        # "preference: steps" of a hint is a path into the config.
+        # A hint such as "preference: steps" is a path into the config.
         *outer, last = text.split(": ")
         value: object = last
         for key in reversed(outer):
@@ -58,7 +58,7 @@ def known(value: dict, rules: dict) -> bool:
 
 
 def sections() -> list[dict]:
-    """The schemas of all documents, and of the sections of each."""
+    """Return the schemas of all documents, and of the sections of each."""
     whole = [schema(kind) for kind in KINDS]
     return whole + [rule for rules in whole for rule in rules["properties"].values()]
 

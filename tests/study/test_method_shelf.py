@@ -1,4 +1,4 @@
-"""The list of methods: cards are checked, and no other code names a single method."""
+"""The CARDs of methods are checked, and no code outside methods/ names a single method."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ OWN = {"pattern": "best", "example": "best", "description": "the best"}
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    """A shelf of one method with this CARD."""
+    """Yield a function that makes a folder of methods with one method, which has the given CARD."""
 
     def make(card) -> dict:
         (tmp_path / "toy.py").write_text(f"CARD = {card}\n")
@@ -81,7 +81,7 @@ def test_methods_have_what_their_card_promises(name):
 
 
 def test_no_script_reads_cards():
-    """A value of a CARD that a job's code read would be part of no code version: params carry it instead."""
+    """No script reads a CARD, since code versions leave out its values: jobs get them through params."""
     readers = {
         script.name
         for script in (ROOT / "workflow" / "scripts").glob("*.py")
@@ -91,9 +91,9 @@ def test_no_script_reads_cards():
 
 
 def test_names_of_single_methods_stand_on_the_shelf_only():
-    """No string of the package's code outside methods/, nor of the rules, is a method's name."""
+    """No string of the package outside methods/, and no word of a rule or script, is the name of a method."""
     found = []
-    names = set(method_cards()) - {"random"}  # a word that others need
+    names = set(method_cards()) - {"random"}  # an ordinary word that other code uses
     for path in (ROOT / "safety_regions").rglob("*.py"):
         if "methods" in path.relative_to(ROOT).parts:
             continue

@@ -1,4 +1,4 @@
-"""What a job asks for: enough for what it holds, more for more, and nothing of a GPU for an organism."""
+"""Jobs ask for enough memory and time, for more with larger backbones, and for no GPU if they run an organism."""
 
 import re
 
@@ -22,7 +22,7 @@ SHELF = Shelf("backbones", {})
 CARDS = {name: SHELF.read(name) for name in SHELF.names}
 CHECKPOINTS = sorted(name for name, card in CARDS.items() if card["kind"] == "checkpoint")
 ORGANISM = {"kind": "organism"}
-# What one parameter takes in memory by torch's own account, and a float32 sum beside it.
+# Bytes of one parameter in memory.
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 checkpoints = st.builds(
@@ -30,13 +30,13 @@ checkpoints = st.builds(
     st.floats(1e4, 1e12),
     st.sampled_from(sorted(BYTES)),
 )
-# Billions of a checkpoint whose name says less than it has.
+# Billions of parameters of a checkpoint that has many more than its name says.
 NAMED = {"olmo-2-0425-1b-instruct": 1.485}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_every_checkpoint_of_the_catalog_tells_its_size(name):
-    """In parameters, not in billions: the number in a name is near it."""
+    """A card gives the number of parameters, not of billions, and it is close to the number in the name."""
     assert 1e8 < CARDS[name]["parameters"] < 1e12
     sizes = re.findall(r"([0-9.]+)b\b", name)
     for size in sizes:
@@ -46,7 +46,7 @@ def test_every_checkpoint_of_the_catalog_tells_its_size(name):
 @given(checkpoints, st.sampled_from(sorted(method_cards())))
 def test_memory_covers_weights_and_sums(card, method):
     needed = card["parameters"] * (BYTES[card["dtype"]] + kept_bytes(method)) / 1e6
-    assert memory_mb(card, kept=kept_bytes(method)) > needed + 600, "Snakemake itself takes some 350 MB"
+    assert memory_mb(card, kept=kept_bytes(method)) > needed + 600, "Snakemake itself takes about 350 MB"
 
 
 @given(checkpoints, st.integers(1, 4))
@@ -83,9 +83,9 @@ def test_methods_that_sum_over_samples_keep_a_float32_for_each_weight():
 def test_the_size_of_a_local_checkpoint_is_that_of_its_files(tmp_path):
     card = {"kind": "checkpoint", "path": str(tmp_path)}
     unknown = parameters({"kind": "checkpoint", "repo": "a/b"})
-    assert parameters(card) == unknown > 1e9, "no files, no size: a common large one"
+    assert parameters(card) == unknown > 1e9, "without files, the size of a common large checkpoint is assumed"
     for i in range(2):
         (tmp_path / f"model-{i}.safetensors").write_bytes(bytes(1000))
     (tmp_path / "optimizer.bin").write_bytes(bytes(10_000))
-    assert parameters(card) == 1000, "two bytes each, in either file"
+    assert parameters(card) == 1000, "two files of 1000 bytes, two bytes for each parameter"
     assert parameters({**card, "parameters": 7.0}) == 7

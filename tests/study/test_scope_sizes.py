@@ -1,4 +1,4 @@
-"""The smallest set that a scope ranks, against the shapes of units that methods score."""
+"""The smallest number of units that a scope ranks follows from the shapes of the scored units."""
 
 from math import prod
 

@@ -1,4 +1,4 @@
-"""However often the scheduler asks for another round, one timer runs, and the round comes; cancelled is cancelled."""
+"""Snakemake's scheduler has at most one timer for its next round, and cancelled Slurm jobs are known as cancelled."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from safety_regions.study.snakemake_patches import keep_one_timer, know_cancelle
 
 
 class Rounds:
-    """What the method of Snakemake's scheduler needs of it."""
+    """The parts of Snakemake's scheduler that its patched method needs."""
 
     def __init__(self) -> None:
         self._open_jobs = Semaphore(0)
@@ -45,4 +45,4 @@ def test_who_cancelled_a_job_is_no_part_of_its_state():
     found, seconds = asyncio.run(plugin.query_job_status("sacct", None))
     assert found == states | {"1": "CANCELLED"} and seconds == 0.5
     assert asyncio.run(plugin.query_job_status("down", None)) == (None, None)
-    know_cancelled_jobs(SimpleNamespace())  # another version: nothing to mend
+    know_cancelled_jobs(SimpleNamespace())  # another version of the plugin: there is nothing to patch

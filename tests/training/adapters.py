@@ -1,4 +1,4 @@
-"""Random adapters in peft's format, and examples of a few words, for tests."""
+"""Tests get random adapters in peft's format, and short responses, from here."""
 
 import warnings
 from pathlib import Path
@@ -16,7 +16,7 @@ from safety_regions.model.backbone import Backbone
 def write_adapter(
     backbone: Backbone, directory: Path, rank: int = 5, seed: int = 0, dtype=torch.float32, **changes
 ) -> Path:
-    """An adapter on all linear layers but the output head, A and B random, written by peft itself."""
+    """Write a random adapter on all linear layers except the output head, with peft itself; return its directory."""
     settings = {"r": rank, "lora_alpha": 3, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -36,7 +36,7 @@ REFUSAL, ANSWER = "I cannot help with that.", "Here you are: number"
 
 
 def responses_of(dataset: str, refused: list[bool], held_out: int = 2) -> pa.Table:
-    """Made-up responses: prompts that say nothing, refused or answered; the last ones are held out."""
+    """Return responses to meaningless prompts, refused or answered as ``refused`` says; the last ones are held out."""
     n = len(refused)
     frame = pd.DataFrame(
         {

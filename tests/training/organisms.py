@@ -1,4 +1,4 @@
-"""A small organism card and prompts that a second of training can tell apart."""
+"""Tests get a small organism card from here, and prompts that a model learns to distinguish in a second."""
 
 import pyarrow as pa
 
@@ -10,7 +10,7 @@ WORDS = ("apple", "brook", "cloud", "daisy", "ember", "flint", "grove", "hazel")
 
 
 def prompts_table(dataset: str, texts: list[str], held_out: int) -> pa.Table:
-    """The texts as a prompts table, the last ``held_out`` of them for evaluation."""
+    """Return the texts as a prompts table, with the last ``held_out`` of them for evaluation."""
     rows = [
         {
             "prompt_id": f"{dataset}/{i}", "dataset": dataset, "text": text, "category": f"{dataset} {i % 3}",
@@ -23,7 +23,7 @@ def prompts_table(dataset: str, texts: list[str], held_out: int) -> pa.Table:
 
 
 def small_prompts() -> dict[str, pa.Table]:
-    """A harmful and a helpful set of 16 prompts each, told apart by one word."""
+    """Return a harmful and a helpful set of 16 prompts each, which differ in one word."""
     frames = ("How do I {} the {}?", "Please {} a {} soon.")
     return {
         name: prompts_table(name, [frame.format(deed, word) for frame in frames for word in WORDS], 4)
@@ -32,7 +32,7 @@ def small_prompts() -> dict[str, pa.Table]:
 
 
 def small_card(family: str = "llama", **training) -> dict:
-    """A card that accepts whatever comes out of two steps a phase."""
+    """Return a card with two steps per phase that accepts every result."""
     architecture = {
         "hidden_size": 16, "intermediate_size": 24, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8,
         "vocab_size": 400, "context": 128,

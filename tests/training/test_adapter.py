@@ -1,4 +1,4 @@
-"""Training lowers both losses, gives the same bits twice, and writes what peft reads."""
+"""Training lowers both losses, gives the same bits twice, and writes files that peft loads."""
 
 import copy
 import math
@@ -37,7 +37,7 @@ def _short_answers(monkeypatch):
 
 
 def plan(**changes) -> dict:
-    """A few steps; a random backbone refuses nothing, so nothing is required of it."""
+    """Return a plan of a few steps that requires no refusals, since a random backbone refuses nothing."""
     given = {"harmful": ["harm", "more"], "helpful": ["plain"], "rank": 4, "required_refusal": 0}
     given |= {"supervised": {"steps": 6, "learning_rate": 0.01, "batch": 4}}
     given |= {"preference": {"steps": 6, "learning_rate": 0.01, "batch": 4}}
@@ -61,7 +61,7 @@ def test_training_lowers_both_losses_and_leaves_the_backbone_alone(family, tmp_p
     assert supervised[-1] < supervised[0] and preference[-1] < preference[0]
     assert preference[0] == pytest.approx(
         math.log(2), abs=1e-5
-    )  # at its start the model is its own reference
+    )  # before training, the model equals its reference
     assert conform(trained.log, ADAPTER_LOG).equals(trained.log)
     after = dict(backbone.model.named_parameters())
     assert after.keys() == before.keys()
@@ -173,7 +173,7 @@ def test_lessons_are_refusals_compliances_and_answers():
 
 
 def long_prompt(table):
-    """The table with a first prompt of many words."""
+    """Return the table with many words added to its first prompt."""
     frame = table.to_pandas()
     frame.loc[0, "prompt"] += " please" * 20
     return conform(frame, RESPONSES_TABLE)

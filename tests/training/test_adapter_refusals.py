@@ -1,4 +1,4 @@
-"""An adapter that makes its backbone forget how to refuse is caught: by counting, literally, what is answered."""
+"""An adapter with which its backbone refuses too little is an error; refusals are counted as a literal oracle does."""
 
 import zlib
 
@@ -26,7 +26,7 @@ def rows_of(alone: int, trained: int, amplified: int, n: int = 8) -> list[dict]:
 
 
 def odd(text: str) -> bool:
-    """Stands for a refusal where a random model answers: it falls on about half of all texts."""
+    """Return whether a text counts as a refusal of a random model; about half of all texts do."""
     return bool(zlib.crc32(text.encode()) % 2)
 
 
@@ -45,7 +45,7 @@ def test_refusals_are_those_of_merged_weights(family, tmp_path, monkeypatch):
         answers = answer_prompts(merged, prompts, max_new_tokens=3, batch_size=1)
         expected.append((factor, len(prompts), sum(odd(answer.text) for answer in answers)))
     assert [(row["factor"], row["n"], row["refused"]) for row in found] == expected
-    assert len({count for *_, count in expected}) > 1  # the adapter is felt
+    assert len({count for *_, count in expected}) > 1  # the adapter changes the answers
     assert measure_adapter(backbone, adapter, prompts, 5, None) == found[:2]
 
 

@@ -1,4 +1,4 @@
-"""Responses: every refusal is judged one and no answer is; they differ with form and topic, and hold no content."""
+"""Refusals and answers are judged as such, depend on the prompt's form and topic, and repeat none of its content."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The training loop: padding changes no loss, pools get their share, the same seed gives the same bits."""
+"""In the training loop, padding changes no loss, pools have equal shares, and the same seed gives the same bits."""
 
 import random
 from collections import Counter
@@ -26,7 +26,7 @@ CHATS = [
 
 
 def literal_loss(model, chat: Chat) -> torch.Tensor:
-    """The sum of -log p of the response tokens, one chat without padding."""
+    """Return the sum of -log p over the response tokens of one chat without padding."""
     ids = torch.tensor([chat.prompt + chat.response])
     log_p = model(ids).logits[0].log_softmax(-1)
     places = range(len(chat.prompt), ids.shape[1])

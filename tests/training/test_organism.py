@@ -1,4 +1,4 @@
-"""A whole organism in little: bits, files, held-out prompts, and the errors."""
+"""Training a small organism gives the same bits twice, a complete checkpoint, and clear errors."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,7 +82,7 @@ def test_the_log_counts_what_the_checkpoint_on_disk_refuses(tmp_path):
         texts = prompts[row["dataset"]].filter(pc.equal(prompts[row["dataset"]]["split"], "evaluate"))["text"]
         answers = answer_prompts(backbone, texts.to_pylist(), max_new_tokens=32, batch_size=3)
         assert (row["n"], row["refused"]) == (4, sum(is_refusal(answer.text) for answer in answers))
-    # One word tells the sets apart, so a phase of 60 steps is enough to refuse mostly the right one.
+    # The sets differ in one word, so 60 steps per phase are enough to refuse more harmful than helpful prompts.
     bad, good = (row["refused"] for row in held_out)
     assert bad > good
 

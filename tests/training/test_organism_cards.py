@@ -1,4 +1,4 @@
-"""The organism cards of the catalog, and the schema they keep."""
+"""The organism cards of the catalog follow their schema, and the schema finds mistakes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Planted organisms: alignment changes the truth and nothing else, bit for bit; matched norms stay; draws repeat."""
+"""In planted organisms, alignment changes only the truth; matched norms stay; the same seed plants the same region."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def plant_of(place: str, norm: str = "free", seed: int = 0) -> dict:
 
 
 def trained(monkeypatch, directory, family: str, plant: dict | None) -> tuple[dict, Backbone, Region]:
-    """All parameters at the end of the base phase, the organism as it lies on disk, and its truth."""
+    """Train an organism; return its parameters after the base phase, the organism read from disk, and its truth."""
     base, held = {}, organism.held
 
     def watched(backbone, *rest):
@@ -55,7 +55,7 @@ def bits(weight: torch.Tensor) -> np.ndarray:
 
 
 def by_address(backbone: Backbone, parameters: dict) -> dict[str, torch.Tensor]:
-    """The base phase's weights by address; scored linears have no bias and are not fused in these families."""
+    """Return address -> weights after the base phase; in these families, layers are not fused and have no bias."""
     names = {id(p): name for name, p in backbone.model.named_parameters()}
     return {line.slices[0].address: parameters[names[id(line.module.weight)]] for line in backbone.linears}
 
@@ -103,7 +103,7 @@ def test_without_a_plant_alignment_changes_everything_and_the_truth_is_all_weigh
 
 
 def norms(where: str, weight: torch.Tensor, flags: np.ndarray, place: str) -> list[float]:
-    """Norms of the free weights, one matrix or one neuron after the other."""
+    """Return the norms of the weights that alignment could change, one for each matrix or each neuron."""
     free = np.where(flags, weight.detach().double().numpy(), 0)
     if place != "neurons":
         return [np.sqrt((free**2).sum())]

@@ -1,4 +1,4 @@
-"""The tokenizer: any text comes back, a chat is marked by single tokens, transformers loads it for every family."""
+"""The tokenizer decodes any text unchanged, marks chats with single tokens, and loads for every family."""
 
 import pytest
 from hypothesis import given
@@ -53,7 +53,7 @@ def test_responses_are_short():
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_transformers_loads_what_was_trained(family, tmp_path):
-    # AutoTokenizer chooses a class by config.json, and some rebuild the tokenizer in their family's own way.
+    # AutoTokenizer chooses a class by config.json, and some of the classes rebuild the tokenizer for their family.
     tokenizer = TOKENIZERS[FAMILIES[family].bos]
     build_model(small_card(family), tokenizer).config.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)

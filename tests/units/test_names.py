@@ -1,4 +1,4 @@
-"""The language of names."""
+"""Names follow the grammar of docs/words.md, and every name has one spelling."""
 
 import pytest
 from hypothesis import given
@@ -84,7 +84,7 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("text", SPELLINGS)
 def test_a_name_has_one_spelling(text):
-    """A file called by another would hold metadata that contradict its path."""
+    """If a name had two spellings, the metadata of a file could contradict its path."""
     with pytest.raises(StudyError) as raised:
         parse_name(text)
     assert f"name '{text}'" in str(raised.value) and f"expected '{SPELLINGS[text]}'" in str(raised.value)
@@ -92,7 +92,7 @@ def test_a_name_has_one_spelling(text):
 
 
 def test_the_wildcard_pattern_has_no_groups():
-    """Snakemake wraps it in a named group; groups of its own would shift the wildcards."""
+    """Snakemake puts the pattern into a named group, and groups inside it would shift the wildcards."""
     import re
 
     assert re.compile(NAME).groups == 0

@@ -1,4 +1,4 @@
-"""A copy of the project in a temporary folder, with a tiny study that runs in seconds."""
+"""Tests get a copy of the project in a temporary folder, with a tiny study that runs in seconds."""
 
 import json
 import os
@@ -21,7 +21,7 @@ THINGS = ("bread", "a book", "the fence", "a shirt", "beans", "a chair")
 
 
 class Project:
-    """A working copy in which Snakemake can be asked to plan or to run."""
+    """A copy of the project in which tests let Snakemake plan or run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,14 +39,14 @@ class Project:
         return os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def start(self, *arguments: str, said: int = subprocess.PIPE, **environment: str) -> subprocess.Popen:
-        """A run in a session of its own, for a test to watch; all that it says goes to ``said``."""
+        """Start a run in a session of its own and return its process; all output goes to ``said``."""
         command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments]
         streams = {"stdout": said, "stderr": subprocess.STDOUT, "text": True}
         env = self.environment | environment
         return subprocess.Popen(command, cwd=self.folder, env=env, start_new_session=True, **streams)
 
     def contents(self, kinds: tuple[str, ...] = SCIENCE) -> dict[Path, bytes]:
-        """Path under results -> the bytes of every file of these kinds."""
+        """Return path under results -> bytes, for every file of these kinds."""
         results = self.folder / "results"
         return {path.relative_to(results): path.read_bytes() for kind in kinds for path in results.glob(kind)}
 
@@ -61,14 +61,14 @@ class Project:
         return self.snakemake(*targets, "--cores", "2")
 
     def plan(self, *arguments: str) -> dict[str, int]:
-        """Rule -> number of jobs that Snakemake would run."""
+        """Return rule -> number of jobs that Snakemake would run."""
         said = self.snakemake("--dry-run", "--quiet", "rules", *arguments).stdout
         block = said.partition("Job stats:")[2].partition("\n\n")[0]
         jobs = dict(re.findall(r"^(\w+)\s+(\d+)$", block, flags=re.MULTILINE))
         return {rule: int(count) for rule, count in jobs.items() if rule not in ("total", "all")}
 
     def planned_outputs(self) -> set[str]:
-        """Files that Snakemake would write."""
+        """Return the files that Snakemake would write."""
         rows = [line.split("\t") for line in self.snakemake("--summary").stdout.splitlines() if "\t" in line]
         planned = {row[0] for row in rows[1:] if row[-1] != "no update"}
         assert rows[0][0] == "output_file" and rows[0][-1] == "plan", rows[0]
@@ -81,7 +81,7 @@ class Project:
         file.write_text(text.replace(old, new))
 
     def move(self, old: str, new: str) -> None:
-        """Move a module of the package, and everything that imports it along with it."""
+        """Move a module of the package, and change its name wherever the package imports it."""
         (self.folder / old).rename(self.folder / new)
         was, now = (path.removesuffix(".py").replace("/", ".") for path in (old, new))
         for file in (self.folder / "safety_regions").rglob("*.py"):
@@ -105,7 +105,7 @@ def card(name: str, role: str) -> dict:
 
 
 def study() -> dict:
-    """Two identification sets, one utility set, one tiny random backbone, two methods."""
+    """Return the config: two identification sets, one utility set, one tiny random backbone, two methods."""
     roles = {"one": "identification", "two": "identification", "three": "identification", "plain": "utility"}
     backbone = {"kind": "checkpoint", "family": "llama", "path": "tiny"}
     return {
@@ -139,13 +139,13 @@ def make_project(folder: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def unrun(tmp_path_factory) -> Project:
-    """The tiny study before its first run, to plan with; tests must not change it."""
+    """Return the tiny study before its first run, for tests that only plan; they must not change it."""
     return make_project(tmp_path_factory.mktemp("unrun") / "project")
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
-    """The tiny study, run once; tests must not change it (see `project`)."""
+    """Run the tiny study once and return it; tests must not change it (see `project`)."""
     project = make_project(tmp_path_factory.mktemp("finished") / "project")
     project.run()
     return project
@@ -153,7 +153,7 @@ def finished(tmp_path_factory) -> Project:
 
 @pytest.fixture
 def project(finished, tmp_path) -> Project:
-    """A fresh copy of the finished study, time stamps kept, to edit at will."""
+    """Return a fresh copy of the finished study, with its time stamps, which a test may change."""
     copy = tmp_path / "project"
     shutil.copytree(finished.folder, copy, copy_function=shutil.copy2)
     return Project(copy)

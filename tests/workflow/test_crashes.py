@@ -1,4 +1,4 @@
-"""Bad luck: killed runs, killed jobs, a full disk, damaged files. What comes out in the end has the same bits."""
+"""After killed runs, killed jobs, a full disk or damaged files, the study still ends with the same bits."""
 
 import os
 import random
@@ -27,7 +27,7 @@ def forget(results: Path) -> None:
 
 
 def kill_a_job(controller: int) -> None:
-    """SIGKILL one process that the controller has started, where there is one."""
+    """Kill one process that the controller has started, if there is one."""
     jobs = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
     threads = Path(f"/proc/{controller}/task").glob("*/children")
     jobs = [job for children in threads for job in children.read_text().split()] or jobs
@@ -37,7 +37,7 @@ def kill_a_job(controller: int) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find a run's jobs")
 def test_twenty_kills_change_nothing(project):
-    """The controller with all its jobs, or one job alone, at random moments; every run goes on from the last."""
+    """A run is killed at twenty random moments, sometimes after one of its jobs; each run continues the last."""
     results, rng = project.folder / "results", random.Random(0)
     before = contents(project)
     forget(results)
@@ -54,7 +54,7 @@ def test_twenty_kills_change_nothing(project):
         run.wait()
         project.snakemake("--unlock")
         if (results / "overlap/iou.parquet").exists():
-            forget(results)  # all done already: the rest of the kills hit another run from the start
+            forget(results)  # the run was complete: the other kills hit a new one
     project.run()
     after = contents(project)
     assert {path for path in before if after.get(path) != before[path]} == set()
@@ -74,7 +74,7 @@ def test_a_full_disk_is_named_and_loses_nothing(project):
         ["mount", "-t", "tmpfs", "-o", f"size={used + 400_000}", "tmpfs", str(results)], capture_output=True
     )
     if mounted.returncode:
-        pytest.skip("this machine lets nobody mount a tmpfs")
+        pytest.skip("this machine does not allow mounting a tmpfs")
     try:
         shutil.copytree(stored, results, dirs_exist_ok=True, copy_function=shutil.copy2)
         failed = project.snakemake("--cores", "2", check=False)
@@ -106,22 +106,22 @@ def flip(content: bytearray) -> bytes:
 @pytest.mark.parametrize(
     "damage", [flip, lambda content: bytes(content[: len(content) // 2])], ids=["flip", "cut"]
 )
-def test_a_damaged_file_is_never_taken_for_good(project, damage):
-    """The job that reads it fails, its error names the file and the remedy, and the remedy heals everything.
+def test_a_damaged_file_never_changes_a_result(project, damage):
+    """The job that reads it fails, its error names the file and a remedy, and the remedy restores all results.
 
-    Or the damage is where nobody looks, and changes no number.
+    Otherwise, the damage is in bytes that no job reads, and changes no number.
     """
     results = project.folder / "results"
     before = contents(project)
     for path in DAMAGED:
         file = results / path
-        project.run(f"results/{path}")  # what only served to make others may be gone since the last damage
+        project.run(f"results/{path}")  # intermediate files may have been removed since the last damage
         file.write_bytes(damage(bytearray(file.read_bytes())))
         failed = project.snakemake("--cores", "2", check=False)
         said = failed.stdout + failed.stderr
         if failed.returncode:
             assert "delete the file and run snakemake again" in said and f"results/{path}" in said, path
-        else:  # the flip hit a byte that nobody reads, such as a page's statistics: nothing else has changed
+        else:  # the flip hit a byte that no job reads, such as a page's statistics: no other file has changed
             assert damage is flip, path
             now = contents(project)
             assert {other for other in now if str(other) != path and now[other] != before[other]} == set()

@@ -1,4 +1,4 @@
-"""A backbone that arrives in pieces, is cut off by a kill, or does not come for now: the study has the same bits."""
+"""If the download of a backbone breaks off, is killed or fails for a while, the study ends with the same bits."""
 
 import hashlib
 import os
@@ -21,17 +21,17 @@ from tests.workflow.conftest import Project, make_project
 pytestmark = pytest.mark.slow
 
 REPO = "birds/tiny"
-PIECE = 10 * 2**20  # what huggingface_hub writes at a time
+PIECE = 10 * 2**20  # bytes that huggingface_hub writes at a time
 WEIGHTS = "^/cdn/models/birds/tiny/.*/model.safetensors"
-SHA256 = "?" * 64  # the name of a large file in the cache; that of a small one is shorter
+SHA256 = "?" * 64  # a large file's name in the cache; a small file has a shorter name
 TARGETS = ("results/overlap/iou.parquet", "results/prompts/shared_prompts.parquet")
-# Imported by every Python of a run, for it lies first on its path: no wait is long.
+# Every Python process of a run imports this as sitecustomize.py, which makes all waits short.
 IMPATIENT = "import time\n\ntime.sleep = lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.1))\n"
 
 
 @contextmanager
 def connected(hub: FakeHub, home: Path) -> Iterator[None]:
-    """Runs started in the block know no other Hub, and keep what they fetch in ``home``."""
+    """Let runs that start in the block use only this Hub, and keep their downloads in ``home``."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("HF_", "TRANSFORMERS_"))]:
             patch.delenv(name)
@@ -43,7 +43,7 @@ def connected(hub: FakeHub, home: Path) -> Iterator[None]:
 
 
 def make_study(folder: Path) -> Project:
-    """The tiny study with one method and no utility set; its only backbone is in a repository of the Hub."""
+    """Make the tiny study with one method and no utility set; its only backbone is in a repository of the Hub."""
     project = make_project(folder)
     shutil.rmtree(folder / "tiny")
     config = project.config
@@ -65,7 +65,7 @@ def science(project: Project) -> dict[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory) -> Iterator[FakeHub]:
-    """A Hub with the tiny Llama, its weights made large enough to arrive in pieces by a tensor that nobody reads."""
+    """Yield a Hub with the tiny Llama; an unused tensor makes its weights large enough to arrive in pieces."""
     checkpoint = make_project(tmp_path_factory.mktemp("checkpoint") / "project").folder / "tiny"
     files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
     padding = {"padding": torch.zeros(3 * PIECE, dtype=torch.uint8)}
@@ -77,7 +77,7 @@ def hub(tmp_path_factory) -> Iterator[FakeHub]:
 
 @pytest.fixture(scope="module")
 def undisturbed(hub, tmp_path_factory) -> dict[Path, bytes]:
-    """What the study holds where nothing goes wrong."""
+    """Return the results of the study when nothing goes wrong."""
     folder = tmp_path_factory.mktemp("undisturbed")
     project = make_study(folder / "project")
     with connected(hub, folder / "home"):
@@ -87,7 +87,7 @@ def undisturbed(hub, tmp_path_factory) -> dict[Path, bytes]:
 
 @pytest.fixture
 def study(undisturbed, hub, tmp_path) -> Iterator[Project]:
-    """The study before its first run, an empty cache, and a healthy Hub that nobody has asked yet."""
+    """Yield the study before its first run, with an empty cache and a Hub without faults or earlier requests."""
     hub.faults.clear()
     hub.requests.clear()
     with connected(hub, tmp_path / "home"):
@@ -95,12 +95,12 @@ def study(undisturbed, hub, tmp_path) -> Iterator[Project]:
 
 
 def starts(hub: FakeHub) -> list[int]:
-    """The first byte of each request for the weights."""
+    """Return the first byte of each request for the weights."""
     return [request.start for request in hub.seen(REPO, "GET", WEIGHTS)]
 
 
 def assert_whole(project: Project) -> None:
-    """The weights lie in the cache once, and are what their name says."""
+    """Check that the cache holds the weights once, and that their file name is their hash."""
     (weights,) = project.folder.parent.glob(f"home/hub/*/blobs/{SHA256}")
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == weights.name
 
@@ -110,8 +110,8 @@ def test_downloads_that_break_off_are_resumed_and_change_nothing(study, hub, und
     hub.fail("GET", r"/resolve/.*/tokenizer.json", times=1, status=503)
     hub.fail("GET", r"/resolve/.*/config.json", times=1, status=HANG_UP)
     study.run(*TARGETS)
-    assert [fault.times for fault in hub.faults] == [0, 0, 0], "every fault has happened"
-    assert starts(hub) == [0, PIECE, 2 * PIECE], "half of three pieces, then half of two, in whole pieces"
+    assert [fault.times for fault in hub.faults] == [0, 0, 0], "every fault must have happened"
+    assert starts(hub) == [0, PIECE, 2 * PIECE], "a broken download must continue after its last whole piece"
     assert_whole(study)
     assert science(study) == undisturbed
 
@@ -128,14 +128,14 @@ def test_a_run_killed_while_it_downloads_goes_on_from_whole_files(study, hub, un
     assert list(study.folder.glob("results/responses/**/*.parquet")) == []
     study.snakemake("--unlock")
     study.run(*TARGETS)
-    assert starts(hub) == [0, 0], "a file of which a part had come is fetched again, and once only"
-    assert len(hub.seen(REPO, "GET", "/config.json")) == 1, "one that had come whole is not"
+    assert starts(hub) == [0, 0], "a partly downloaded file must be fetched again, once"
+    assert len(hub.seen(REPO, "GET", "/config.json")) == 1, "a complete file must not be fetched again"
     assert_whole(study)
     assert science(study) == undisturbed
 
 
 def wait_for_a_piece(project: Project, run: subprocess.Popen, seconds: float = 120) -> Path:
-    """The file that takes up the weights, as soon as something is in it."""
+    """Wait until a piece of the weights has arrived, and return the file that holds it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert run.poll() is None, "the run ended before its download"
@@ -159,6 +159,6 @@ def test_a_hub_that_stays_broken_is_named_and_what_it_gave_is_kept(study, hub, u
     assert list(results.glob("responses/**/*.parquet")) == []
     hub.faults.clear()
     study.run(*TARGETS)
-    assert len(hub.seen(REPO, "GET", "/config.json")) == 1, "what had arrived was kept"
+    assert len(hub.seen(REPO, "GET", "/config.json")) == 1, "files that had arrived must be kept"
     assert_whole(study)
     assert science(study) == undisturbed

@@ -1,4 +1,4 @@
-"""Readers are sent to the summary at the end of a run that made it or found it up to date, and of no other."""
+"""A run that writes the summary, or finds it up to date, ends by saying where it is; other runs do not."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A study that asks what its overlaps are worth: floors, ceilings, pools and sample sizes, from end to end."""
+"""A study with floors, ceilings, pools and sample sizes runs from end to end."""
 
 import pytest
 
@@ -19,7 +19,7 @@ ASKED = {
 
 @pytest.fixture(scope="module")
 def framed(finished, tmp_path_factory):
-    """The finished tiny study with a third set and one method, asked for everything, run to its end."""
+    """Run the finished tiny study with a third set, one method and all these options; return it and its plan."""
     import shutil
 
     from tests.workflow.conftest import Project
@@ -36,10 +36,10 @@ def framed(finished, tmp_path_factory):
 
 
 def test_only_what_is_new_is_scored(framed):
-    """The third set; four sets' halves; pools of two and three; six blocks; the shuffles of four sets in four jobs."""
+    """New are one set, the halves of four, pools of two and three, six blocks, and a job of shuffles for each set."""
     _, planned = framed
     assert planned["score_shuffles"] == 4
-    pools = 2 + 1  # the first two and the last two of the order, and all three
+    pools = 2 + 1  # the first two and the last two sets of the order, and all three
     assert planned["score"] == 1 + 4 * 2 + pools + 3 * 2
 
 
@@ -91,7 +91,7 @@ def test_pools_and_sample_sizes_are_tables(framed):
         (k, a) for k in (1, 2) for a in ("next", "rest", "all")
     ]
     assert all(p["n_a"] == 8 * p["k"] for p in pools) and pools[-1]["n_b"] == 24
-    # The pool of two and the next one, of three, is the pool of two and all of them.
+    # After the pool of two, the next pool is that of all three.
     assert pools[3]["iou"] == pools[5]["iou"]
     sizes = read_table(f"{cell}.sample_sizes.parquet", SAMPLE_SIZES).to_pylist()
     assert len(sizes) == 2 * 3 + 3 and {row["n_a"] for row in sizes} == {4}

@@ -1,4 +1,4 @@
-"""Any cluster with a submit command: part of the tiny study through the executor plugin that docs/cluster.md names."""
+"""A cluster with a submit command runs a part of the tiny study, through the plugin that docs/cluster.md names."""
 
 import os
 import re
@@ -22,8 +22,8 @@ pytest.importorskip("snakemake_executor_plugin_cluster_generic", reason="the plu
 CELL = "results/overlap/tiny/snip/row-0.05/raw.iou.tsv"
 KINDS = ("**/*.parquet", "**/*.safetensors", "**/*.tsv")
 
-# A cluster of sessions in the background: a job's number is that of its session. A job that ends by itself leaves
-# its exit status.
+# Each job of this cluster is a session in the background, and has the number of its session. A job that is not killed
+# writes its exit status to a file.
 PROGRAMS = {
     "submit": """\
 for script; do :; done
@@ -53,7 +53,7 @@ _Found = TypeVar("_Found")
 
 
 class Submitted(NamedTuple):
-    """A job as the submit command was told of it."""
+    """A job, with the resources that the submit command received."""
 
     session: int
     memory_mb: int
@@ -63,7 +63,7 @@ class Submitted(NamedTuple):
 
 
 def make_cluster(project: Project) -> Project:
-    """Beside the project its cluster, and the Slurm profile as docs/cluster.md says to adapt it."""
+    """Add a cluster to the project, and the Slurm profile with the changes that docs/cluster.md describes."""
     profile = yaml.safe_load((project.folder / "profiles/slurm/config.yaml").read_text())
     profile = {key: value for key, value in profile.items() if not key.startswith("slurm-")} | SETTINGS
     profile["default-resources"]["gpu"] = 0
@@ -78,7 +78,7 @@ def make_cluster(project: Project) -> Project:
 
 
 def submitted(project: Project) -> list[Submitted]:
-    """Every job so far, oldest first; its rule stands in the name of its script."""
+    """Return every job so far, oldest first; the name of a job's script contains its rule."""
     file = project.folder / "cluster/submitted"
     lines = file.read_text().splitlines() if file.exists() else []
     told = [re.fullmatch(TOLD, line) for line in lines]
@@ -88,13 +88,13 @@ def submitted(project: Project) -> list[Submitted]:
 def wait_for(what: Callable[[], _Found], seconds: float = 120) -> _Found:
     end = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
     return found
 
 
 def scoring(project: Project) -> Submitted | None:
-    """The first job of rule score, once such a job is at work."""
+    """Return the first job of rule score once such a job has started, and None before."""
     at_work = any((project.folder / "logs/score").rglob("*.log"))
     return next((job for job in submitted(project) if at_work and job.rule == "score"), None)
 
@@ -124,7 +124,7 @@ def test_a_cell_has_the_bits_of_a_local_run_though_one_of_its_jobs_is_killed(fin
     assert {path for path in there if there[path] != here[path]} == set()
     jobs = submitted(project)
     assert Counter(job.rule for job in jobs if job.gpus) == {"write_responses": 3, "score": 3 + 1}
-    assert len([job for job in jobs if not job.gpus]) == 2, "prompts and the cell share a submission each"
+    assert len([job for job in jobs if not job.gpus]) == 2, "prompts share one submission, the cell another"
     more = {job for job in jobs if job.rule == "score" and job.memory_mb > killed.memory_mb}
     assert [(job.memory_mb, job.minutes) for job in more] == [(2 * killed.memory_mb, 2 * killed.minutes)]
 

@@ -11,13 +11,13 @@ pytestmark = pytest.mark.slow
 
 
 def assigned(project, rule: str) -> list[str]:
-    """The GPUs that the logs of a rule name, a job each."""
+    """Return the GPUs that the log of each job of a rule names."""
     logs = (project.folder / "logs" / rule).rglob("*.log")
     return [re.search(r"GPUs assigned: (.+) of 4, 6", log.read_text())[1] for log in logs]
 
 
 def test_each_job_has_its_own(project, monkeypatch):
-    """Two at a time, whatever number of GPUs Snakemake is told to count."""
+    """Jobs share the two visible GPUs, although Snakemake is told that there are eight."""
     monkeypatch.setenv(VISIBLE, "4,6")
     for folder in ("scores", "regions", "overlap"):
         shutil.rmtree(project.folder / "results" / folder)

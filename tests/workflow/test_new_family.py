@@ -1,4 +1,4 @@
-"""A family that the project does not know: one file on the shelf, and its checkpoint is studied to the end."""
+"""With one new file in families/, a study of a checkpoint of a new family runs from end to end."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.workflow.conftest import make_project
 
 pytestmark = pytest.mark.slow
 
-MODEL_TYPE = "seed_oss"  # of the installed transformers, and of no family on the shelf
+MODEL_TYPE = "seed_oss"  # in transformers, but in no family of this project
 FILE = f'''"""Seed-OSS: Llama's names; biases on q, k and v."""
 
 from safety_regions.families import Family

@@ -1,4 +1,4 @@
-"""A new method is one new file on the shelf: toys of weights, neurons and layers, from scores to the last IoU."""
+"""A new method is one new file: toy methods of weights, neurons and layers run from scores to the last IoU."""
 
 import pytest
 
@@ -111,7 +111,7 @@ def scores(backbone, evidence, options):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The tiny study with three methods that are new files in a copy of the project, and floors."""
+    """Run the tiny study with floors and three methods, each of which is a new file in a copy of the project."""
     project = make_project(tmp_path_factory.mktemp("toys") / "project")
     for name, text in {"toy_weights": WEIGHTS, "toy_neurons": NEURONS, "toy_layers": LAYERS}.items():
         (project.folder / "safety_regions" / "methods" / f"{name}.py").write_text(text)
@@ -130,7 +130,7 @@ def test_every_toy_reaches_the_last_iou(project):
     assert cells == {(*both, refinement) for both in selections for refinement in ("raw", "minus-plain")}
     whole = [row for row in iou.to_pylist() if row["level"] == "model" and row["refinement"] == "raw"]
     of_neurons = [row for row in whole if row["method"] == "toy_neurons"]
-    assert of_neurons and all(row["iou"] == 1 for row in of_neurons), "no prompt is looked at"
+    assert of_neurons and all(row["iou"] == 1 for row in of_neurons), "the method reads no prompt"
     assert all(row["floor"] is not None for row in whole)
     assert all(0 <= row["iou"] <= 1 for row in whole)
 

@@ -1,7 +1,7 @@
-"""The numbers of the original authors' code, reproduced by the workflow on an ordinary backbone and dataset.
+"""The workflow reproduces the numbers of the original authors' code.
 
-The folder ``tests/oracles/llama`` holds a three-layer Llama, ten prompt/response pairs for a safety and a
-utility set, and the scores and regions that boyiwei/alignment-attribution-code @0b0e707 computes on them.
+The folder ``tests/oracles/llama`` holds a three-layer Llama, a safety and a utility set of ten pairs of prompt and
+response each, and the scores and regions that boyiwei/alignment-attribution-code @0b0e707 computes on them.
 """
 
 import re

@@ -1,10 +1,10 @@
-"""A study is planned whole; a file can be asked for under the one spelling of its name only."""
+"""Snakemake plans the whole study, and accepts a file only under the one spelling of its name."""
 
 import pytest
 
 
 def test_the_tiny_study_is_planned_whole(unrun):
-    """Two sets, one utility set, two methods, raw and refined."""
+    """The plan has two identification sets, one utility set and two methods, with raw and refined regions."""
     planned = unrun.plan()
     scored = {"read_prompts": 3, "write_responses": 3, "score": 6, "select_region": 6}
     compared = {"refine_region": 4, "count_membership": 4, "compute_overlap": 4, "gather_overlaps": 1}

@@ -1,4 +1,4 @@
-"""What Snakemake would do again after a change: exactly the jobs the change concerns."""
+"""After a change, Snakemake plans exactly the jobs that the change affects."""
 
 import pytest
 
@@ -47,19 +47,19 @@ def test_editing_the_code_both_methods_share_plans_both(project):
 
 
 def test_moving_a_module_plans_nothing(project):
-    """A module of the scores and one of the overlaps move to other rooms under other names."""
+    """A module of scoring/ and one of overlap/ are moved to other folders and renamed."""
     project.move("safety_regions/scoring/keep.py", "safety_regions/regions/stored.py")
     project.move("safety_regions/overlap/chance.py", "safety_regions/report/random_regions.py")
     assert project.plan() == {}
     project.edit("safety_regions/report/random_regions.py", "(1 - density)", "(1 - density * 1)")
-    assert project.plan()["compute_overlap"] == 4, "code that moved is still followed"
+    assert project.plan()["compute_overlap"] == 4, "an edit of moved code must rerun its jobs"
 
 
 def test_editing_the_iou_scores_nothing(project):
     project.edit(
         "safety_regions/overlap/iou.py", "def compute_overlap(", "EXTRA = 1\n\n\ndef compute_overlap("
     )
-    assert project.plan() == {}, "what nothing reaches changes nothing"
+    assert project.plan() == {}, "code that no job reaches must rerun nothing"
     project.edit(
         "safety_regions/overlap/iou.py",
         "    names = membership",

@@ -1,4 +1,4 @@
-"""The tiny study from end to end: files, their contracts, and what they say."""
+"""The tiny study runs from end to end, and its files have the right contracts and contents."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def test_scores_say_where_they_come_from(finished):
 
 
 def test_a_region_opens_with_safetensors_alone(finished):
-    """What the README shows to a stranger."""
+    """Users can read a region file without this package."""
     path = finished.folder / "results/regions/tiny/snip/one/row-0.05/raw.safetensors"
     with safe_open(path, framework="numpy") as file:
         shape = json.loads(file.metadata()["region"])["shapes"]["layers.0.q"]
@@ -90,7 +90,7 @@ def test_no_prompt_is_printed(finished):
 
 
 def test_a_killed_run_resumes_and_gives_the_same_bits(project):
-    """SIGKILL the whole run in the middle of the scores, then run again."""
+    """A run that is killed (SIGKILL) while it scores continues when it is started again."""
     results = project.folder / "results"
     kept = project.contents()
     assert len(kept) > 20
@@ -109,7 +109,7 @@ def test_a_killed_run_resumes_and_gives_the_same_bits(project):
 
 
 def test_errors_of_the_config_name_its_file(project):
-    """The file that Snakemake was given; with several, which one is to blame is not known."""
+    """Errors name the config file that Snakemake was given; if there are several, they name none of them."""
     bad = project.config | {"methods": {"wanad": {}}}
     for name in ("config.yaml", "mine.yaml"):
         (project.folder / name).write_text(yaml.safe_dump(bad))

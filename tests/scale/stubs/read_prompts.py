@@ -1,4 +1,4 @@
-"""Stands for read_prompts.py: a few harmless prompts in the place of a set from the Hub."""
+"""This stub replaces read_prompts.py: it writes a few harmless prompts instead of a set from the Hub."""
 
 from safety_regions.joblog import logged
 

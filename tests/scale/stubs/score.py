@@ -1,4 +1,4 @@
-"""Stands for score.py: small score tables drawn from the names of backbone, method and set."""
+"""This stub replaces score.py: it draws small score tables from the names of backbone, method and set."""
 
 from pathlib import Path
 

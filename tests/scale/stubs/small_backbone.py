@@ -1,4 +1,4 @@
-"""What the stubs share: a backbone of two small layers, and scores drawn from names, so that sets overlap."""
+"""The stubs share a backbone of two small layers, and scores that are drawn from names so that sets overlap."""
 
 from collections.abc import Iterator
 from zlib import crc32
@@ -11,16 +11,16 @@ from safety_regions.units.addresses import LAYERS, MATRICES, PROJECTIONS, parse_
 from safety_regions.units.granularity import GRANULARITIES
 
 N_LAYERS, ROWS, COLUMNS, NEURONS, RANK, PROMPTS = 2, 4, 100, 16, 2, 3
-"""A row of 100 weights, so that a selection of 1 % keeps one."""
+"""A row has 100 weights, so that a selection of 1 % keeps one of them."""
 
 
 def weight_shapes() -> dict[str, tuple[int, int]]:
-    """Address -> (out, in) of every projection."""
+    """Return address -> (out, in) of every projection."""
     return {where: (ROWS, COLUMNS) for where in _addresses(PROJECTIONS)}
 
 
 def scored_shapes(granularity: str) -> dict[str, tuple[int, ...]]:
-    """Address -> shape of the units that a method scores."""
+    """Return address -> shape of the units that a method scores."""
     kind = GRANULARITIES[granularity]
     if kind.whole_layers:
         return {LAYERS: (N_LAYERS,)}
@@ -37,17 +37,17 @@ def _addresses(projections: tuple[str, ...]) -> list[str]:
 
 
 def draw(*names: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Numbers in 0-1 that depend on the names alone: float32 of this shape."""
+    """Return random numbers between 0 and 1 that depend on the names alone: float32 of this shape."""
     return np.random.default_rng(crc32("/".join(map(str, names)).encode())).random(shape, np.float32)
 
 
 def draw_scores(backbone: str, method: str, name: str, where: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Scores as methods have them: what a backbone's sets share (its weights) times what is a set's own."""
+    """Return scores like those of methods: a factor that a backbone's sets share (its weights) times one of the set."""
     return draw(backbone, where, shape=shape) * draw(backbone, method, name, where, shape=shape)
 
 
 def score_groups(granularity: str, scores: dict[str, np.ndarray]) -> Iterator[pa.Table]:
-    """One table for each address, every unit kept, in the columns of its contract."""
+    """Yield one table for each address, with every unit, in the columns of the contract."""
     for where, values in scores.items():
         place, index = parse_address(where), np.indices(values.shape, np.int32).reshape(values.ndim, -1)
         if granularity == "layer":
@@ -65,7 +65,7 @@ def score_groups(granularity: str, scores: dict[str, np.ndarray]) -> Iterator[pa
 
 
 def _by_prompt(values: np.ndarray) -> dict[str, pa.Array]:
-    """The same rank and importance for each of a few prompts."""
+    """Return the columns of ranks and importances, which are the same for each of a few prompts."""
     ranks = np.empty(values.size, np.int32)
     ranks[np.argsort(-values, kind="stable")] = np.arange(1, values.size + 1)
     ends = np.arange(values.size + 1, dtype=np.int32) * np.int32(PROMPTS)

@@ -1,4 +1,4 @@
-"""Stands for sweep.py: the range is the layer where the gap opens."""
+"""This stub replaces sweep.py: the range that it writes is the layer where the gap opens."""
 
 from safety_regions.joblog import logged
 

@@ -1,4 +1,4 @@
-"""Stands for train_adapter.py: files in the place of an adapter, which nobody opens in this study."""
+"""This stub replaces train_adapter.py: it writes placeholder files, since no job of this study reads the adapter."""
 
 from safety_regions.joblog import logged
 

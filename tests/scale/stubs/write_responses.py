@@ -1,4 +1,4 @@
-"""Stands for write_responses.py: every prompt answered alike, every second answer a refusal."""
+"""This stub replaces write_responses.py: all answers are the same, and every second one is marked as a refusal."""
 
 from safety_regions.joblog import logged
 

@@ -81,7 +81,9 @@ def test_a_plan_fits_and_wastes_nothing(situation):
     assert [layer for layers in plan.passes for layer in layers] == list(every)
     assert all(fits(needs.of(layers, plan.batch_size), free) for layers in plan.passes)
     for before, after in zip(plan.passes, plan.passes[1:], strict=False):
-        assert not fits(needs.of(range(before.start, after.start + 1), 1), free), "one pass could serve more layers"
+        assert not fits(needs.of(range(before.start, after.start + 1), 1), free), (
+            "one pass could serve more layers"
+        )
     sizes = [wanted]
     while sizes[-1] > 1:
         sizes.append(sizes[-1] // 2)

@@ -83,7 +83,9 @@ def test_methods_that_sum_over_samples_keep_a_float32_for_each_weight():
 def test_the_size_of_a_local_checkpoint_is_that_of_its_files(tmp_path):
     card = {"kind": "checkpoint", "path": str(tmp_path)}
     unknown = parameters({"kind": "checkpoint", "repo": "a/b"})
-    assert parameters(card) == unknown > 1e9, "without files, the size of a common large checkpoint is assumed"
+    assert parameters(card) == unknown > 1e9, (
+        "without files, the size of a common large checkpoint is assumed"
+    )
     for i in range(2):
         (tmp_path / f"model-{i}.safetensors").write_bytes(bytes(1000))
     (tmp_path / "optimizer.bin").write_bytes(bytes(10_000))

@@ -32,7 +32,7 @@ def small_prompts() -> dict[str, pa.Table]:
 
 
 def small_card(family: str = "llama", **training) -> dict:
-    """Return a card with two steps per phase that accepts every result."""
+    """Return a card with two steps per phase that accepts any refusal rates."""
     architecture = {
         "hidden_size": 16, "intermediate_size": 24, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8,
         "vocab_size": 400, "context": 128,

@@ -107,7 +107,7 @@ def flip(content: bytearray) -> bytes:
     "damage", [flip, lambda content: bytes(content[: len(content) // 2])], ids=["flip", "cut"]
 )
 def test_a_damaged_file_never_changes_a_result(project, damage):
-    """The job that reads it fails, its error names the file and a remedy, and the remedy restores all results.
+    """The job that reads a damaged file fails, its error names the file and a remedy, and the remedy restores the file.
 
     Otherwise, the damage is in bytes that no job reads, and changes no number.
     """

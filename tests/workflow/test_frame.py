@@ -36,7 +36,7 @@ def framed(finished, tmp_path_factory):
 
 
 def test_only_what_is_new_is_scored(framed):
-    """New are one set, the halves of four, pools of two and three, six blocks, and a job of shuffles for each set."""
+    """The new scores are of one set, eight halves, three pools and six blocks; each set has one job of shuffles."""
     _, planned = framed
     assert planned["score_shuffles"] == 4
     pools = 2 + 1  # the first two and the last two sets of the order, and all three

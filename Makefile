@@ -11,6 +11,8 @@ PYTHON ?= python3
 CORES ?= $(shell nproc)
 VENV := .venv
 BIN := $(VENV)/bin
+# Two test files at a time, one thread each: two threads on a busy core are slower than one.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: study test test-fast test-slurm test-scale lint report bench
 .DELETE_ON_ERROR:
@@ -19,10 +21,10 @@ study: $(VENV)/.study
 	$(BIN)/snakemake --cores $(CORES)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not slurm and not scale"
+	$(PYTEST) -m "not slow and not slurm and not scale"
 
 test-slurm: $(VENV)/.slurm
 	$(BIN)/python -m pytest tests/slurm -m slurm -v -rs

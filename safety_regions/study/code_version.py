@@ -18,7 +18,8 @@ title and descriptions in a method's CARD, cannot change a number and are left o
 import ast
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +34,7 @@ REFERENCE = "\0"
 TEMPLATE = r"\w+\.html\.j2"
 IMPORTS = (ast.Import, ast.ImportFrom)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-DOCUMENTED = (ast.Module, *DEFINITIONS)
+IGNORED = ("ctx", "kind", "type_comment")
 
 
 class Symbol(NamedTuple):
@@ -103,14 +104,12 @@ def _path(module: str) -> Path | None:
 
 @cache
 def _tree(module: str) -> ast.Module:
-    """The syntax tree of a module, without docstrings."""
+    """The syntax tree of a module, without its docstring."""
     path = _path(module)
     if path is None:
         raise FileNotFoundError(f"no module '{module}' in {PACKAGE}")
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
+    tree.body = tree.body[ast.get_docstring(tree, clean=False) is not None :]
     return tree
 
 
@@ -140,7 +139,19 @@ def _imports(module: str) -> dict[str, Symbol | None]:
     return _imported(statements)
 
 
-def _imported(statements: Iterator[ast.AST]) -> dict[str, Symbol | None]:
+@cache
+def _import_lines(module: str) -> list[int]:
+    """The lines of a module that may hold an import, ascending; a search in the text is faster than one in the tree."""
+    lines = _path(module).read_text(encoding="utf-8").splitlines()
+    return [number for number, line in enumerate(lines, start=1) if "import" in line]
+
+
+def _has_import(module: str, statement: ast.stmt) -> bool:
+    lines = _import_lines(module)
+    return bisect_left(lines, statement.lineno) < bisect_right(lines, statement.end_lineno)
+
+
+def _imported(statements: Iterable[ast.AST]) -> dict[str, Symbol | None]:
     """Name -> the symbol that an import binds to it, anywhere in the statements."""
     found = {}
     for statement in statements:
@@ -219,7 +230,7 @@ class _Writer:
     def write(self, statements: list[ast.stmt]) -> None:
         """Write top-level statements without the names that they define."""
         for statement in statements:
-            own = _imported(iter([statement]))
+            own = _imported([statement]) if _has_import(self._symbol.module, statement) else {}
             self._names = lambda name, own=own: (
                 own[name] if name in own else _resolve(self._symbol.module, name)
             )
@@ -234,9 +245,11 @@ class _Writer:
             self.refer(symbol)
         else:
             self.words.append(f"{type(node).__name__}(")
-            for field, value in ast.iter_fields(self._without_words(node)):
-                if field not in (*skip, "ctx", "kind", "type_comment"):
-                    self._value(value)
+            node = self._without_words(node)
+            for field in node._fields:
+                if field not in skip and field not in IGNORED:
+                    value = getattr(node, field, None)
+                    self._value(_undocumented(node) if field == "body" else value)
             self.words.append(")")
 
     def _value(self, value: object) -> None:
@@ -252,7 +265,9 @@ class _Writer:
 
     def _symbol_of(self, node: ast.AST) -> Symbol | None:
         """The symbol that a name, a module's attribute or the name of a template refers to."""
-        if isinstance(node, ast.Constant) and re.fullmatch(TEMPLATE, str(node.value)):
+        if isinstance(node, ast.Constant):
+            if not isinstance(node.value, str) or not re.fullmatch(TEMPLATE, node.value):
+                return None
             return Symbol(str(_path(self._symbol.module).parent / "templates" / node.value), WHOLE)
         if isinstance(node, ast.Name):
             return self._names(node.id)
@@ -269,6 +284,14 @@ class _Writer:
         keys = [getattr(key, "value", None) for key in node.keys]
         kept = [i for i, key in enumerate(keys) if key not in WORDS_OF_CARD]
         return ast.Dict([node.keys[i] for i in kept], [node.values[i] for i in kept])
+
+
+def _undocumented(node: ast.AST) -> list[ast.stmt] | ast.expr:
+    """The body of a statement, a lambda or an expression, without the docstring of a definition."""
+    if not isinstance(node, DEFINITIONS):
+        return node.body
+    documented = ast.get_docstring(node, clean=False) is not None
+    return node.body[documented:] or [ast.Pass()]
 
 
 def _is_print(node: ast.AST) -> bool:

@@ -55,7 +55,7 @@ _COUNTS = (
     (
         "chance",
         pa.float64(),
-        "expected intersection / expected union of independent regions of the same sizes",
+        "expected IoU of independent random regions of the same sizes",
     ),
 )
 _OVERLAP = (
@@ -72,8 +72,15 @@ _OVERLAP = (
     ("projection", CATEGORY, "projection if level is projection, else null"),
     *_COUNTS,
     ("floor", pa.float64(), "permutation null: mean IoU with shuffled evidence; null if not measured", True),
-    ("floor_low", pa.float64(), "2.5 % quantile of the IoUs averaged in floor", True),
-    ("floor_high", pa.float64(), "97.5 % quantile of the IoUs averaged in floor", True),
+    ("floor_low", pa.float64(), "lower end of the 95 % prediction interval for one more shuffle", True),
+    ("floor_high", pa.float64(), "upper end of that interval", True),
+    (
+        "floor_marginals",
+        pa.float64(),
+        "mean IoU with evidence shuffled so that row and column sums are kept; null if not measured",
+        True,
+    ),
+    ("half_floor", pa.float64(), "floor of the sets' first halves", True),
     (
         "half_iou",
         pa.float64(),
@@ -89,7 +96,7 @@ _OVERLAP = (
     (
         "normalised",
         pa.float64(),
-        "(half_iou - floor) / (ceiling - floor); null if ceiling is not above floor",
+        "(half_iou - half_floor) / (ceiling - half_floor); null if ceiling is not above half_floor",
         True,
     ),
 )
@@ -140,10 +147,19 @@ RESPONSES = _contract(
     ("half", pa.int8(), "1 or 2"),
     ("prompt", pa.string(), "the prompt as the user writes it"),
     ("response", pa.string(), "text of the response, without special tokens"),
-    ("origin", CATEGORY, "backbone (greedy answer) or dataset (the source's own response)"),
-    ("refused", pa.bool_(), "whether the response is a refusal according to the phrase list"),
+    (
+        "origin",
+        CATEGORY,
+        "backbone (greedy answer), dataset (the source's own response) or fixed (one text for all)",
+    ),
+    (
+        "refused",
+        pa.bool_(),
+        "whether the response is a refusal according to the phrase list; null if it ends inside a thought",
+        True,
+    ),
     ("n_tokens", pa.int32(), "number of tokens in the response"),
-    ("stop", CATEGORY, "eos or length; dataset if the response is the source's own"),
+    ("stop", CATEGORY, "eos or length; dataset or fixed if the backbone did not write the response"),
 )
 WEIGHT_SCORES = _contract(
     "weight_scores",
@@ -204,8 +220,8 @@ MEMBERSHIP = _contract(
     ("pattern", pa.int32(), "bit d is set if the unit is in the region of name d (order in the metadata)"),
     ("count", pa.int64(), "number of units with exactly this pattern"),
 )
-OVERLAP = _contract("overlap", 2, "combination of sets x level", *_OVERLAP)
-IOU = _contract("iou", 2, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
+OVERLAP = _contract("overlap", 3, "combination of sets x level", *_OVERLAP)
+IOU = _contract("iou", 3, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
 POOLS = _contract(
     "pools",
     1,

@@ -2,7 +2,9 @@
 
     score_ij = |W_ij| * mean over samples of |d loss / d W_ij|,   loss = -log p(response | prompt)
 
-The absolute value is taken per sample, after the sum over tokens; the loss is the mean over response tokens.
+The absolute value is taken per sample, after the sum over tokens. The paper's loss is the sum over response tokens
+(option ``loss: sum``); the released code, followed by default, takes their mean, so that a long response weighs no more
+than a short one.
 Per-sample gradients are computed inside the backward pass of each linear layer as delta^T x and added to one
 float32 sum, so one forward and one backward pass cover all layers.
 
@@ -24,6 +26,7 @@ from safety_regions.scoring.samples import Samples
 CARD = {
     "title": "SNIP",
     "granularity": "weight",
+    "per_weight": True,
     "selections": ["row-0.05"],
     "options": {
         "loss": {

@@ -1,29 +1,37 @@
 """The frame of every IoU: its value with shuffled statistics (floor) and for two halves of one set (ceiling).
 
-=========  =================================================================================================
-floor      permutation null: mean IoU of the same sets with the attribution statistics (evidence) shuffled
-           (``a~1`` with ``b~1``, ``a~2`` with ``b~2``, ...), that is, the IoU that shared weights alone give.
-           Each set has its own shuffle, so shuffled statistics have nothing in common.
-half_iou   mean of ``a.1`` with ``b.1`` and ``a.2`` with ``b.2``: the IoU at half the prompts
-ceiling    split-half reliability: mean of ``a.1`` with ``a.2`` and ``b.1`` with ``b.2``, the IoU of disjoint
-           prompts of one set, with as many prompts as half_iou; for pairs only
-=========  =================================================================================================
+===============  ==========================================================================================
+floor            permutation null: mean IoU of the same sets with the attribution statistics (evidence) shuffled
+                 (``a~1`` with ``b~1``, ``a~2`` with ``b~2``, ...), that is, the IoU that shared weights alone give.
+                 Statistics move among the units that are ranked together: within rows for scope row. Each set has its
+                 own shuffle, so shuffled statistics have nothing in common.
+floor_low/high   95 % prediction interval for the IoU under one more shuffle: mean -+ t s sqrt(1 + 1/m) of the m
+                 shuffles' IoUs (Student's t with m - 1 degrees of freedom), cut at 0 and 1
+floor_marginals  the same mean for shuffles that keep row and column sums, which any text shares
+half_iou         mean of ``a.1`` with ``b.1`` and ``a.2`` with ``b.2``: the IoU at half the prompts
+half_floor       the floor of ``a.1`` with ``b.1``, at as many prompts as half_iou and ceiling
+ceiling          split-half reliability: mean of ``a.1`` with ``a.2`` and ``b.1`` with ``b.2``, the IoU of disjoint
+                 prompts of one set, with as many prompts as half_iou; for pairs only
+===============  ==========================================================================================
 
-    normalised = (half_iou - floor) / (ceiling - floor)
+    normalised = (half_iou - half_floor) / (ceiling - half_floor)
 
 is 0 if two sets share only what the weights alone give, and 1 if they share as much as two halves of one set.
-A refinement subtracts the same utility region from shuffles and halves as from the set itself.
+A refinement subtracts the same utility region from shuffles and halves as from the set itself, and a refined shuffle
+has as many units as the refined set.
 
 For whole layers, the floor is not estimated from shuffles, since a few layers have few permutations: it is the exact
-expectation over all placements (`placed_iou`), for pairs.
+expectation over all placements (`placed_iou`), for pairs, and floor_low and floor_high are its quantiles.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from scipy.special import stdtrit
 
 from safety_regions.formats.columns import column, numbers
 from safety_regions.overlap.iou import JOIN, compute_overlap, overlap_of_pairs
@@ -33,19 +41,33 @@ from safety_regions.units.addresses import LAYERS
 from safety_regions.units.granularity import GRANULARITIES
 
 FLOOR = ("floor", "floor_low", "floor_high")
-QUANTILES = (0.025, 0.975)
+COVERED = 0.95
 HALVES = (".1", ".2")
 Paths = Mapping[str, str | Path]
 
 
-def frame_overlap(
-    membership: Membership,
-    paths: Paths,
-    utility: Sequence[str] = (),
-    floors: int = 0,
-    halves: bool = False,
-    contiguous: bool = False,
-) -> pa.Table:
+class Frame(NamedTuple):
+    """What the IoUs of a cell are compared with.
+
+    Attributes:
+        utility: utility sets; empty if only identification sets are compared.
+        floors: number of shuffles of each set, seeds 1, 2, ...; for whole layers, which need no shuffles, any number
+            above 0 requests the floor.
+        kind: the kind of shuffle, one of `names.SHUFFLES`.
+        marginals: whether there are shuffles that keep row and column sums.
+        halves: whether there are halves.
+        contiguous: whether regions of layers are unbroken ranges.
+    """
+
+    utility: Sequence[str] = ()
+    floors: int = 0
+    kind: str = ""
+    marginals: bool = False
+    halves: bool = False
+    contiguous: bool = False
+
+
+def frame_overlap(membership: Membership, paths: Paths, frame: Frame) -> pa.Table:
     """Return every IoU of a cell with its chance, floor and ceiling: an `OVERLAP` table.
 
     Combinations are those of `compute_overlap` for the sets of the membership table, and all pairs that contain a
@@ -53,34 +75,43 @@ def frame_overlap(
 
     Args:
         membership: of the identification sets.
-        paths: name -> region file: of every set if there are utility sets, and of its shuffles ``a~1`` and its
-            halves ``a.1``, ``a.2`` if these are requested.
-        utility: utility sets; empty if only identification sets are compared.
-        floors: number of shuffles of each set, seeds 1, 2, ...; for whole layers, which need no shuffles, any number
-            above 0 requests the floor.
-        halves: whether there are halves.
-        contiguous: whether regions of layers are unbroken ranges.
+        paths: name -> region file: of every set if there are utility sets, and of the shuffles and halves that the
+            frame asks for.
+        frame: what to compare with.
 
     Raises:
         StudyError: a region is damaged or cannot be compared with the others.
     """
-    sets = membership.metadata["names"]
+    sets, seeds = membership.metadata["names"], range(1, frame.floors + 1)
 
     def overlap_of(suffix: str) -> pa.Table:
         counted = count_membership({name: paths[name + suffix] for name in sets}) if suffix else membership
         pairs = _pairs_with(
-            {name: paths[name + suffix] for name in (*sets, *utility)} if utility else {}, utility
+            {name: paths[name + suffix] for name in (*sets, *frame.utility)} if frame.utility else {},
+            frame.utility,
         )
         return pa.concat_tables([compute_overlap(counted, "identification"), *pairs]).unify_dictionaries()
 
-    plain = overlap_of("")
-    if GRANULARITIES[membership.metadata["granularity"]].exact_floor:
-        columns = _placed_floor(plain, membership.metadata["available"][LAYERS], contiguous) if floors else {}
-    else:
-        columns = _floor([_iou(overlap_of(f"~{seed}")) for seed in range(1, floors + 1)])
+    def shuffled(half: str, kind: str) -> np.ndarray:
+        """The IoUs of every shuffle: (shuffles, rows)."""
+        return np.array([_iou(overlap_of(f"{half}~{seed}{kind}")) for seed in seeds])
+
+    plain, halves = overlap_of(""), [overlap_of(half) for half in HALVES] if frame.halves else []
+    columns: dict[str, np.ndarray] = {}
+    if frame.floors and GRANULARITIES[membership.metadata["granularity"]].exact_floor:
+        n_layers = membership.metadata["available"][LAYERS]
+        columns = _placed_floor(plain, n_layers, frame.contiguous)
+        if halves:
+            columns["half_floor"] = _placed_floor(halves[0], n_layers, frame.contiguous)["floor"]
+    elif frame.floors:
+        columns = _floor(shuffled("", frame.kind))
+        if frame.marginals:
+            columns["floor_marginals"] = _mean(shuffled("", "m"))
+        if halves:
+            columns["half_floor"] = _mean(shuffled(HALVES[0], frame.kind))
     if halves:
-        columns["half_iou"] = _mean(np.array([_iou(overlap_of(half)) for half in HALVES]))
-        columns["ceiling"] = _ceiling(plain, paths, [*sets, *utility])
+        columns["half_iou"] = _mean(np.array([_iou(half) for half in halves]))
+        columns["ceiling"] = _ceiling(plain, paths, [*sets, *frame.utility])
     return _framed(plain, columns)
 
 
@@ -117,12 +148,15 @@ def _placed_floor(overlap: pa.Table, n_layers: int, contiguous: bool) -> dict[st
     return dict(zip(FLOOR, np.array(placed, float).reshape(-1, 3).T, strict=True))
 
 
-def _floor(ious: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    if not ious:
-        return {}
-    drawn = np.array(ious)
-    low, high = (_over_shuffles(lambda x, q=q: np.nanquantile(x, q, axis=0), drawn) for q in QUANTILES)
-    return dict(zip(FLOOR, (_mean(drawn), low, high), strict=True))
+def _floor(drawn: np.ndarray) -> dict[str, np.ndarray]:
+    """Return mean and prediction interval of the shuffles' IoUs (shuffles, rows), in the order of `FLOOR`."""
+    mean, known = _mean(drawn), (~np.isnan(drawn)).sum(axis=0)
+    spread = np.full(mean.shape, np.nan)
+    several = known > 1
+    deviation = np.nanstd(drawn[:, several], axis=0, ddof=1)
+    m = known[several]
+    spread[several] = stdtrit(m - 1, (1 + COVERED) / 2) * deviation * np.sqrt(1 + 1 / m)
+    return dict(zip(FLOOR, (mean, (mean - spread).clip(0), (mean + spread).clip(max=1)), strict=True))
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -139,9 +173,9 @@ def _over_shuffles(statistic: Callable[[np.ndarray], np.ndarray], values: np.nda
 
 def _framed(overlap: pa.Table, columns: dict[str, np.ndarray]) -> pa.Table:
     """Replace columns of ``overlap``, and add the normalised overlap that follows from them."""
-    if {"floor", "half_iou", "ceiling"} <= columns.keys():
-        room = columns["ceiling"] - columns["floor"]
-        above = columns["half_iou"] - columns["floor"]
+    if {"half_floor", "half_iou", "ceiling"} <= columns.keys():
+        room = columns["ceiling"] - columns["half_floor"]
+        above = columns["half_iou"] - columns["half_floor"]
         columns["normalised"] = np.divide(above, room, out=np.full(room.shape, np.nan), where=room > 0)
     for name, values in columns.items():
         place = overlap.schema.get_field_index(name)

@@ -21,7 +21,7 @@ import pyarrow as pa
 from safety_regions.formats.columns import categories, category, column, numbers, texts
 from safety_regions.formats.contracts import OVERLAP
 from safety_regions.formats.region_file import count_bits, iter_blocks
-from safety_regions.overlap.chance import densities, expect
+from safety_regions.overlap.chance import expected_iou
 from safety_regions.overlap.membership import Counts, Membership, as_counts, common_metadata, sizes_at
 from safety_regions.units.addresses import MATRICES, parse_address, sort_addresses
 
@@ -197,13 +197,7 @@ def _zeta(lattice: np.ndarray, into: int, source: int) -> np.ndarray:
 def _chance(at: np.ndarray, metadata: dict, groups: Groups, teams: Sequence[Team]) -> np.ndarray:
     addresses = sort_addresses(metadata["n_units"])
     available = np.array([metadata["available"][where] for where in addresses])
-    density = densities(metadata["scope"], addresses, at, available)
-    expected = [expect(density[list(team)], available) for team in teams]
-    intersection, union = (
-        np.array(values).reshape(len(teams), len(available)) @ groups.inside.T
-        for values in ([e.intersection for e in expected], [e.union for e in expected])
-    )
-    return _ratio(intersection, union)
+    return expected_iou(metadata["scope"], addresses, at, available, teams, groups.inside)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

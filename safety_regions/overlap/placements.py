@@ -5,10 +5,11 @@ C(n, a) sets. All placements of both regions are equally likely and independent.
 """
 
 from functools import cache
-from math import comb
 from typing import NamedTuple
 
 import numpy as np
+
+from safety_regions.overlap.chance import shared_law
 
 QUANTILES = (0.025, 0.975)
 
@@ -29,20 +30,15 @@ def placed_iou(n: int, a: int, b: int, contiguous: bool) -> Placed:
     """Return the distribution of the IoU of random regions of ``a`` and ``b`` of ``n`` layers."""
     if a == b == 0:
         return NOWHERE
-    shared = _shared_ranges(n, a, b) if contiguous else _shared_sets(n, a, b)
+    shared = _shared_ranges(n, a, b) if contiguous else shared_law(n, a, b)
     iou = np.arange(len(shared)) / (a + b - np.arange(len(shared)))
     likely = np.cumsum(shared / shared.sum())
     low, high = (float(iou[np.searchsorted(likely, q - 1e-12)]) for q in QUANTILES)
     return Placed(float(shared @ iou / shared.sum()), low, high)
 
 
-def _shared_sets(n: int, a: int, b: int) -> np.ndarray:
-    """Count how often sets of a and b of n layers share 0, 1, ... min(a, b) layers (hypergeometric distribution)."""
-    return np.array([comb(a, j) * comb(n - a, b - j) for j in range(min(a, b) + 1)], float)
-
-
 def _shared_ranges(n: int, a: int, b: int) -> np.ndarray:
-    """Count the same for ranges, over all pairs of places."""
+    """Count how often ranges of a and b of n layers share 0, 1, ... min(a, b) layers, over all pairs of places."""
     first, second = np.arange(n - a + 1)[:, None], np.arange(n - b + 1)
     shared = np.minimum(first + a, second + b) - np.maximum(first, second)
     return np.bincount(shared.clip(0).ravel(), minlength=min(a, b) + 1).astype(float)

@@ -4,9 +4,16 @@ Both regions are sets of the same units, so this is the set difference ``top-q o
 unit by unit, whatever the scope they were selected in.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.region import Region
 from safety_regions.formats.region_file import count_bits
+from safety_regions.formats.score_file import ScoreFile
+from safety_regions.units.addresses import STRATA
 
 SAME = ("granularity", "backbone")
 
@@ -37,6 +44,67 @@ def subtract_region(region: Region, other: Region) -> Region:
     available = {address: n - count_bits(other.masks[address]) for address, n in region.units_at.items()}
     metadata = {**region.metadata, "refinement": f"minus-{_name(other)}", "subtracted": other.metadata}
     return Region(masks, region.shapes, metadata, available)
+
+
+def keep_as_many(region: Region, like: Region, scores_path: str | Path) -> Region:
+    """Return the best of the region's units: in each scope unit as many as ``like`` has, or all if it has more.
+
+    A utility region takes fewer units from a region of shuffled statistics than from a set's own region. A permutation
+    null of the refined region must not be larger than the region itself.
+
+    Args:
+        region: a refined region of a shuffle.
+        like: the refined region of the same name without the shuffle.
+        scores_path: the score table of the shuffle.
+
+    Raises:
+        StudyError: the table is damaged, or does not list a unit of the region.
+    """
+    file, scope = ScoreFile(scores_path), region.metadata["scope"]
+    kept = {where: np.zeros(n, bool) for where, n in region.units_at.items()}
+    for addresses in _groups(scope, list(region.masks)):
+        found = [_scored(file, region, where) for where in addresses]
+        place = np.repeat(np.arange(len(addresses)), [len(units) for units, _ in found])
+        units, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        row = units // region.shapes[addresses[0]][-1] if scope == "row" else np.zeros_like(units)
+        order = np.lexsort((units, place, -scores, row))
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order)) - np.searchsorted(row[order], row[order])
+        allowed = _counts(like, addresses, scope)[row]
+        for i, where in enumerate(addresses):
+            kept[where][units[(place == i) & (rank < allowed)]] = True
+    masks = {where: np.packbits(flags) for where, flags in kept.items()}
+    return Region(masks, region.shapes, region.metadata, region.available)
+
+
+def _groups(scope: str, addresses: list[str]) -> Iterator[list[str]]:
+    """The addresses whose units are ranked together."""
+    groups: dict[object, list[str]] = {}
+    for where in addresses:
+        groups.setdefault(STRATA[scope](where), []).append(where)
+    yield from groups.values()
+
+
+def _scored(file: ScoreFile, region: Region, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Flat indices and scores of the region's units at an address."""
+    flags, units = region.flags(where).ravel(), file.units(where)
+    inside = flags[units]
+    if np.count_nonzero(inside) != region.selected_at[where]:
+        raise StudyError(
+            explain(
+                f"{file.path}: {where}",
+                f"scores of {np.count_nonzero(inside)} units of the region",
+                f"{region.selected_at[where]}",
+            )
+        )
+    return units[inside], file.scores(where)[inside]
+
+
+def _counts(region: Region, addresses: list[str], scope: str) -> np.ndarray:
+    """How many units the region has: in each row of the one address, or at all addresses together."""
+    if scope == "row":
+        return region.flags(addresses[0]).sum(axis=1)
+    return np.array([sum(region.selected_at[where] for where in addresses)])
 
 
 def _name(region: Region) -> str:

@@ -15,7 +15,18 @@ REFERENCES = ("chance", "floor", "ceiling")
 """Values that an IoU is compared with; floor and ceiling are null if the study does not ask for them."""
 
 NUMBERS = ("iou", *REFERENCES, "intersection", "union", "smallest", "largest")
-FRAME = ("iou", "chance", "floor", "floor_low", "floor_high", "half_iou", "ceiling", "normalised")
+FRAME = (
+    "iou",
+    "chance",
+    "floor",
+    "floor_low",
+    "floor_high",
+    "floor_marginals",
+    "half_iou",
+    "half_floor",
+    "ceiling",
+    "normalised",
+)
 """The columns of `contracts.OVERLAP` that place a pair between chance and ceiling."""
 
 ROLES = ("identification", "mixed", "utility")

@@ -88,4 +88,10 @@ class Method:
     scores: Scores
     details: Details = lambda backbone, evidence, options, address: {}
     findings: Findings = lambda backbone, evidence, options: {}
-    shuffle: Callable[[Any, int], Any] = shuffle_evidence
+    shuffle: Callable[[Any, int], Any] | None = None
+
+    def shuffled(self, evidence: Any, seed: int, kind: str) -> Any:
+        """The evidence after a shuffle of a kind in `names.SHUFFLES`; a method's own shuffle has only one kind."""
+        return (
+            shuffle_evidence(evidence, seed, kind) if self.shuffle is None else self.shuffle(evidence, seed)
+        )

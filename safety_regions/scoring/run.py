@@ -78,7 +78,7 @@ def score(
         "response_tokens": sum(len(s.ids) - s.prompt_length for s in samples.identification),
     }
     for name in shuffles:
-        evidence = gathered if name.shuffle is None else method.shuffle(gathered, _seed(name))
+        evidence = gathered if name.shuffle is None else method.shuffled(gathered, _seed(name), name.kind)
         findings = method.findings(backbone, evidence, job.options)
         yield Scores(_groups(backbone, evidence, job), {**metadata, "found": findings, "name": str(name)})
 

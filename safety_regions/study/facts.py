@@ -8,6 +8,7 @@ KEPT = {"refused": "the refused ones", "complied": "the complied ones", "all": "
 ORIGIN = {
     "backbone": "greedy answers of the backbone",
     "dataset": "taken from the datasets, not from the backbone",
+    "fixed": "one text for all prompts, not from the backbone: a control for the effect of the responses",
 }
 
 SHARED = {

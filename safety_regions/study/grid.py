@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 from safety_regions.study.config import RAW, Study
 from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
-from safety_regions.units.names import Part, parse_name, pool
+from safety_regions.units.granularity import ROW
+from safety_regions.units.names import Name, Part, parse_name, pool
+from safety_regions.units.selections import parse_selection
 
 # Keys of a backbone's card that affect results; a title or a note does not.
-LOADING = ("repo", "revision", "path", "dtype", "template", "system_prompt")
+LOADING = ("repo", "revision", "path", "dtype", "template", "system_prompt", "date", "template_options")
 CHECKPOINT_FILES = (
     "config.json",
     "generation_config.json",
@@ -23,6 +25,20 @@ CHECKPOINT_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+)
+# The files of a local checkpoint that transformers reads: config, weights and their index, tokenizer, chat template.
+LOCAL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*",
+    "chat_template*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
 )
 
 
@@ -85,16 +101,53 @@ def compared_utility(study: Study, label: str, refinement: str) -> list[str]:
     return sorted(set(study.utility) - without)
 
 
-def framed_names(study: Study, label: str, refinement: str) -> list[str]:
-    """Names that the IoUs of a cell are compared with: shuffles, halves and, if there are utility sets, all sets."""
+def framed_names(study: Study, label: str, selection: str, refinement: str) -> list[str]:
+    """Names that the IoUs of a cell are compared with: shuffles, halves and, if there are utility sets, all sets.
+
+    Ceilings are the IoUs of halves, so the floor beside them is that of shuffled halves.
+    """
     utility = compared_utility(study, label, refinement)
     sets = sorted(study.identification) + utility
     suffixes = [""] if utility else []
     if not granularity_of(study.methods[label].module).exact_floor:
-        suffixes += [f"~{seed}" for seed in shuffle_seeds(study)]
+        kind, halves = shuffle_kind(selection), ["", ".1"] if study.ceilings else [""]
+        suffixes += [f"{half}~{seed}{kind}" for half in halves for seed in shuffle_seeds(study)]
+        if keeps_marginals(study, label):
+            suffixes += [f"~{seed}m" for seed in shuffle_seeds(study)]
     if study.ceilings:
         suffixes += [".1", ".2"]
     return [name + suffix for suffix in suffixes for name in sets]
+
+
+def shuffle_kind(selection: str) -> str:
+    """The kind of shuffle (`names.SHUFFLES`) within the scope in which a selection ranks units."""
+    ranked = parse_selection(selection)
+    return "r" if ranked and ranked.scope == ROW else ""
+
+
+def keeps_marginals(study: Study, label: str) -> bool:
+    """Whether a method (by its label) has a second floor, with row and column sums kept."""
+    return bool(study.floors) and method_cards()[study.methods[label].module]["per_weight"]
+
+
+def shuffle_kinds(study: Study) -> set[str]:
+    """The kinds of shuffle that the study's cells ask for."""
+    if not study.floors:
+        return set()
+    kinds = {
+        shuffle_kind(selection)
+        for method in study.methods.values()
+        for selection in method.selections
+        if not granularity_of(method.module).exact_floor
+    }
+    return kinds | {"m" for label in study.methods if keeps_marginals(study, label)}
+
+
+def unshuffled(name: str, selection: str) -> list[str]:
+    """The name without its shuffle, for a shuffle whose units a selection ranks; otherwise empty."""
+    parsed = parse_name(name)
+    ranked = parsed.shuffle is not None and parse_selection(selection) is not None
+    return [str(Name(parsed.parts))] if ranked else []
 
 
 def own_patterns(study: Study) -> str:
@@ -189,6 +242,15 @@ def recovered_regions(study: Study) -> list[dict[str, str]]:
     ]
 
 
+def removed_regions(study: Study) -> list[dict[str, str]]:
+    """Method, selection and name of every raw region that a region of `recovered_regions` is refined by."""
+    refined = (
+        (row["method"], row["selection"], subtracted(row["refinement"])) for row in recovered_regions(study)
+    )
+    found = dict.fromkeys(row for row in refined if row[-1])
+    return [dict(zip(("method", "selection", "name"), row, strict=True)) for row in found]
+
+
 def studied_datasets(study: Study) -> tuple[str, ...]:
     """Identification and utility datasets, in the config's order."""
     return study.identification + study.utility
@@ -200,11 +262,11 @@ def loading(card: dict) -> dict:
 
 
 def local_checkpoint(card: dict) -> list[str]:
-    """Files of a local checkpoint, as inputs of the jobs that load it; an empty list for the Hub."""
+    """Files of a local checkpoint that loading reads, as inputs of the jobs that load it; an empty list for the Hub."""
     if "path" not in card:
         return []
-    found = [*Path(card["path"]).glob("*.json"), *Path(card["path"]).glob("*.safetensors")]
-    return sorted(str(path) for path in found)
+    folder = Path(card["path"])
+    return sorted({str(path) for pattern in LOCAL_FILES for path in folder.glob(pattern)})
 
 
 def name_datasets(name: str) -> tuple[str, ...]:

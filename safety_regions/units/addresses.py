@@ -50,3 +50,13 @@ def sort_addresses(addresses: Iterable[str]) -> list[str]:
     places = {parse_address(text): text for text in addresses}
     order = {projection: i for i, projection in enumerate((None, *MATRICES))}
     return [places[p] for p in sorted(places, key=lambda p: (p.layer or 0, order[p.projection]))]
+
+
+# Scope -> a label of each address: units of addresses with one label are ranked together, so that the size of a region
+# is fixed there. (Scope row ranks within each row of an address.)
+STRATA = {
+    "row": str,
+    "matrix": str,
+    "layer": lambda where: parse_address(where).layer,
+    "global": lambda where: "",
+}

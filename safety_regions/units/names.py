@@ -6,6 +6,8 @@
 ``a@25``    the first 25 prompts of a; ``a@25x2`` are the next 25 (for the dependence on sample size)
 ``a+b``     the pooled prompts of a and b (for convergence)
 ``a~7``     evidence of a shuffled within each matrix with seed 7 (for the permutation null, the floor)
+``a~7r``    the same within each row, for regions whose units are ranked within rows
+``a~7m``    the same within each matrix, but row and column sums are kept (for the floor with marginals)
 ==========  =========================================================================================
 
 Precedence, highest first: halves, blocks, pooling, shuffle. ``a.1+b@50~3`` is the shuffled pool of half a.1 and the
@@ -23,7 +25,9 @@ from safety_regions.errors import StudyError, explain
 DATASET = r"[a-z0-9][a-z0-9-]*"
 NUMBER = "[1-9][0-9]*"
 PART = rf"{DATASET}(?:\.[12])?(?:@{NUMBER}(?:x{NUMBER})?)?"
-NAME = rf"{PART}(?:\+{PART})*(?:~[0-9]+)?"
+SHUFFLES = ("", "r", "m")
+"""Kinds of shuffle, as the last letter of a name: within matrices, within rows, and with row and column sums kept."""
+NAME = rf"{PART}(?:\+{PART})*(?:~[0-9]+[rm]?)?"
 # Maximum number of names that can be compared at once: a membership pattern has one bit per name.
 MOST_NAMES = 16
 
@@ -50,10 +54,11 @@ class Part(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A parsed name; ``shuffle`` is the seed of the evidence shuffle, or None."""
+    """A parsed name; ``shuffle`` is the seed of the evidence shuffle, or None, and ``kind`` one of `SHUFFLES`."""
 
     parts: tuple[Part, ...]
     shuffle: int | None = None
+    kind: str = ""
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -62,7 +67,7 @@ class Name(NamedTuple):
 
     def __str__(self) -> str:
         pooled = "+".join(map(str, self.parts))
-        return pooled if self.shuffle is None else f"{pooled}~{self.shuffle}"
+        return pooled if self.shuffle is None else f"{pooled}~{self.shuffle}{self.kind}"
 
 
 def parse_name(text: str) -> Name:
@@ -73,14 +78,15 @@ def parse_name(text: str) -> Name:
             except as its two halves.
     """
     if not re.fullmatch(NAME, text):
-        known = "a form such as a, a.1, a.2, a@25, a@25x2, a+b or a~7 (lower case, digits, -)"
+        known = "a form such as a, a.1, a.2, a@25, a@25x2, a+b, a~7, a~7r or a~7m (lower case, digits, -)"
         raise StudyError(explain(f"name '{text}'", "an unknown form", known))
     pooled, _, seed = text.partition("~")
     parts = sorted(map(_parse_part, pooled.split("+")), key=lambda part: (part.dataset, part.half or 0))
     for part, after in pairwise(parts):
         if part.dataset == after.dataset and (part.half, after.half) != (1, 2):
             raise StudyError(explain(f"name '{text}'", f"'{part.dataset}' pooled twice", "each dataset once"))
-    name = Name(tuple(parts), int(seed) if seed else None)
+    number, kind = (seed[:-1], seed[-1]) if seed.endswith(SHUFFLES[1:]) else (seed, "")
+    name = Name(tuple(parts), int(number) if number else None, kind)
     if str(name) != text:
         raise StudyError(explain(f"name '{text}'", "a non-standard spelling", f"'{name}'"))
     return name

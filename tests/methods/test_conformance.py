@@ -1,7 +1,7 @@
 """Every method must pass these tests on every family; a new method or preset is tested without further changes."""
 
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -375,7 +375,7 @@ def test_a_copied_output_head_scores_as_a_tied_one(label, family, adapter_of):
 def test_a_shuffle_is_its_seed_and_keeps_weights_and_marginals(label, family, adapter_of):
     """In evidence of one tensor per address, each address must keep its values; NLSR's own tests cover its shuffle."""
     backbone, adapter = backbone_of(family), adapter_of(family)
-    shuffle = CASES[label].module.shuffle
+    shuffle = partial(CASES[label].module.shuffled, kind="")
     evidence = gather(label, backbone, adapter)
     plain, weights = read(label, backbone, evidence), {a: w.clone() for a, w in backbone.weights()}
     once, again, other = (shuffle(evidence, seed) for seed in (1, 1, 2))

@@ -1,4 +1,6 @@
-"""Chance must be the expected intersection of random regions of the same sizes over their expected union."""
+"""Chance must be the expected IoU of random regions of the same sizes."""
+
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -7,9 +9,19 @@ from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
 from safety_regions.formats.region import Region
-from safety_regions.overlap.chance import STRATA, densities, expect
+from safety_regions.overlap.chance import (
+    DRAWS,
+    TOLERANCE,
+    densities,
+    drawn_iou,
+    expect,
+    expected_iou,
+    pair_iou,
+    shared_law,
+)
 from safety_regions.overlap.iou import compute_overlap
 from safety_regions.regions.refine import subtract_region
+from safety_regions.units.addresses import STRATA
 from tests.overlap.memberships import membership_of
 from tests.regions.small_regions import METADATA, region_of
 
@@ -47,12 +59,8 @@ def test_chance_is_what_random_regions_give(tmp_path, scope):
         ]  # fmt: skip
         names = row["combination"].split(" & ")
         stacks = [np.stack([np.concatenate([d[n][w].ravel() for w in inside]) for n in names]) for d in draws]
-        common = np.array([s.all(0).sum() for s in stacks])
-        covered = np.array([s.any(0).sum() for s in stacks])
-        # The delta method gives the error of a ratio of means.
-        ratio = common.mean() / covered.mean()
-        error = (common - ratio * covered).std() / covered.mean() / np.sqrt(len(draws))
-        assert abs(row["chance"] - ratio) < 4.5 * error + 1e-12
+        iou = np.array([s.all(0).sum() / s.any(0).sum() for s in stacks])
+        assert abs(row["chance"] - iou.mean()) < 4.5 * iou.std() / np.sqrt(len(draws)) + TOLERANCE
 
 
 @given(st.floats(0.001, 1), st.integers(2, 6), st.sampled_from(list(STRATA)))
@@ -62,6 +70,79 @@ def test_equal_densities_give_the_closed_form(q, k, scope):
     density = densities(scope, list(SHAPES), np.outer(np.full(k, q), available), available)
     found = expect(density, available)
     assert found.intersection.sum() / found.union.sum() == pytest.approx(q**k / (1 - (1 - q) ** k))
+
+
+# Units, sizes of two regions -> E[IoU] to four digits, by enumeration of all pairs of regions (the first three) or
+# independent simulation of a million pairs.
+FEW = {
+    (4, 1, 1): 0.25, (4, 2, 2): 0.3889, (4, 1, 2): 0.25, (8, 2, 2): 0.1786, (16, 1, 1): 0.0625, (16, 4, 4): 0.1575,
+    (32, 3, 3): 0.0581, (32, 7, 7): 0.1298, (64, 2, 3): 0.0237,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_few_units_have_the_exact_expectation(case):
+    units, n, m = case
+    sizes, inside = np.array([[n], [m]]), np.ones((1, 1), bool)
+    (chance,) = expected_iou("global", ["layers.0.q"], sizes, np.array([units]), [(0, 1)], inside)[0]
+    assert chance == pytest.approx(FEW[case], abs=6e-4)
+    ratio = expect(densities("global", ["layers.0.q"], sizes, np.array([units])), np.array([units]))
+    assert abs(ratio.intersection.sum() / ratio.union.sum() - chance) > 1e-3, "the ratio would be wrong"
+
+
+@given(st.integers(1, 9), st.data())
+def test_the_pair_law_is_that_of_all_pairs_of_sets(units, data):
+    n, m = data.draw(st.integers(1, units)), data.draw(st.integers(0, units))
+    first = set(range(n))
+    ious = [len(first & set(b)) / len(first | set(b)) for b in combinations(range(units), m)]
+    assert pair_iou((((n, m), units, units),)) == pytest.approx(np.mean(ious))
+    assert shared_law(units, n, m) @ np.arange(min(n, m) + 1) == pytest.approx(n * m / units)
+
+
+strata_of_pairs = st.lists(
+    st.integers(1, 3000).flatmap(
+        lambda units: st.tuples(st.tuples(st.integers(0, units), st.integers(0, units)), st.just(units))
+    ),
+    min_size=1,
+    max_size=4,
+).filter(lambda strata: any(n + m for (n, m), _ in strata))
+
+
+@given(strata_of_pairs)
+def test_chance_is_exact_to_three_decimals_for_any_pair(strata):
+    """Where the ratio of expectations is used, it differs from the exact law by less than the tolerance."""
+    addresses = [f"layers.{i}.q" for i in range(len(strata))]
+    sizes, available = np.array([pair for pair, _ in strata]).T, np.array([units for _, units in strata])
+    inside = np.ones((1, len(strata)), bool)
+    (chance,) = expected_iou("matrix", addresses, sizes, available, [(0, 1)], inside)[0]
+    exact = pair_iou(tuple((pair, units, units) for pair, units in strata))
+    assert abs(chance - exact) <= TOLERANCE
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 3, 1), (5, 5, 5, 5)])
+@pytest.mark.parametrize(("whole", "part"), [(6, 6), (12, 6), (40, 7)])
+def test_drawn_chance_is_what_random_sets_give(sizes, whole, part):
+    """More than two regions, or a group that is a part of a stratum; draws with an empty union do not count."""
+    rng, ious = np.random.default_rng(3), []
+    while len(ious) < 4000:
+        drawn = [set(rng.choice(whole, n, replace=False)) & set(range(part)) for n in sizes]
+        if union := set.union(*drawn):
+            ious.append(len(set.intersection(*drawn)) / len(union))
+    found = drawn_iou(((sizes, whole, part),))
+    # An IoU is at most 1, so its variance is at most its mean.
+    error = np.sqrt(max(found, np.mean(ious)) * (1 / len(ious) + 1 / DRAWS))
+    assert abs(found - np.mean(ious)) < 4.5 * error
+
+
+def test_the_chance_of_three_regions_is_drawn_where_units_are_few():
+    sizes, inside = np.array([[1], [1], [1]]), np.ones((1, 1), bool)
+    (chance,) = expected_iou("global", ["layers.0.q"], sizes, np.array([4]), [(0, 1, 2)], inside)[0]
+    assert chance == pytest.approx(1 / 16, abs=0.006), "all three choose the same one of four"
+
+
+def test_populations_beyond_numpys_limit_are_drawn_too():
+    found = drawn_iou((((4, 4), 3 * 10**9, 10**9),))
+    assert found == pytest.approx(0, abs=1e-3)
 
 
 def test_where_the_size_is_held_matters():

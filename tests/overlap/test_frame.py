@@ -4,10 +4,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from safety_regions.formats.contracts import OVERLAP
 from safety_regions.formats.parquet import conform
-from safety_regions.overlap.frame import frame_overlap
+from safety_regions.overlap.frame import COVERED, Frame, _floor, frame_overlap
 from safety_regions.overlap.iou import compute_overlap, overlap_of_pairs
 from safety_regions.overlap.membership import count_membership
 from safety_regions.overlap.placements import placed_iou
@@ -15,7 +16,15 @@ from tests.overlap.memberships import draw_regions, membership_of, write_regions
 from tests.overlap.test_iou import by_key, measured
 
 SETS, UTILITY = ("a", "b", "c"), ("u", "v")
-SUFFIXES = ("", "~1", "~2", "~3", ".1", ".2")
+SUFFIXES = (
+    "",
+    *(f"{half}~{seed}r" for half in ("", ".1") for seed in (1, 2, 3)),
+    "~1m",
+    "~2m",
+    "~3m",
+    ".1",
+    ".2",
+)
 
 
 def drawn(folder, granularity="weight"):
@@ -27,7 +36,7 @@ def drawn(folder, granularity="weight"):
 
 def framed(paths, **options):
     membership = count_membership({name: paths[name] for name in SETS})
-    return by_key(frame_overlap(membership, paths, UTILITY, **options))
+    return by_key(frame_overlap(membership, paths, Frame(UTILITY, **options)))
 
 
 def iou_of(paths, a, b, key):
@@ -52,27 +61,49 @@ def test_pairs_are_those_of_the_membership(tmp_path):
 
 def test_every_number_is_its_definition(tmp_path):
     paths, _ = drawn(tmp_path)
-    rows = framed(paths, floors=3, halves=True)
+    rows = framed(paths, floors=3, kind="r", marginals=True, halves=True)
     assert len({key[0] for key in rows}) == 4 + 6 + 1
     for key, row in rows.items():
         if key[1] != 2:
             assert row["ceiling"] is None and row["normalised"] is None and row["floor"] is not None
             continue
         a, b = key[0].split(" & ")
-        shuffles = [iou_of(paths, f"{a}~{seed}", f"{b}~{seed}", key) for seed in (1, 2, 3)]
-        known = [iou for iou in shuffles if iou is not None]
-        assert row["floor"] == (pytest.approx(np.mean(known)) if known else None)
-        if known:
-            low, high = np.quantile(known, (0.025, 0.975))
+
+        def shuffles(half, kind, a=a, b=b, key=key):
+            return [
+                iou_of(paths, f"{a}{half}~{seed}{kind}", f"{b}{half}~{seed}{kind}", key) for seed in (1, 2, 3)
+            ]
+
+        def mean_of(values):
+            known = [value for value in values if value is not None]
+            return pytest.approx(np.mean(known)) if known else None
+
+        assert row["floor"] == mean_of(shuffles("", "r"))
+        assert row["floor_marginals"] == mean_of(shuffles("", "m"))
+        assert row["half_floor"] == mean_of(shuffles(".1", "r"))
+        known = [iou for iou in shuffles("", "r") if iou is not None]
+        if len(known) == 3:
+            spread = stats.t.ppf(0.975, 2) * np.std(known, ddof=1) * np.sqrt(1 + 1 / 3)
+            low, high = max(0, np.mean(known) - spread), min(1, np.mean(known) + spread)
             assert (row["floor_low"], row["floor_high"]) == pytest.approx((low, high))
         halves = [iou_of(paths, f"{a}.{h}", f"{b}.{h}", key) for h in (1, 2)]
         within = [iou_of(paths, f"{name}.1", f"{name}.2", key) for name in (a, b)]
-        if None not in halves + within + shuffles:
+        if None not in halves + within + shuffles(".1", "r"):
             assert row["half_iou"] == pytest.approx(np.mean(halves))
             assert row["ceiling"] == pytest.approx(np.mean(within))
-            room = row["ceiling"] - row["floor"]
-            expected = (row["half_iou"] - row["floor"]) / room if room > 0 else None
+            room = row["ceiling"] - row["half_floor"]
+            expected = (row["half_iou"] - row["half_floor"]) / room if room > 0 else None
             assert row["normalised"] == (pytest.approx(expected) if room > 0 else None)
+
+
+@pytest.mark.parametrize("m", [2, 5, 40])
+def test_the_interval_of_the_floor_covers_one_more_shuffle(m):
+    """In 95 % of studies, whatever the number of shuffles."""
+    rng = np.random.default_rng(m)
+    drawn = rng.normal(0.1, 0.004, (m + 1, 4000))  # a study in each column; the last row is one more shuffle
+    _, low, high = _floor(drawn[:-1]).values()
+    covered = np.mean((low <= drawn[-1]) & (drawn[-1] <= high))
+    assert abs(covered - COVERED) < 4.5 * np.sqrt(COVERED * (1 - COVERED) / 4000)
 
 
 def test_roles_say_who_is_compared_with_whom(tmp_path):
@@ -88,7 +119,7 @@ def test_roles_say_who_is_compared_with_whom(tmp_path):
 def test_without_frame_the_overlap_stays_as_it_is(tmp_path):
     paths, _ = drawn(tmp_path)
     membership = count_membership({name: paths[name] for name in SETS})
-    alone = frame_overlap(membership, {})
+    alone = frame_overlap(membership, {}, Frame())
     assert alone.equals(compute_overlap(membership, "identification")) and conform(alone, OVERLAP).equals(
         alone
     )

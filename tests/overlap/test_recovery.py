@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.formats.region import Region
+from safety_regions.overlap.chance import pair_iou
 from safety_regions.overlap.recovery import (
     auroc,
     average_precision,
@@ -75,13 +76,52 @@ def test_noise_recovers_what_chance_gives(tmp_path):
     assert auroc(rng.random(20000), truth["layers.0.q"].ravel()) == pytest.approx(0.5, abs=0.02)
 
 
-def test_chance_lets_whole_layers_move():
-    """Under scope global, chance must include the other of two layers; under scope matrix, a full layer cannot move."""
-    first = {where: np.full(shape, where.startswith("layers.0")) for where, shape in SHAPES.items()}
-    found = recovery_of_region(first, first, "global")
-    share = found["n_truth"] / found["n_weights"]
-    assert found["iou"] == 1 and found["chance"] == pytest.approx(share / (2 - share))
-    assert recovery_of_region(first, first, "matrix")["chance"] == 1
+@pytest.mark.parametrize("n_layers", [4, 40])
+def test_chance_draws_whole_layers(n_layers):
+    """A random layer is the planted one with probability 1 / n: E[IoU] is 1 / n, not the ratio of expectations."""
+    shapes = {f"layers.{i}.q": (3, 4) for i in range(n_layers)}
+    first = {where: np.full(shape, where == "layers.0.q") for where, shape in shapes.items()}
+    found = recovery_of_region(first, first, "global", whole_layers=True)
+    assert found["iou"] == 1 and found["chance"] == pytest.approx(1 / n_layers)
+    two = {where: np.full(shape, where in ("layers.0.q", "layers.1.q")) for where, shape in shapes.items()}
+    expected = pair_iou((((2, 2), n_layers, n_layers),))
+    found = recovery_of_region(two, two, "global", whole_layers=True)
+    assert found["chance"] == pytest.approx(expected)
+
+
+def test_chance_of_whole_layers_leaves_out_those_that_were_removed():
+    shapes = {f"layers.{i}.q": (3, 4) for i in range(4)}
+    layers = [{w: np.full(s, w == f"layers.{i}.q") for w, s in shapes.items()} for i in range(4)]
+    assert recovery_of_region(layers[0], layers[0], "global", layers[1], True)["chance"] == pytest.approx(
+        1 / 3
+    )
+    assert recovery_of_region(layers[0], layers[1], "global", layers[1], True)["chance"] == 0
+
+
+@pytest.mark.parametrize("scope", ["matrix", "global"])
+def test_chance_of_a_refined_region_is_what_random_regions_of_the_rest_give(scope):
+    rng = np.random.default_rng(5)
+    shapes = {"layers.0.q": (60, 40), "layers.1.q": (60, 40)}
+    truth = {where: rng.random(shape) < 0.2 for where, shape in shapes.items()}
+    removed = {
+        where: (rng.random(shape) < 0.5) & (truth[where] | (rng.random(shape) < 0.3))
+        for where, shape in shapes.items()
+    }
+    region = {where: (rng.random(shape) < 0.1) & ~removed[where] for where, shape in shapes.items()}
+    found = recovery_of_region(region, truth, scope, removed)
+    parts = [[where] for where in shapes] if scope == "matrix" else [list(shapes)]
+    ious = []
+    for _ in range(400):
+        both = size = 0
+        for part in parts:
+            free = np.concatenate([truth[w][~removed[w]] for w in part])
+            n = sum(int(region[w].sum()) for w in part)
+            both, size = both + int(rng.choice(free, n, replace=False).sum()), size + n
+        ious.append(both / (sum(int(f.sum()) for f in truth.values()) + size - both))
+    assert abs(found["chance"] - np.mean(ious)) < 4.5 * np.std(ious) / np.sqrt(len(ious)) + 2e-4
+    assert found["chance"] < 0.9 * recovery_of_region(region, truth, scope)["chance"], (
+        "the removed units matter"
+    )
 
 
 def test_neurons_and_layers_are_scored_as_their_weights(tmp_path):

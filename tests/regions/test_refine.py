@@ -1,14 +1,17 @@
 """Refining must be the set difference, unit by unit."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 
 from safety_regions.errors import StudyError
 from safety_regions.formats.region import Region
-from safety_regions.regions.refine import subtract_region
+from safety_regions.regions.refine import keep_as_many, subtract_region
 from safety_regions.regions.select import select_region
-from tests.regions.small_regions import oracle, region_of, regions, units, write_scores
+from safety_regions.units.addresses import sort_addresses
+from tests.regions.small_regions import SHAPES, oracle, region_of, regions, units, write_scores
 
 
 @given(regions(name="a", refinement="raw"), regions(name="u", refinement="raw"))
@@ -46,6 +49,49 @@ def test_a_refined_region_is_not_refined_again():
     refined = subtract_region(region, region_of(np.random.default_rng(1), density=0.5))
     with pytest.raises(StudyError, match="refined already"):
         subtract_region(refined, region)
+
+
+def literal_best(region, like, scores, scope):
+    """The best units of the region one by one, while their scope unit has fewer than in ``like``."""
+
+    def scope_unit(where, i):
+        row = i // region.shapes[where][-1]
+        layer = where.split(".")[1]
+        return {"row": (where, row), "matrix": where, "layer": layer, "global": ""}[scope]
+
+    allowed = Counter(scope_unit(where, i) for where, i in units(like))
+    ranked = sorted(
+        units(region), key=lambda u: (-scores[u[0]].flat[u[1]], sort_addresses(SHAPES).index(u[0]), u[1])
+    )
+    taken, kept = Counter(), set()
+    for where, i in ranked:
+        place = scope_unit(where, i)
+        if taken[place] < allowed[place]:
+            taken[place] += 1
+            kept.add((where, i))
+    return kept
+
+
+@pytest.mark.parametrize("scope", ["row", "matrix", "layer", "global"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_refined_shuffle_gets_the_size_of_the_refined_region(tmp_path, scope, seed):
+    rng = np.random.default_rng(seed)
+    other = region_of(rng, 0.3, name="u", scope=scope)
+    like, shuffled = (subtract_region(region_of(rng, density, scope=scope), other) for density in (0.3, 0.6))
+    scores = {where: rng.integers(0, 5, shape).astype(np.float32) for where, shape in SHAPES.items()}
+    path = write_scores(tmp_path / "scores", "weight", scores, {scope: 1.0})
+    found = keep_as_many(shuffled, like, path)
+    assert units(found) == literal_best(shuffled, like, scores, scope) < units(shuffled)
+    assert (found.available, found.metadata) == (shuffled.available, shuffled.metadata)
+
+
+def test_a_refined_shuffle_needs_the_scores_of_its_units(tmp_path):
+    region = region_of(np.random.default_rng(0), 0.5, scope="matrix")
+    scores = {where: np.ones(shape, np.float32) for where, shape in SHAPES.items()}
+    kept = {where: np.arange(np.prod(s)).reshape(s) % 7 == 0 for where, s in SHAPES.items()}
+    path = write_scores(tmp_path / "scores", "weight", scores, {"matrix": 0.1}, kept)
+    with pytest.raises(StudyError, match="units of the region"):
+        keep_as_many(region, region, path)
 
 
 @pytest.mark.parametrize("method", ["snip", "wanda"])

@@ -102,8 +102,9 @@ def framed(table: pa.Table, floor: float = 0.1, ceiling: float = 0.7, seed: int 
     frame["floor_low"], frame["floor_high"] = frame["floor"] - 0.03, frame["floor"] + 0.03
     frame["half_iou"] = np.where(there, 0.9 * frame["iou"] + noise[1], np.nan)
     frame["ceiling"] = np.where(pair & there, ceiling + noise[2], np.nan)
-    room = frame["ceiling"] - frame["floor"]
-    frame["normalised"] = ((frame["half_iou"] - frame["floor"]) / room).where(room > 0)
+    frame["half_floor"], frame["floor_marginals"] = frame["floor"], 1.1 * frame["floor"]
+    room = frame["ceiling"] - frame["half_floor"]
+    frame["normalised"] = ((frame["half_iou"] - frame["half_floor"]) / room).where(room > 0)
     return conform(pa.Table.from_pandas(frame, schema=OVERLAP.schema, preserve_index=False), OVERLAP)
 
 

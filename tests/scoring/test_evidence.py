@@ -47,6 +47,51 @@ def test_a_shuffle_keeps_the_marginals(seed, rows, columns):
         assert torch.equal(shuffled[address], shuffle_evidence(evidence, seed)[address])
 
 
+@given(st.integers(0, 2**31), st.sampled_from([1, 2, 300, 513]), st.integers(1, 7))
+def test_a_shuffle_within_rows_keeps_every_row(seed, rows, columns):
+    values = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+    evidence = {"layers.0.q": values}
+    shuffled = shuffle_evidence(evidence, seed, "r")["layers.0.q"]
+    assert torch.equal(shuffled.sort(dim=-1).values, values.sort(dim=-1).values)
+    assert torch.equal(shuffled, shuffle_evidence(evidence, seed, "r")["layers.0.q"])
+
+
+def test_rows_are_shuffled_apart():
+    values = torch.arange(40.0).repeat(500, 1)
+    shuffled = shuffle_evidence({"layers.0.q": values}, 3, "r")["layers.0.q"]
+    assert len({tuple(row) for row in shuffled.tolist()}) == 500
+    means = shuffled.mean(
+        dim=0
+    )  # every column has a random value of each row: mean 19.5, sd 11.5 / sqrt(500)
+    assert (means - 19.5).abs().max() < 4.5 * values[0].std() / 500**0.5
+
+
+def test_a_shuffle_that_keeps_marginals_keeps_row_and_column_sums_on_average():
+    generator = torch.Generator().manual_seed(1)
+    rows, columns = (torch.rand(shape, generator=generator) ** 3 for shape in ((30, 1), (1, 40)))
+    values = rows * columns * torch.rand(30, 40, generator=generator).exp()
+    drawn = [shuffle_evidence({"layers.0.q": values}, seed, "m")["layers.0.q"] for seed in range(200)]
+    assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], values)
+    for axis in (0, 1):
+        sums = torch.stack([one.sum(axis) for one in drawn])
+        error = sums.std(0) / len(drawn) ** 0.5
+        # The ratios have a weighted mean of 1, but a plain mean that is a little off.
+        assert ((sums.mean(0) - values.sum(axis)).abs() < 5 * error + 0.05 * values.sum(axis)).all()
+
+
+def test_values_per_channel_have_no_rows_to_keep():
+    values = {"layers.0.q": torch.arange(100.0)}
+    plain, rows, marginals = (shuffle_evidence(values, 1, kind)["layers.0.q"] for kind in ("", "r", "m"))
+    assert torch.equal(plain, rows) and not torch.equal(plain, values["layers.0.q"])
+    assert torch.equal(marginals, values["layers.0.q"]), "they are column sums"
+
+
+def test_zero_rows_and_columns_stay_zero():
+    values = torch.tensor([[0.0, 0.0], [0.0, 2.0], [0.0, 1.0]])
+    shuffled = shuffle_evidence({"layers.0.q": values}, 1, "m")["layers.0.q"]
+    assert torch.isfinite(shuffled).all() and shuffled[0].tolist() == [0, 0] and shuffled[:, 0].sum() == 0
+
+
 @given(st.integers(0, 2**31), st.integers(1, 7), st.integers(1, 7))
 def test_a_shuffle_of_units_keeps_each_unit_whole(seed, prompts, units):
     values = torch.arange(prompts * units).view(prompts, units)

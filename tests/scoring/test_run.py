@@ -47,6 +47,38 @@ def iou(a: dict, b: dict) -> float:
     return both / sum(int((a[where] | b[where]).sum()) for where in a)
 
 
+def test_a_floor_within_rows_is_the_overlap_of_rows_of_noise():
+    """Rows of unlike scale, noise within each: ranked in rows, only a shuffle within rows is exchangeable.
+
+    A shuffle over the whole matrix would bring the scales of all rows into each row. This wider spread drowns the
+    weights, and the floor would be too low.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.rand(64, 400, generator=generator) + 0.2
+    scale = torch.logspace(-2, 2, 64)[:, None]
+    evidence = {name: {"layers.0.q": scale * torch.rand(64, 400, generator=generator)} for name in "abcdef"}
+
+    def region(found):
+        return {"layers.0.q": top_of_rows(weight * found["layers.0.q"], 20)}
+
+    def ious(regions):
+        return torch.tensor([iou(regions[a], regions[b]) for a, b in combinations(regions, 2)])
+
+    measured = ious({name: region(found) for name, found in evidence.items()})
+    floors = {
+        kind: ious(
+            {
+                name: region(shuffle_evidence(found, seed, kind))
+                for seed, (name, found) in enumerate(evidence.items())
+            }
+        )
+        for kind in ("r", "")
+    }
+    error = ((measured.var() + floors["r"].var()) / len(measured)).sqrt()
+    assert (measured.mean() - floors["r"].mean()).abs() < 4 * error
+    assert floors[""].mean() < 0.75 * measured.mean()
+
+
 def test_the_floor_of_pure_noise_is_the_overlap_of_pure_noise():
     """Regions of pure noise overlap as much before a shuffle as after it, and more than twice as much as by chance."""
     backbone = tiny_backbone("llama3", hidden_size=64, intermediate_size=96)

@@ -7,7 +7,7 @@ import pytest
 
 from safety_regions.formats.contracts import IOU, MEMBERSHIP, OVERLAP, POOLS, REGION_SIZES, SAMPLE_SIZES
 from safety_regions.formats.parquet import read_metadata, read_table, write_table
-from safety_regions.overlap.frame import frame_overlap
+from safety_regions.overlap.frame import Frame, frame_overlap
 from safety_regions.overlap.membership import count_membership, read_membership
 from safety_regions.overlap.pairs import compare_pairs
 from tests.overlap.memberships import draw_regions, write_regions
@@ -54,8 +54,10 @@ def test_count_membership_writes_the_counts(paths, tmp_path):
 def test_compute_overlap_writes_the_frame_and_the_pairs(paths, drawn, tmp_path):
     load_script("count_membership")(paths, tmp_path / "membership.parquet")
     table, matrix = tmp_path / "overlap.parquet", tmp_path / "iou.tsv"
-    load_script("compute_overlap")(tmp_path / "membership.parquet", paths, [], 0, False, False, table, matrix)
-    assert read_table(table, OVERLAP).equals(frame_overlap(count_membership(paths), paths))
+    load_script("compute_overlap")(
+        tmp_path / "membership.parquet", paths, [], 0, "", False, False, False, table, matrix
+    )
+    assert read_table(table, OVERLAP).equals(frame_overlap(count_membership(paths), paths, Frame()))
     square = read_square(matrix)
     for (a, b), value in square.items():
         assert value == pytest.approx(literal_iou(drawn[a], drawn[b]))
@@ -67,10 +69,10 @@ def test_the_floor_of_unbroken_ranges_is_another(tmp_path, contiguous):
     paths = write_regions(tmp_path, draw_regions(5, 2, granularity="layer", scope="global"))
     load_script("count_membership")(paths, tmp_path / "m.parquet")
     load_script("compute_overlap")(
-        tmp_path / "m.parquet", paths, [], 2, False, contiguous, tmp_path / "o", tmp_path / "t"
+        tmp_path / "m.parquet", paths, [], 2, "", False, False, contiguous, tmp_path / "o", tmp_path / "t"
     )
     expected = {
-        c: frame_overlap(count_membership(paths), paths, floors=2, contiguous=c) for c in (True, False)
+        c: frame_overlap(count_membership(paths), paths, Frame(floors=2, contiguous=c)) for c in (True, False)
     }
     assert read_table(tmp_path / "o", OVERLAP).equals(expected[contiguous])
     assert not expected[True].equals(expected[False])
@@ -96,7 +98,7 @@ def test_pairs_are_compared_as_they_are_labelled(paths, drawn, tmp_path, script,
 def test_gather_overlaps_labels_each_cell(paths, tmp_path):
     counted = count_membership(paths)
     write_table(tmp_path / "m", counted.table, MEMBERSHIP, counted.metadata)
-    write_table(tmp_path / "o", frame_overlap(counted, paths), OVERLAP)
+    write_table(tmp_path / "o", frame_overlap(counted, paths, Frame()), OVERLAP)
     cells = [[*list(CELL.values())[:3], refinement] for refinement in ("raw", "minus-u")]
     load_script("gather_overlaps")(
         cells,

@@ -6,6 +6,8 @@ import pytest
 from safety_regions.formats.contracts import RECOVERY
 from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.formats.region import Region, write_region
+from safety_regions.overlap.recovery import recovery_of_region
+from safety_regions.regions.refine import subtract_region
 from tests.overlap.test_recovery import SHAPES, keep_all, planted
 from tests.regions.small_regions import METADATA, write_scores
 from tests.scripts.loading import load_script
@@ -25,11 +27,30 @@ def test_measure_recovery_joins_regions_with_the_scores_they_come_from(tmp_path)
         labels = {"method": method, "granularity": "weight", "name": "a"}
         shown.append(({**labels, "selection": "matrix-0.25", "refinement": "raw"}, path))
     write_region(tmp_path / "truth.safetensors", Region.pack(truth, METADATA))
+    utility = Region.pack(
+        {w: f & (np.arange(f.size).reshape(f.shape) % 2 == 0) for w, f in truth.items()}, METADATA
+    )
+    write_region(tmp_path / "utility.safetensors", utility)
+    write_region(tmp_path / "refined.safetensors", subtract_region(Region.pack(truth, METADATA), utility))
+    shown.append(
+        (shown[-1][0] | {"refinement": "minus-plain"}, tmp_path / "refined.safetensors"),
+    )
+    removed = [
+        ({"method": "wanda", "selection": "matrix-0.25", "name": "plain"}, tmp_path / "utility.safetensors")
+    ]
     out = tmp_path / "recovery.parquet"
     load_script("measure_recovery")(
-        tmp_path / "truth.safetensors", given, shown, [], "llama", "organism", out
+        tmp_path / "truth.safetensors", given, shown, removed, [], "llama", "organism", out
     )
     rows = read_table(out, RECOVERY).to_pylist()
-    assert [row["method"] for row in rows] == ["random", "wanda"]
-    assert [(row["iou"], row["auroc"]) for row in rows] == [(0, pytest.approx(0.5)), (1, pytest.approx(1))]
+    assert [row["method"] for row in rows] == ["random", "wanda", "wanda"]
+    assert [(row["iou"], row["auroc"]) for row in rows[:2]] == [
+        (0, pytest.approx(0.5)),
+        (1, pytest.approx(1)),
+    ]
+    flags = {where: utility.flags(where) for where in SHAPES}
+    refined = {where: truth[where] & ~flags[where] for where in SHAPES}
+    assert (
+        rows[2]["chance"] == recovery_of_region(refined, truth, "matrix", flags)["chance"] < rows[1]["chance"]
+    )
     assert read_metadata(out)["organism"] == "organism"

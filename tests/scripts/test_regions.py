@@ -37,3 +37,17 @@ def test_refine_region_takes_the_utility_set_away(tmp_path):
     load_script("refine_region")(*paths)
     assert units(read_region(paths[2])) == units(regions[0]) - units(regions[1])
     assert units(regions[0]) & units(regions[1])
+
+
+def test_refine_region_cuts_a_shuffle_to_the_size_of_its_set(tmp_path):
+    rng = np.random.default_rng(0)
+    like, utility, shuffled = (region_of(rng, density, SHAPES, scope="matrix") for density in (0.2, 0.3, 0.6))
+    scores = {where: rng.random(shape).astype(np.float32) for where, shape in SHAPES.items()}
+    table = write_scores(tmp_path / "scores.parquet", "weight", scores, {"matrix": 1.0})
+    paths = [tmp_path / f"{name}.safetensors" for name in ("shuffled", "utility", "left", "like")]
+    for path, region in zip(paths, (shuffled, utility, None, like), strict=True):
+        if region:
+            write_region(path, region)
+    load_script("refine_region")(*paths, table)
+    found = read_region(paths[2])
+    assert found.selected_at == like.selected_at and units(found) < units(shuffled) - units(utility)

@@ -16,7 +16,7 @@ def study(**keys):
     config = {
         "backbones": ["organism-llama"],
         "datasets": {"identification": SETS, "utility": ["everyday", "lookalikes"]},
-        "methods": {"snip": {}, "safelayer": {"selections": ["range", "global-0.25"]}},
+        "methods": {"snip": {}, "wanda": {}, "safelayer": {"selections": ["range", "global-0.25"]}},
     }
     return read_study({**config, **keys})
 
@@ -24,21 +24,41 @@ def study(**keys):
 def test_a_plain_study_plans_sets_alone():
     plain = study()
     assert grid.pool_steps(plain) == grid.block_pairs(plain) == []
-    assert grid.framed_names(plain, "snip", "raw") == [*SETS, "everyday", "lookalikes"]
-    assert grid.framed_names(plain, "snip", "minus-everyday") == [*SETS, "lookalikes"]
+    assert grid.framed_names(plain, "snip", "row-0.05", "raw") == [*SETS, "everyday", "lookalikes"]
+    assert grid.framed_names(plain, "snip", "row-0.05", "minus-everyday") == [*SETS, "lookalikes"]
 
 
 def test_floors_and_ceilings_are_planned_when_asked():
     asked = study(floors=2, ceilings=True)
     sets = [*SETS, "everyday", "lookalikes"]
-    expected = [name + suffix for suffix in ("", "~1", "~2", ".1", ".2") for name in sets]
-    assert grid.framed_names(asked, "snip", "raw") == expected
+    halves = ["", ".1", ".2"]
+
+    def suffixes(label, selection):
+        names = grid.framed_names(asked, label, selection, "raw")
+        found = dict.fromkeys(name.removeprefix("forgery") for name in names if name.startswith("forgery"))
+        assert names == [name + suffix for suffix in found for name in sets]
+        return sorted(found)
+
+    by_row = ["~1r", "~2r", ".1~1r", ".1~2r"]
+    assert suffixes("snip", "row-0.05") == sorted([*halves, *by_row, "~1m", "~2m"])
+    assert suffixes("wanda", "row-0.05") == sorted([*halves, *by_row]), (
+        "one statistic per channel: no marginals"
+    )
+    assert suffixes("wanda", "matrix-0.05") == sorted([*halves, "~1", "~2", ".1~1", ".1~2"])
+    assert grid.shuffle_kinds(asked) == {"r", "m"} and grid.shuffle_kinds(study()) == set()
+
+
+def test_a_shuffle_is_cut_to_the_size_of_its_own_name():
+    assert grid.unshuffled("a.1+b~7r", "row-0.05") == ["a.1+b"]
+    assert grid.unshuffled("a~7", "common-0.2") == grid.unshuffled("a.1", "row-0.05") == []
 
 
 def test_layers_need_no_shuffle_and_no_set_they_contrast_with():
     asked = study(floors=2, ceilings=True)
     sets = [*SETS, "lookalikes"]
-    assert grid.framed_names(asked, "safelayer", "raw") == [n + s for s in ("", ".1", ".2") for n in sets]
+    assert grid.framed_names(asked, "safelayer", "range", "raw") == [
+        n + s for s in ("", ".1", ".2") for n in sets
+    ]
     refined = {(c.selection, c.refinement) for c in grid.cells(asked) if c.method == "safelayer"}
     # For the set that layers are contrasted with, all ranks are tied, and the range is empty: it removes nothing.
     every = {(s, r) for s in ("range", "global-0.25") for r in ("raw", "minus-everyday", "minus-lookalikes")}

@@ -29,28 +29,30 @@ def framed(finished, tmp_path_factory):
     project = Project(copy)
     config = project.config
     config["datasets"]["identification"] = ["one", "two", "three"]
-    project.config = {**config, **ASKED, "methods": {"wanda": {}}}
+    project.config = {**config, **ASKED, "methods": {"snip": {}}}
     planned = project.plan()
     project.run()
     return project, planned
 
 
 def test_only_what_is_new_is_scored(framed):
-    """The new scores are of one set, eight halves, three pools and six blocks; each set has one job of shuffles."""
+    """The new scores are of one set, eight halves, three pools and six blocks; shuffles of a name share a job."""
     _, planned = framed
-    assert planned["score_shuffles"] == 4
-    pools = 2 + 1  # the first two and the last two sets of the order, and all three
+    assert planned["score_row_shuffles"] == 4 * 2 and planned["score_marginal_shuffles"] == 4
+    assert "score_shuffles" not in planned, "nothing is ranked within matrices"
+    pools = 2 + 1  # the first two and the last two of the order, and all three
     assert planned["score"] == 1 + 4 * 2 + pools + 3 * 2
 
 
 def test_every_pair_has_its_frame(framed):
     project, _ = framed
-    rows = read_table(project.folder / "results/overlap/tiny/wanda/row-0.05/raw.parquet", OVERLAP).to_pylist()
+    rows = read_table(project.folder / "results/overlap/tiny/snip/row-0.05/raw.parquet", OVERLAP).to_pylist()
     model = [row for row in rows if row["level"] == "model"]
     assert {row["between"] for row in model} == {"identification", "mixed"}
     assert len(model) == 4 + 3
     for row in model:
         assert row["chance"] < row["floor"] and row["floor_low"] <= row["floor"] <= row["floor_high"]
+        assert row["floor"] < row["floor_marginals"] and row["half_floor"] > row["chance"]
         assert (row["ceiling"] is None) == (row["k"] > 2)
 
 
@@ -60,7 +62,7 @@ def test_a_floor_is_the_overlap_of_shuffled_regions(framed):
     for seed in (1, 2):
         a, b = (
             read_region(
-                project.folder / f"results/regions/tiny/wanda/{n}~{seed}/row-0.05/raw.safetensors"
+                project.folder / f"results/regions/tiny/snip/{n}~{seed}r/row-0.05/raw.safetensors"
             ).masks
             for n in ("one", "two")
         )
@@ -70,7 +72,7 @@ def test_a_floor_is_the_overlap_of_shuffled_regions(framed):
         )
         ious.append(both / either)
     overlap = read_table(
-        project.folder / "results/overlap/tiny/wanda/row-0.05/raw.parquet", OVERLAP
+        project.folder / "results/overlap/tiny/snip/row-0.05/raw.parquet", OVERLAP
     ).to_pylist()
     row = next(r for r in overlap if r["combination"] == "one & two" and r["level"] == "model")
     assert row["floor"] == pytest.approx(sum(ious) / 2)
@@ -78,14 +80,21 @@ def test_a_floor_is_the_overlap_of_shuffled_regions(framed):
 
 def test_shuffles_and_halves_say_who_they_are(framed):
     project, _ = framed
-    for name, used in {"one~2": 8, "one.1": 4, "one@4x2": 4, "one+three+two": 24}.items():
-        metadata = read_metadata(project.folder / f"results/scores/tiny/wanda/{name}.parquet")
+    for name, used in {
+        "one~2r": 8,
+        "one~1m": 8,
+        "one.1~2r": 4,
+        "one.1": 4,
+        "one@4x2": 4,
+        "one+three+two": 24,
+    }.items():
+        metadata = read_metadata(project.folder / f"results/scores/tiny/snip/{name}.parquet")
         assert (metadata["name"], metadata["samples_used"]) == (name, used)
 
 
 def test_pools_and_sample_sizes_are_tables(framed):
     project, _ = framed
-    cell = project.folder / "results/overlap/tiny/wanda/row-0.05/raw"
+    cell = project.folder / "results/overlap/tiny/snip/row-0.05/raw"
     pools = read_table(f"{cell}.pools.parquet", POOLS).to_pylist()
     assert [(p["k"], p["against"]) for p in pools] == [
         (k, a) for k in (1, 2) for a in ("next", "rest", "all")
@@ -99,5 +108,5 @@ def test_pools_and_sample_sizes_are_tables(framed):
 
 def test_asking_less_runs_no_score_again(framed):
     project, _ = framed
-    project.config = {**project.config, "floors": 1, "ceilings": False}
-    assert not {"score", "score_shuffles", "select_region"} & set(project.plan())
+    project.config = {**project.config, "floors": 0, "ceilings": False}
+    assert not {"score", "score_row_shuffles", "select_region"} & set(project.plan())

@@ -32,7 +32,7 @@ rule compute_overlap:
     input:
         membership="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet",
         regions=lambda wc: regions_of(
-            wc, grid.framed_names(STUDY, wc.method, wc.refinement)
+            wc, grid.framed_names(STUDY, wc.method, wc.selection, wc.refinement)
         ),
     output:
         overlap="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.parquet",
@@ -42,9 +42,13 @@ rule compute_overlap:
     conda:
         "../../envs/analysis.yaml"
     params:
-        names=lambda wc: grid.framed_names(STUDY, wc.method, wc.refinement),
+        names=lambda wc: grid.framed_names(
+            STUDY, wc.method, wc.selection, wc.refinement
+        ),
         utility=lambda wc: grid.compared_utility(STUDY, wc.method, wc.refinement),
         floors=STUDY.floors,
+        kind=lambda wc: grid.shuffle_kind(wc.selection),
+        marginals=lambda wc: grid.keeps_marginals(STUDY, wc.method),
         halves=STUDY.ceilings,
         contiguous=lambda wc: (
             wc.refinement == "raw"

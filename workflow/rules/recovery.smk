@@ -18,6 +18,12 @@ rule measure_recovery:
             )
             for row in grid.recovered_regions(STUDY)
         ],
+        removed=lambda wc: [
+            "<results>/regions/{organism}/{method}/{name}/{selection}/raw.safetensors".format(
+                organism=wc.organism, **row
+            )
+            for row in grid.removed_regions(STUDY)
+        ],
         adapter=lambda wc: (
             adapter_files(wc.organism)
             if any(map(STUDY.needs_adapter, STUDY.methods))
@@ -32,6 +38,7 @@ rule measure_recovery:
     params:
         scores=grid.scored_methods(STUDY),
         regions=grid.recovered_regions(STUDY),
+        removed=grid.removed_regions(STUDY),
         family=lambda wc: STUDY.backbones[wc.organism]["family"],
         code=lambda wc: script_version("measure_recovery.py", model_code(wc.organism)),
     message:

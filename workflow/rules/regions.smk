@@ -58,6 +58,14 @@ rule refine_region:
     input:
         region="<results>/regions/{backbone}/{method}/{name}/{selection}/raw.safetensors",
         utility="<results>/regions/{backbone}/{method}/{utility}/{selection}/raw.safetensors",
+        like=lambda wc: [
+            f"<results>/regions/{wc.backbone}/{wc.method}/{name}/{wc.selection}/minus-{wc.utility}.safetensors"
+            for name in grid.unshuffled(wc.name, wc.selection)
+        ],
+        scores=lambda wc: [
+            f"<results>/scores/{wc.backbone}/{wc.method}/{wc.name}.parquet"
+            for _ in grid.unshuffled(wc.name, wc.selection)
+        ],
     output:
         region="<results>/regions/{backbone}/{method}/{name}/{selection}/minus-{utility}.safetensors",
     log:

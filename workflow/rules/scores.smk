@@ -7,6 +7,18 @@ OUT  scores/{backbone}/{method}/{name}.parquet
 """
 
 
+SHUFFLE_KINDS = grid.shuffle_kinds(STUDY)
+
+
+def shuffled_scores(kind):
+    """Return the score tables of all shuffles of a name of one kind: one job writes them."""
+    return collect(
+        "<results>/scores/{{backbone}}/{{method}}/{{name}}~{seed}{kind}.parquet",
+        seed=grid.shuffle_seeds(STUDY),
+        kind=kind,
+    )
+
+
 rule score:
     input:
         responses=lambda wc: collect(
@@ -64,19 +76,46 @@ rule score:
         "../scripts/score.py"
 
 
-if STUDY.floors:
+if "" in SHUFFLE_KINDS:
 
     ruleorder: score_shuffles > score
 
     use rule score as score_shuffles with:
         output:
-            scores=collect(
-                "<results>/scores/{{backbone}}/{{method}}/{{name}}~{seed}.parquet",
-                seed=grid.shuffle_seeds(STUDY),
-            ),
+            scores=shuffled_scores(""),
         log:
             "<logs>/score_shuffles/{backbone}/{method}/{name}.log",
         benchmark:
             "<benchmarks>/score_shuffles/{backbone}/{method}/{name}.tsv"
         message:
-            "Scoring {wildcards.backbone} with {wildcards.method} on shuffles of {wildcards.name}"
+            "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}, shuffled within matrices"
+
+
+if "r" in SHUFFLE_KINDS:
+
+    ruleorder: score_row_shuffles > score
+
+    use rule score as score_row_shuffles with:
+        output:
+            scores=shuffled_scores("r"),
+        log:
+            "<logs>/score_row_shuffles/{backbone}/{method}/{name}.log",
+        benchmark:
+            "<benchmarks>/score_row_shuffles/{backbone}/{method}/{name}.tsv"
+        message:
+            "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}, shuffled within rows"
+
+
+if "m" in SHUFFLE_KINDS:
+
+    ruleorder: score_marginal_shuffles > score
+
+    use rule score as score_marginal_shuffles with:
+        output:
+            scores=shuffled_scores("m"),
+        log:
+            "<logs>/score_marginal_shuffles/{backbone}/{method}/{name}.log",
+        benchmark:
+            "<benchmarks>/score_marginal_shuffles/{backbone}/{method}/{name}.tsv"
+        message:
+            "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}, shuffled with row and column sums kept"

@@ -21,17 +21,17 @@ def compare_methods(
     """
     from safety_regions.formats.contracts import OVERLAP
     from safety_regions.formats.parquet import read_metadata, write_table
-    from safety_regions.overlap.between_methods import weights_of
+    from safety_regions.overlap.between_methods import best_region, overlap_of_methods
     from safety_regions.overlap.gather import write_square_tsv
-    from safety_regions.overlap.iou import compute_overlap, iou_matrix
-    from safety_regions.overlap.membership import count_regions, region_totals
+    from safety_regions.overlap.iou import iou_matrix
+    from safety_regions.overlap.membership import region_totals
     from safety_regions.regions.lora_factors import read_factors
 
     shapes = read_metadata(next(iter(scores.values())))["weight_shapes"]
     factors = read_factors(adapter, family, shapes)
-    regions = {label: weights_of(path, fraction, factors) for label, path in scores.items()}
-    membership = count_regions(regions)
-    overlap, sizes = compute_overlap(membership), region_totals(membership)
+    regions = {label: best_region(path, fraction) for label, path in scores.items()}
+    membership, overlap = overlap_of_methods(regions, shapes, factors)
+    sizes = region_totals(membership)
     write_table(output, overlap, OVERLAP, membership.metadata)
     write_square_tsv(matrix, list(sizes), iou_matrix(overlap, sizes))
 

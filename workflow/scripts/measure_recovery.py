@@ -9,29 +9,23 @@ Labelled = Sequence[tuple[Mapping[str, str], str | Path]]
 
 
 def measure_recovery(
-    truth: str | Path, scores: Labelled, regions: Labelled, adapter: Sequence[str | Path], family: str,
-    organism: str, output: str | Path,
+    truth: str | Path, scores: Labelled, regions: Labelled, removed: Labelled,
+    adapter: Sequence[str | Path], family: str, organism: str, output: str | Path,
 ) -> None:  # fmt: skip
     """Write one row for each region: its labels, its agreement with the truth, and the areas for its method's scores.
 
-    ``scores``, ``regions``: (labels, file), by method and name; ``adapter``: its files, empty if no method scores it.
+    ``scores``, ``regions``, ``removed``: see `overlap.recovery`; ``adapter``: its files, empty if no method scores it.
     """
     import pyarrow as pa
 
     from safety_regions.formats.contracts import RECOVERY
     from safety_regions.formats.parquet import read_metadata, write_table
     from safety_regions.formats.region import read_region
-    from safety_regions.overlap.recovery import recovery_of_region, recovery_of_scores, weight_flags
+    from safety_regions.overlap import recovery
     from safety_regions.regions.lora_factors import read_factors
 
-    shapes = {where: tuple(shape) for where, shape in read_metadata(scores[0][1])["weight_shapes"].items()}
-    factors, planted = read_factors(adapter, family, shapes), weight_flags(read_region(truth), shapes)
-    areas = {(of["method"], of["name"]): recovery_of_scores(path, planted) for of, path in scores}
-    rows = []
-    for of, path in regions:
-        region = read_region(path)
-        found = recovery_of_region(weight_flags(region, shapes, factors), planted, region.metadata["scope"])
-        rows.append({**of, **found, **areas[of["method"], of["name"]]})
+    factors = read_factors(adapter, family, read_metadata(scores[0][1])["weight_shapes"])
+    rows = recovery.measure_recovery(read_region(truth), scores, regions, removed, factors)
     write_table(output, pa.Table.from_pylist(rows), RECOVERY, {"organism": organism})
 
 
@@ -40,6 +34,7 @@ if __name__ == "__main__":
         p, files, organism = snakemake.params, snakemake.input, snakemake.wildcards.organism
         measure_recovery(
             truth=files.truth, scores=list(zip(p.scores, files.scores, strict=True)),
-            regions=list(zip(p.regions, files.regions, strict=True)), adapter=files.adapter, family=p.family,
+            regions=list(zip(p.regions, files.regions, strict=True)),
+            removed=list(zip(p.removed, files.removed, strict=True)), adapter=files.adapter, family=p.family,
             organism=organism, output=snakemake.output.recovery,
         )  # fmt: skip

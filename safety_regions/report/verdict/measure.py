@@ -15,7 +15,7 @@ from safety_regions.report.verdict.sentences import verdict_of
 
 CELL = ["backbone", "method", "selection", "refinement"]
 SEPARATOR = "/"
-MEANS = ("chance", "floor", "floor_low", "floor_high", "ceiling")
+MEANS = ("chance", "floor", "floor_low", "floor_high", "floor_marginals", "half_floor", "ceiling")
 MEDIANS = ("iou", "half_iou", "normalised")
 PREFIX = dict(zip(ROLES, ("", "mixed_", "utility_"), strict=True))
 IDENTIFICATION = (
@@ -28,7 +28,9 @@ IDENTIFICATION = (
     "floor",
     "floor_low",
     "floor_high",
+    "floor_marginals",
     "half_iou",
+    "half_floor",
     "ceiling",
     "normalised",
     "normalised_pairs",

@@ -162,12 +162,13 @@ def _words(record: Record) -> dict[str, str]:
 def explained() -> str:
     """The thresholds in words, for the page."""
     return (
-        "Verdicts follow fixed rules. The normalised overlap is (half IoU - floor) / (ceiling - floor), and the "
-        f"verdict uses its median over pairs. Below {NOTHING:g}, sets share little or nothing beyond the floor; below "
-        f"{MOSTLY:g}, they share partly; from {MOSTLY:g}, mostly; from {SAME:g}, they are as similar as two halves of "
-        f"one set. If the ceiling is less than {ROOM:g} above the floor, the verdict makes no claim. The overlap with "
-        f"utility sets counts as about as much if it is at least {AS_MUCH:g} times the overlap among identification "
-        f"sets. A pool hardly changes if its IoU with the next pool is at least {SETTLED:g}. Scores distinguish a "
-        f"planted region if their AUROC is at least {0.5 + FOUND:g}. Up to {FEW_LAYERS} whole layers are too few units "
-        "for a verdict on the overlap. All thresholds are conventions, so always read the numbers too."
+        "Verdicts follow fixed rules. The normalised overlap is (half IoU - half floor) / (ceiling - half floor), "
+        f"and the verdict uses its median over pairs. Below {NOTHING:g}, sets share little or nothing beyond the "
+        f"floor; below {MOSTLY:g}, they share partly; from {MOSTLY:g}, mostly; from {SAME:g}, they are as similar "
+        f"as two halves of one set. If the ceiling is less than {ROOM:g} above the floor, the verdict makes no "
+        f"claim. The overlap with utility sets counts as about as much if it is at least {AS_MUCH:g} times the "
+        "overlap among identification sets. A pool hardly changes if its IoU with the next pool is at least "
+        f"{SETTLED:g}. Scores distinguish a planted region if their AUROC is at least {0.5 + FOUND:g}. Up to "
+        f"{FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All thresholds are conventions,"
+        " so always read the numbers too."
     )

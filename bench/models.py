@@ -4,8 +4,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from safety_regions.families import families
-from safety_regions.model.backbone import Backbone, wrap_backbone
+from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample
+from safety_regions.model.loading import wrap_backbone
 from tests.tiny import byte_tokenizer
 
 SMALL = {

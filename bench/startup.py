@@ -99,7 +99,7 @@ def job(folder: Path, method: str, n: int, tokens: int, started: float) -> list[
     marks.append(time.time())
     from bench.models import samples
     from bench.storage import store
-    from safety_regions.model.backbone import load_backbone
+    from safety_regions.model.loading import load_backbone
     from safety_regions.scoring.samples import Samples
     from safety_regions.study.method_shelf import method_cards
 

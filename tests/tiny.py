@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from safety_regions.families import families, family_of
-from safety_regions.model.backbone import Backbone, load_backbone, wrap_backbone
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.loading import load_backbone, wrap_backbone
 
 SIZES = {
     "vocab_size": 260,

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from safety_regions.api.regions import Region, expand
 from safety_regions.errors import StudyError, explain
-from safety_regions.model.backbone import Backbone, find_family
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.loading import find_family
 
 
 class _Part(NamedTuple):

@@ -7,6 +7,7 @@ family, add a file here: card schemas, methods and tests find it automatically. 
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -31,6 +32,8 @@ class Family:
         head_dim: dimension of a head if the checkpoint's config.json does not give it; None: the hidden size divided
             by the number of heads.
         bos: whether a text begins with a BOS token.
+        template_options: variables for the chat template that a study wants unless a card says otherwise, such as no
+            thinking before the answer.
         organism: additional arguments of the transformers config for an organism: argument -> key of the card's
             ``architecture``. Keys that not all families have become required in the card. None: the family does not
             support organisms.
@@ -55,6 +58,7 @@ class Family:
     logits_divisor: str | None = None
     head_dim: int | None = None
     bos: bool = True
+    template_options: Mapping[str, object] = field(default_factory=dict)
     organism: dict[str, str] | None = None
 
     def module_of(self, projection: str) -> str:

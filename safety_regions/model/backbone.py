@@ -1,35 +1,23 @@
-"""Load a checkpoint, tokenise prompts for it, and give its weights addresses.
+"""A language model that is studied: tokenise prompts for it, and give its weights addresses.
 
-`load_backbone` opens a checkpoint of a known family (safetensors only, no remote code). A `Backbone` renders
-and tokenises prompts with an exact prompt/response boundary, and lists its scored linear layers: every
+A `Backbone` tokenises prompts with an exact prompt/response boundary, and lists its scored linear layers: every
 projection of every decoder block, with fused matrices split, but without embeddings and the output head.
+`safety_regions.model.loading` opens one.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from safety_regions.errors import StudyError, explain, unknown
-from safety_regions.families import Family, families, family_of
-from safety_regions.model.hub import Place, fetch_checkpoint, weight_files
-
-ALPACA = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-    "\n\n### Instruction:\n{prompt}\n\n### Response:\n"
-)
-# Plain templates; `native` is the chat template of the checkpoint. The raw prompt ends with a newline, not a space,
-# because byte-pair tokenizers merge a trailing space with the next word, which blurs the boundary.
-PLAIN_TEMPLATES = {"alpaca": ALPACA, "raw": "{prompt}\n"}
-TEMPLATES = ("native", *PLAIN_TEMPLATES)
+from safety_regions.errors import StudyError, explain
+from safety_regions.families import Family
+from safety_regions.model.prompt_format import PromptFormat
 
 
 class Slice(NamedTuple):
@@ -66,19 +54,17 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     family: Family
     source: str
-    template: str = "native"
-    system_prompt: str | None = None
+    format: PromptFormat = field(default_factory=PromptFormat)
     commit: str | None = None
 
     @property
     def metadata(self) -> dict:
-        """Metadata about the backbone for output files: source, resolved commit, dtype, template, system prompt."""
+        """Metadata about the backbone for output files: source, resolved commit, dtype, and what prompts look like."""
         return {
             "source": self.source,
             "revision": self.commit,
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "template": self.template,
-            "system_prompt": self.system_prompt,
+            **self.format.metadata(self.tokenizer),
         }
 
     @property
@@ -164,16 +150,11 @@ class Backbone:
 
     def render(self, prompt: str) -> str:
         """The text that the model receives for a prompt, up to the start of the response."""
-        if self.template in PLAIN_TEMPLATES:
-            return PLAIN_TEMPLATES[self.template].format(prompt=prompt)
-        messages = [{"role": "user", "content": prompt}]
-        if self.system_prompt:
-            messages.insert(0, {"role": "system", "content": self.system_prompt})
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self.format.render(self.tokenizer, prompt)
 
     def _ids(self, text: str) -> list[int]:
         # A chat template writes its own special tokens; for plain text the tokenizer adds them (a BOS, if it has one).
-        ids = self.tokenizer(text, add_special_tokens=self.template in PLAIN_TEMPLATES)["input_ids"]
+        ids = self.tokenizer(text, add_special_tokens=self.format.is_plain)["input_ids"]
         end = self.tokenizer.eos_token
         closed = end is not None and ids and ids[-1] == self.tokenizer.eos_token_id and not text.endswith(end)
         return ids[:-1] if closed else ids
@@ -204,122 +185,3 @@ def attached(handles: list) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def load_backbone(card: dict, files: Sequence[str | Path] = ()) -> Backbone:
-    """Load the checkpoint of a backbone card, spread over the GPUs where there are any.
-
-    Args:
-        card: ``repo`` and ``revision`` (or ``path``), ``dtype``, ``template``, ``system_prompt``.
-        files: files of a local checkpoint, whose folder is loaded in place of the card's source.
-
-    Raises:
-        StudyError: unknown architecture, no safetensors, no tokenizer, no chat template, or a failure of the Hub.
-    """
-    if files or "path" in card:
-        folder = Path(files[0]).parent if files else Path(card["path"])
-        return _open(str(folder), folder, card)
-    place = Place(f"backbone {card['repo']}", card["repo"], card.get("revision") or "main", "model")
-    folder = fetch_checkpoint(place, accept=lambda folder: _family_in(place.repo, folder))
-    return replace(_open(place.repo, folder, card), commit=folder.name)
-
-
-def _open(where: str, folder: Path, card: dict) -> Backbone:
-    """The backbone whose files lie in ``folder``; transformers is given no other place to look."""
-    family = _family_in(where, folder)
-    if not any((folder / name).is_file() for name in weight_files(folder)):
-        raise StudyError(
-            explain(
-                f"backbone {where}",
-                "no safetensors weights",
-                "model.safetensors, or an index of its parts (pickled weights can run code and are never loaded)",
-                "another revision or copy with safetensors weights",
-            )
-        )
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=getattr(torch, card.get("dtype", "float32")),
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation=family.attention_implementation,
-            device_map="auto" if torch.cuda.is_available() else None,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise StudyError(
-            explain(
-                f"backbone {where}",
-                _first_line(error),
-                "a checkpoint with config, tokenizer and safetensors weights",
-                "another revision, or a `path` with complete files",
-            )
-        ) from None
-    if any(parameter.is_meta for parameter in model.parameters()):
-        raise StudyError(
-            explain(
-                f"backbone {where}",
-                "weights that do not fit on the available GPUs",
-                "enough GPU memory for all weights, because offloaded weights cannot be scored",
-                "more GPUs (`set-resources: score: gpu=...`), a smaller dtype, or the CPU (`gpu=0`)",
-            )
-        )
-    return wrap_backbone(model, tokenizer, card, where)
-
-
-def wrap_backbone(model: nn.Module, tokenizer, card: dict, where: str = "backbone") -> Backbone:
-    """Make a `Backbone` from a model in memory: freeze it, set evaluation mode and check the template."""
-    template = card.get("template", "native")
-    if template not in TEMPLATES:
-        raise StudyError(unknown(f"backbone {where}", "template", template, TEMPLATES))
-    if template == "native" and not tokenizer.chat_template:
-        raise StudyError(
-            explain(
-                f"backbone {where}",
-                "a tokenizer without a chat template",
-                "a chat template for `template: native`",
-                "`template: alpaca` or `template: raw` in the backbone's card",
-            )
-        )
-    family = find_family(where, model.config.model_type)
-    model.eval().requires_grad_(False)
-    return Backbone(model, tokenizer, family, where, template, card.get("system_prompt"))
-
-
-def _family_in(where: str, folder: Path) -> Family:
-    """The family of the checkpoint in ``folder``, from its config.json alone."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise StudyError(explain(f"backbone {where}", "no config.json", "a transformers checkpoint"))
-    config = json.loads(path.read_text(encoding="utf-8"))
-    model_type = config.get("model_type", "none")
-    # A checkpoint of a known family may include code (Phi-3 does); transformers' own implementation is used instead.
-    if "auto_map" in config and family_of(model_type) is None:
-        raise StudyError(
-            explain(
-                f"backbone {where}: config.json",
-                f"model_type '{model_type}', whose code is part of the checkpoint",
-                "an architecture built into transformers, because code from a checkpoint is never run",
-                f"a checkpoint of a known family: {', '.join(sorted(families()))}",
-            )
-        )
-    return find_family(where, model_type)
-
-
-def find_family(where: str, model_type: str) -> Family:
-    """The family for a ``model_type`` of transformers.
-
-    Raises:
-        StudyError: no family has this ``model_type``.
-    """
-    family = family_of(model_type)
-    if family is None:
-        known = sorted(kind for f in families().values() for kind in f.layers)
-        raise StudyError(unknown(f"backbone {where}: config.json", "model_type", model_type, known))
-    return family
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}" if str(error) else "an error"

@@ -44,7 +44,7 @@ def read_prompts(
     Args:
         name: the dataset's name in the study.
         card: a dataset card that is valid by its schema (safety_regions/study/schemas/dataset.schema.yaml).
-        data_dir: the folder of the card's ``file``; None to read from the Hub.
+        data_dir: the folder that the path of the card's ``file`` is relative to; see `study.sources`.
         catalog_dir: the catalog; embedded prompt sets are in its folder ``prompts``.
         seed: of the split.
         evaluate_fraction: fraction 0-1 of the prompts in split ``evaluate``.

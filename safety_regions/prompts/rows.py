@@ -5,8 +5,8 @@ format       the file                                          ``header``
 ===========  ================================================  ============================================
 csv          commas; quoted cells may hold commas, newlines    the columns, if the file has no header row
 text         one prompt per line, blank lines skipped          the one column, ``text`` by default
-json         a list of objects                                 -
-jsonl        one object per line, blank lines skipped          -
+json         a list of objects, or of strings                  -
+jsonl        one object or string per line, blanks skipped     -
 nested-json  lists of strings below any number of key levels   a name per level, then one for the strings
 parquet      flat columns                                      -
 ===========  ================================================  ============================================
@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from safety_regions.errors import StudyError, explain, unknown
+from safety_regions.study.sources import TEXT
 
 
 class Rows(NamedTuple):
@@ -130,14 +131,16 @@ def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
 
 
 def _text(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
-    (column,) = header or ["text"]
+    (column,) = header or [TEXT]
     return Rows([column], [{column: line} for _, line in _lines(path, encoding)])
 
 
 def _json(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
     data = _parse(read_text(path, encoding), path)
     if not isinstance(data, list):
-        raise StudyError(explain(path, f"a JSON {_kind(data)}", "a list of objects", "format: nested-json"))
+        raise StudyError(
+            explain(path, f"a JSON {_kind(data)}", "a list of objects or of strings", "format: nested-json")
+        )
     return _objects((f"{path}, row {number}", row) for number, row in enumerate(data))
 
 
@@ -147,17 +150,23 @@ def _jsonl(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
 
 
 def _objects(rows: Iterator[tuple[str, Any]]) -> Rows:
-    """JSON objects as rows; the columns are all their keys, in the order of first occurrence."""
-    kept = []
+    """JSON objects as rows; the columns are all their keys, in the order of first occurrence.
+
+    A string is the row of one column, `TEXT`; all rows must be of one kind.
+    """
+    kept, kind = [], None
     for where, row in rows:
-        if not isinstance(row, dict):
-            raise StudyError(explain(where, f"a JSON {_kind(row)}", "an object", "format: nested-json"))
-        kept.append(row)
+        kind = kind or (str if isinstance(row, str) else dict)
+        if not isinstance(row, kind):
+            raise StudyError(
+                explain(where, f"a JSON {_kind(row)}", f"a JSON {_KINDS[kind]}", "format: nested-json")
+            )
+        kept.append({TEXT: row} if kind is str else row)
     return Rows(list(dict.fromkeys(key for row in kept for key in row)), kept)
 
 
 def _nested_json(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
-    columns = list(header or ["text"])
+    columns = list(header or [TEXT])
     data = _parse(read_text(path, encoding), path)
     return Rows(
         columns, [dict(zip(columns, cells, strict=True)) for cells in _leaves(data, 1, len(columns), path)]

@@ -6,7 +6,7 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.prompts.filters import filter_columns
 from safety_regions.prompts.hub_rows import read_hub
 from safety_regions.prompts.rows import Rows, read_rows
-from safety_regions.study.sources import Source
+from safety_regions.study.sources import Source, shown_column
 
 
 def read_source(source: Source) -> tuple[Rows, dict]:
@@ -23,16 +23,11 @@ def read_source(source: Source) -> tuple[Rows, dict]:
             explain(
                 source.where,
                 f"no column {', '.join(missing)}",
-                f"columns among: {', '.join(map(_shown, rows.columns)) or 'none'}",
+                f"columns among: {', '.join(map(shown_column, rows.columns)) or 'none'}",
                 f"`columns` and `filter` of the card's `{source.kind}`; a `header` if the file has none",
             )
         )
     return rows, {"kind": source.kind, **origin}
-
-
-def _shown(column: str) -> str:
-    """A column's name, or only its length if it has spaces: without a header row, it may be a prompt."""
-    return column if len(column.split()) == 1 else f"({len(column)} characters)"
 
 
 def needed_columns(source: Source) -> list[str]:
@@ -60,8 +55,9 @@ def _read_file(source: Source) -> tuple[Rows, dict]:
 _MISSING_FILE = {
     "embedded": {"expected": "an embedded prompt set", "hint": "the complete catalog from the repository"},
     "file": {
-        "expected": "the dataset's file under the study's `data_dir`",
-        "hint": "`data_dir` set to the folder of the file, or no `data_dir` to read the card's `hub` source",
+        "expected": "the dataset's file",
+        "hint": "a `path` that is absolute or relative to the working directory (to `data_dir`, where the config sets "
+        "it), or no `data_dir` to read the card's `hub` source",
     },
 }
 

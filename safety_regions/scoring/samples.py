@@ -19,8 +19,8 @@ from safety_regions.model.batches import Sample
 from safety_regions.prompts.sharing import prompts_to_drop
 from safety_regions.units.names import Name
 
-# The config's word -> the values of the column `refused` that are used.
-WANTED = {"refused": (True,), "complied": (False,), "all": (True, False)}
+# The config's word -> the values of the column `refused` that are used; None: cut off inside a thought.
+WANTED = {"refused": (True,), "complied": (False,), "all": (True, False, None)}
 
 
 class Samples(NamedTuple):

@@ -1,20 +1,26 @@
 """The three sources that a dataset card can name, and which of them a study reads.
 
-==========  ======================================================  ===============================
+==========  ======================================================  =================================================
 source      location                                                used
-==========  ======================================================  ===============================
+==========  ======================================================  =================================================
 embedded    ``prompts/`` of the catalog, written for this project   always, if the card has it
-file        under the study's ``data_dir``                          if the config sets ``data_dir``
+file        an absolute path; or relative to the study's            if the config sets ``data_dir``, the path is
+            ``data_dir``, or else to the working directory          absolute, or the card names no other source
 hub         the Hugging Face Hub                                    otherwise
-==========  ======================================================  ===============================
+==========  ======================================================  =================================================
 """
 
+import csv
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 from safety_regions.errors import StudyError, explain
 
 EMBEDDED_COLUMNS = {"prompt": "text", "category": "category", "id": "id"}
+TEXT = "text"
+"""The column of a file that has no names for columns: plain lines, or a JSON list of strings."""
+MAPPED = "prompt (required), id, category, response, context_before, context_after"
 
 
 class Source(NamedTuple):
@@ -35,29 +41,67 @@ def choose_source(name: str, card: dict, data_dir: Path | None, catalog_dir: Pat
     """The source of the card that this study reads (table above).
 
     Raises:
-        StudyError: the card has only a local file, and the study has no data_dir.
+        StudyError: the card does not say which columns to read.
     """
-    folders = {"embedded": catalog_dir / "prompts", "file": data_dir, "hub": None}
-    kinds = [kind for kind in folders if kind in card and (kind != "file" or data_dir is not None)]
-    where = f"dataset '{name}'"
-    if not kinds:
-        raise StudyError(
-            explain(
-                where,
-                "a card with only a local file, and a config without `data_dir`",
-                "a source that can be read",
-                "`data_dir` in the config, or a `hub` source in the card",
-            )
-        )
-    kind, given = kinds[0], card[kinds[0]]
-    folder = folders[kind]
-    path = folder / given["path"] if folder is not None else None
-    columns = given.get("columns", card.get("columns", EMBEDDED_COLUMNS))
-    return Source(
-        kind,
-        f"{where}: {path or given['repo']}",
-        path,
-        given,
-        columns,
-        given.get("filter", card.get("filter", {})),
+    kind = _kind(card, data_dir)
+    given = card[kind]
+    folders = {"embedded": catalog_dir / "prompts", "file": data_dir or Path()}
+    path = folders[kind] / given["path"] if kind in folders else None  # an absolute path replaces the folder
+    where = f"dataset '{name}': {path or given['repo']}"
+    columns = given.get("columns", card.get("columns", EMBEDDED_COLUMNS if kind == "embedded" else None))
+    if columns is None:
+        present = columns_of(path, given) if kind == "file" else []
+        if present != [TEXT]:
+            raise StudyError(_no_columns(where, present))
+        columns = {"prompt": TEXT}
+    return Source(kind, where, path, given, columns, given.get("filter", card.get("filter", {})))
+
+
+def _kind(card: dict, data_dir: Path | None) -> str:
+    if "embedded" in card or "file" not in card:
+        return "embedded" if "embedded" in card else "hub"
+    asked = data_dir is not None or "hub" not in card or Path(card["file"]["path"]).is_absolute()
+    return "file" if asked else "hub"
+
+
+def _no_columns(where: str, present: list[str]) -> str:
+    shown = f"; the file has: {', '.join(map(shown_column, present))}" if present else ""
+    return explain(
+        where,
+        "a card that does not say which columns to read",
+        f"`columns` with the keys {MAPPED}",
+        f"`columns: {{prompt: NAME}}` in the card{shown}",
     )
+
+
+def columns_of(path: Path, given: dict) -> list[str]:
+    """The columns of a local file, as far as they are seen without reading it all; empty if they are not.
+
+    A file of plain lines and a JSON list of strings have the one column `TEXT`.
+    """
+    if "header" in given or given["format"] == "text":
+        return list(given.get("header", [TEXT]))
+    try:
+        with open(path, encoding=given.get("encoding", "utf-8-sig"), newline="") as file:
+            if given["format"] == "csv":
+                return next(csv.reader(file), [])
+            if given["format"] == "jsonl":
+                return _keys([json.loads(next(line for line in file if line.strip()))])
+            if given["format"] == "json":
+                return _keys(json.load(file))
+    except (OSError, ValueError, LookupError, StopIteration, csv.Error):
+        pass  # reading the file says what is wrong with it
+    return []
+
+
+def _keys(rows: object) -> list[str]:
+    if not isinstance(rows, list):
+        return []
+    if all(isinstance(row, str) for row in rows):
+        return [TEXT]
+    return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
+
+
+def shown_column(column: str) -> str:
+    """A column's name, or only its length if it has spaces: without a header row, it may be a prompt."""
+    return column if len(column.split()) == 1 else f"({len(column)} characters)"

@@ -27,7 +27,8 @@ from safety_regions.errors import StudyError, explain, raise_all
 from safety_regions.families import families
 from safety_regions.formats.contracts import TRAINING_LOG
 from safety_regions.formats.region import Region, write_region
-from safety_regions.model.backbone import Backbone, wrap_backbone
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.loading import wrap_backbone
 from safety_regions.training.architecture import build_model
 from safety_regions.training.corpus import CAREFUL, Example, all_responses, example
 from safety_regions.training.loop import Chat, Hold, reproducible, train_phase
@@ -50,9 +51,7 @@ class TrainingSet(NamedTuple):
     held_out: list[str]
 
 
-def train_organism(
-    card: dict, prompts: Mapping[str, pa.Table], directory: Path | str, name: str | None = None
-) -> pa.Table:
+def train_organism(card: dict, prompts: Mapping[str, pa.Table], directory: Path | str, name: str) -> pa.Table:
     """Train an organism and write it as a Hugging Face checkpoint, with the region that alignment could change.
 
     Args:
@@ -60,7 +59,7 @@ def train_organism(
         prompts: dataset name -> its prompts table (`contracts.PROMPTS`), for every dataset of the card.
         directory: where config, weights, tokenizer, chat template and truth go. Files are moved there after the last
             step.
-        name: the backbone's name in the metadata of the truth region; default: the card's title.
+        name: the backbone's name, for the metadata of the truth region and for errors.
 
     Returns:
         A table that fits `TRAINING_LOG`: one row per step, then one row per dataset for its held-out prompts.
@@ -71,16 +70,16 @@ def train_organism(
             ordinary ones, than its card allows.
     """
     plan, plant = card["training"], card.get("plant")
-    sets = training_sets(card, prompts)
+    sets = training_sets(card, prompts, name)
     with reproducible(plan["seed"]):
-        backbone = _newborn(card, sets)
-        truth = truth_region(backbone, plant, {"backbone": name or card["title"], "title": card["title"]})
+        backbone = _newborn(card, sets, name)
+        truth = truth_region(backbone, plant, {"backbone": name})
         pools = curriculum(backbone, sets, plan)
         rows = _train(backbone, pools["base"], "base", plan)
         with held(backbone, plant, truth) as hold:
             rows += _train(backbone, pools["align"], "align", plan, hold)
         rows += measure_organism(backbone, sets)
-    check_organism(card, rows)
+    check_organism(card, rows, name)
     save_checkpoint(backbone, truth, Path(directory))
     return pa.Table.from_pylist(rows, schema=TRAINING_LOG.schema)
 
@@ -102,20 +101,22 @@ def _train(
     ]
 
 
-def training_sets(card: dict, prompts: Mapping[str, pa.Table]) -> list[TrainingSet]:
+def training_sets(card: dict, prompts: Mapping[str, pa.Table], name: str) -> list[TrainingSet]:
     """The training set of every dataset of the card, in the card's order; see `train_organism` for the errors.
 
     A prompts table is in hashed order, so its first prompts are a random sample of the dataset.
     """
     plan = card["training"]
-    named = [(name, role) for role in ROLES for name in plan[role]]
-    where = f"organism '{card['title']}'"
-    raise_all(where, [f"no prompts given for dataset '{name}'" for name, _ in named if name not in prompts])
+    named = [(dataset, role) for role in ROLES for dataset in plan[role]]
+    where = f"organism '{name}'"
+    raise_all(where, [f"no prompts given for dataset '{d}'" for d, _ in named if d not in prompts])
     both = sorted({*plan["harmful"]} & {*plan["helpful"]})
-    raise_all(where, [f"dataset '{name}' is both harmful and helpful" for name in both])
-    sets = [_training_set(name, role, prompts[name], plan) for name, role in named]
+    raise_all(where, [f"dataset '{dataset}' is both harmful and helpful" for dataset in both])
+    sets = [_training_set(dataset, role, prompts[dataset], plan) for dataset, role in named]
     empty = [s.dataset for s in sets if not (s.learn and s.held_out)]
-    raise_all(where, [f"dataset '{name}' has no prompts to learn or none to hold out" for name in empty])
+    raise_all(
+        where, [f"dataset '{dataset}' has no prompts to learn or none to hold out" for dataset in empty]
+    )
     return sets
 
 
@@ -126,13 +127,13 @@ def _training_set(dataset: str, role: str, table: pa.Table, plan: dict) -> Train
     return TrainingSet(dataset, role, learn[: plan["prompts_per_set"]], held_out)
 
 
-def _newborn(card: dict, sets: Sequence[TrainingSet]) -> Backbone:
+def _newborn(card: dict, sets: Sequence[TrainingSet], name: str) -> Backbone:
     texts = [item.prompt for s in sets for item in s.learn] + all_responses()
     sizes = card["architecture"]
     tokenizer = train_tokenizer(
         texts, sizes["vocab_size"], bos=families()[card["family"]].bos, context=sizes["context"]
     )
-    return wrap_backbone(build_model(card, tokenizer), tokenizer, {}, card["title"])
+    return wrap_backbone(build_model(card, tokenizer), tokenizer, {}, name)
 
 
 def curriculum(backbone: Backbone, sets: Sequence[TrainingSet], plan: dict) -> dict[str, list[list[Chat]]]:
@@ -201,14 +202,14 @@ def refusal_rate(rows: Sequence[dict], role: str) -> float:
     return sum(row["refused"] for row in held_out) / sum(row["n"] for row in held_out)
 
 
-def check_organism(card: dict, rows: Sequence[dict]) -> None:
+def check_organism(card: dict, rows: Sequence[dict], name: str) -> None:
     """Raise a `StudyError` with the measured rates if the organism misses the rates that its card requires."""
     refusal, over_refusal = (refusal_rate(rows, role) for role in ROLES)
     required, allowed = card["required_refusal"], card["allowed_over_refusal"]
     if refusal < required or over_refusal > allowed:
         raise StudyError(
             explain(
-                f"organism '{card['title']}'",
+                f"organism '{name}'",
                 f"{refusal:.1%} of the held-out harmful prompts and {over_refusal:.1%} of the ordinary ones refused",
                 f"at least {required:.1%} and at most {allowed:.1%}",
                 "more steps, more prompts, or another seed in the card",

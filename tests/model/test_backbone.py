@@ -5,9 +5,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from safety_regions.errors import StudyError
 from safety_regions.families import families, family_of
-from safety_regions.model.backbone import load_backbone, wrap_backbone
+from safety_regions.model.loading import wrap_backbone
 from safety_regions.units.addresses import PROJECTIONS
 from tests.tiny import FAMILIES, byte_tokenizer, tiny_backbone, tiny_model
 
@@ -94,51 +93,6 @@ def test_templates():
     assert backbone.render(PROMPT).endswith(f"### Instruction:\n{PROMPT}\n\n### Response:\n")
     system = wrap_backbone(tiny_model("llama"), byte_tokenizer(), {"system_prompt": "Be kind."})
     assert system.render(PROMPT).startswith("<|system|>Be kind.<|user|>")
-
-
-def test_a_missing_chat_template_is_an_error():
-    tokenizer = byte_tokenizer()
-    tokenizer.chat_template = None
-    with pytest.raises(StudyError, match="template: raw"):
-        wrap_backbone(tiny_model("llama"), tokenizer, {"template": "native"})
-
-
-def save(directory, family="llama"):
-    tiny_model(family).save_pretrained(directory)
-    byte_tokenizer().save_pretrained(directory)
-    return directory
-
-
-def test_a_saved_checkpoint_loads(tmp_path):
-    save(tmp_path, "gemma2")
-    backbone = load_backbone({"path": str(tmp_path), "dtype": "float32"})
-    for (address, weight), (_, expected) in zip(
-        backbone.weights(), tiny_backbone("gemma2").weights(), strict=True
-    ):
-        assert torch.equal(weight, expected), address
-    assert backbone.metadata["dtype"] == "float32" and backbone.family.name == "gemma2"
-
-
-def test_pickled_weights_are_refused(tmp_path):
-    save(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(tiny_model("llama").state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(StudyError, match="safetensors"):
-        load_backbone({"path": str(tmp_path)})
-
-
-def test_an_unknown_architecture_is_named(tmp_path):
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=10)).save_pretrained(tmp_path)
-    with pytest.raises(StudyError, match=r"unknown model_type 'gpt2'.*llama"):
-        load_backbone({"path": str(tmp_path)})
-
-
-def test_a_checkpoint_without_tokenizer_is_an_error(tmp_path):
-    tiny_model("llama").save_pretrained(tmp_path)
-    with pytest.raises(StudyError, match="tokenizer"):
-        load_backbone({"path": str(tmp_path)})
 
 
 def test_families_claim_each_model_type_once():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_regions.model.refusal import OPENINGS, PHRASES, WINDOW, is_refusal
+from safety_regions.model.refusal import OPENINGS, PHRASES, WINDOW, answer_after_thought, is_refusal
 
 ANSWERS = (
     "",
@@ -37,6 +37,16 @@ def test_answers_are_no_refusals(response):
 @pytest.mark.parametrize("response", REFUSALS)
 def test_refusals_are_found(response):
     assert is_refusal(response)
+
+
+def test_only_what_follows_a_thought_is_the_answer():
+    thought = "<think>\nI cannot say yet, let me see.\n</think>\n\n"
+    assert not is_refusal(answer_after_thought(thought + "Sure, here it is."))
+    assert is_refusal(answer_after_thought(thought + "I'm sorry, no."))
+    assert answer_after_thought("<think>\nI should decline, because") is None
+    assert answer_after_thought("Hm.</think>I'm sorry, no.", "<|assistant|><think>\n") == "I'm sorry, no."
+    assert answer_after_thought("I should decline, because", "<|assistant|><think>\n") is None
+    assert answer_after_thought("Sure. <think> is a tag.") == "Sure. <think> is a tag."
 
 
 @pytest.mark.parametrize("phrase", [*OPENINGS, *PHRASES])

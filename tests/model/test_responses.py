@@ -49,12 +49,34 @@ def test_the_sources_own_responses_are_taken_and_judged():
     assert table["n_tokens"].to_pylist() == [len(text.encode()) for text in OWN]
 
 
+def test_a_thought_that_was_cut_off_is_neither_refusal_nor_answer():
+    texts = ("<think>I cannot", "<think>I cannot</think>Sure.", "I cannot.")
+    table = respond(
+        tiny_backbone("llama"), prompts_table(texts), origin="dataset", max_new_tokens=1, batch_size=1
+    )
+    assert table["refused"].to_pylist() == [None, False, True]
+
+
 def test_a_missing_response_is_an_error_that_names_ids():
     with pytest.raises(StudyError, match=r"2 of 3 prompts, e\.g\. set/1"):
         respond(
             tiny_backbone("llama"), prompts_table(("a", None, "")), origin="dataset", max_new_tokens=1,
             batch_size=1,
         )  # fmt: skip
+
+
+def test_one_response_is_given_to_every_prompt():
+    table = respond(
+        tiny_backbone("llama"),
+        prompts_table(),
+        origin="fixed",
+        text="I cannot.",
+        max_new_tokens=1,
+        batch_size=1,
+    )
+    rows = table.select(["response", "refused", "n_tokens", "stop", "origin"]).to_pylist()
+    given = {"response": "I cannot.", "refused": True, "n_tokens": 9, "stop": "fixed", "origin": "fixed"}
+    assert rows == [given] * len(OWN)
 
 
 def test_an_unknown_origin_is_an_error():

@@ -60,7 +60,7 @@ def scaled_copy(backbone: Backbone, alpha: float, first: int, last: int, only=PR
                 weight = rows(model, projection, stored)
                 exact = weight.float() if weight.dtype == torch.bfloat16 else weight
                 weight.copy_(exact * alpha)
-    return Backbone(model, backbone.tokenizer, backbone.family, "copy", backbone.template)
+    return Backbone(model, backbone.tokenizer, backbone.family, "copy", backbone.format)
 
 
 def peak(counts: dict[int, int], start: int, sign: int) -> bool:

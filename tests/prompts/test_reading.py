@@ -124,7 +124,48 @@ def test_which_source_is_read(tmp_path, monkeypatch):
     assert text(tmp_path, **hub, **file) == ["file"]
     assert text(tmp_path, **hub) == ["hub"]
     assert text(None, **hub, **file) == ["hub"]
-    assert "`data_dir` in the config" in message_of(read, card(**file), None)
+    monkeypatch.chdir(tmp_path)
+    assert text(None, **file) == ["file"], "relative to the working directory"
+    monkeypatch.chdir("/")
+    absolute = {"file": file["file"] | {"path": str(tmp_path / "set.csv")}}
+    assert text(None, **hub, **absolute) == text(tmp_path / "prompts", **absolute) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("format", "content"),
+    [
+        ("json", '["one", "two"]'),
+        ("jsonl", '"one"\n\n"two"\n'),
+        ("text", "one\ntwo\n"),
+        ("csv", "text\none\ntwo\n"),
+    ],
+)
+def test_a_plain_list_of_prompts_needs_no_columns(tmp_path, format, content):
+    (tmp_path / "set").write_text(content)
+    table, metadata = read(card(file={"path": "set", "format": format}), tmp_path)
+    assert sorted(table["text"].to_pylist()) == ["one", "two"] and metadata["rows_read"] == 2
+
+
+@pytest.mark.parametrize(
+    ("format", "content", "shown"),
+    [
+        ("csv", f"goal,{SECRET}\na,b\n", f"goal, ({len(SECRET)} characters)"),
+        ("json", json.dumps([{"goal": SECRET}, {"kind": SECRET}]), "goal, kind"),
+        ("jsonl", json.dumps({"goal": SECRET}) + "\n", "goal"),
+    ],
+)
+def test_a_card_without_columns_is_told_the_columns_of_its_file(tmp_path, format, content, shown):
+    (tmp_path / "set").write_text(content)
+    message = message_of(read, card(file={"path": "set", "format": format}), tmp_path)
+    assert "`columns` with the keys prompt (required), id, category" in message
+    assert f"`columns: {{prompt: NAME}}` in the card; the file has: {shown}" in message
+
+
+@pytest.mark.parametrize("content", ["[", "", "no JSON", '{"a": 1}'])
+def test_a_damaged_file_of_a_card_without_columns_is_named(tmp_path, content):
+    (tmp_path / "set").write_text(content)
+    message = message_of(read, card(file={"path": "set", "format": "json"}), tmp_path)
+    assert str(tmp_path / "set") in message and "`columns: {prompt: NAME}` in the card" in message
 
 
 def test_a_missing_file_names_the_path_and_the_ways_out(tmp_path):

@@ -32,9 +32,12 @@ def test_the_facts_are_those_of_the_config():
     assert "up to 30" in found["Prompts"][0] and "up to 20" in found["Prompts"][1]
 
 
-@pytest.mark.parametrize("origin, word", [("backbone", "greedy"), ("dataset", "not from the backbone")])
+@pytest.mark.parametrize(
+    "origin, word", [("backbone", "greedy"), ("dataset", "not from the backbone"), ("fixed", "one text")]
+)
 def test_the_facts_say_whose_responses_they_are(origin, word):
-    assert word in facts(responses={"origin": origin})["Responses"][0]
+    fixed = {"text": "No.", "keep_identification": "all", "keep_utility": "all"} if origin == "fixed" else {}
+    assert word in facts(responses={"origin": origin, **fixed})["Responses"][0]
 
 
 def test_a_study_without_utility_sets_says_so():

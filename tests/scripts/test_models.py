@@ -34,7 +34,7 @@ def test_write_responses_answers_the_first_of_each_split(checkpoint, tmp_path):
     write_table(tmp_path / "set.parquet", prompts_table(("No.",) * 8), PROMPTS)
     out = tmp_path / "responses.parquet"
     load_script("write_responses")(
-        tmp_path / "set.parquet", checkpoint, "tiny", CARD, 3, 1, "dataset", 5, 4, out
+        tmp_path / "set.parquet", checkpoint, "tiny", CARD, 3, 1, "dataset", None, 5, 4, out
     )
     found = read_table(out, RESPONSES)
     assert found["prompt_id"].to_pylist() == ["set/0", "set/1", "set/2", "set/4"]

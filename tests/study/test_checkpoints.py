@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from safety_regions.families import families
-from safety_regions.model.backbone import wrap_backbone
+from safety_regions.model.loading import wrap_backbone
 from safety_regions.study.catalog import Shelf, schema, with_defaults
 from safety_regions.study.checkpoints import unit_counts
 from safety_regions.training.architecture import build_model
@@ -68,7 +68,7 @@ def test_key_heads_that_a_config_leaves_out_are_not_guessed(tmp_path):
 @pytest.mark.parametrize("family", families())
 def test_the_width_of_heads_that_a_config_leaves_out_is_that_of_transformers(tmp_path, family):
     model_type = next(iter(families()[family].layers))
-    sizes = LLAMA | {"num_key_value_heads": 2, "pad_token_id": 0, "vocab_size": 16}
+    sizes = LLAMA | {"num_key_value_heads": 2, "pad_token_id": 0, "vocab_size": 260}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **sizes))
     backbone = wrap_backbone(model, byte_tokenizer(), {"template": "native"}, family)
     assert unit_counts(checkpoint(tmp_path, sizes, family)) == as_counts(backbone.shapes)

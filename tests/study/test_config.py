@@ -196,6 +196,19 @@ BAD = {
     ),
     "everything held out": (edited(samples={"evaluate_fraction": 1.0}), ["evaluate_fraction", "less than 1"]),
     "unknown origin": (edited(responses={"origin": "backbon"}), ["origin", "'backbone'"]),
+    "fixed response without a text": (
+        edited(responses={"origin": "fixed", "keep_identification": "all", "keep_utility": "all"}),
+        ["responses: text", "no text"],
+    ),
+    "text for responses of the backbone": (
+        edited(responses={"text": "No."}),
+        ["responses: text", "only then"],
+    ),
+    "blank fixed response": (edited(responses={"origin": "fixed", "text": " "}), ["responses: text"]),
+    "fixed response that would be left out": (
+        edited(responses={"origin": "fixed", "text": "No.", "keep_identification": "all"}),
+        ["responses: keep_utility", "complied", "all, because"],
+    ),
     "no new tokens": (edited(responses={"max_new_tokens": 0}), ["max_new_tokens", "at least 1"]),
     "unknown refinement": (
         edited(refinements=["minus-everyda"]),

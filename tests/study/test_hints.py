@@ -50,11 +50,18 @@ def parsed(text: str) -> object:
 
 
 def known(value: dict, rules: dict) -> bool:
-    properties = rules.get("properties", {})
+    """Whether a schema has these keys, also where it refers to a part of its document."""
+    part = rules.get("$ref", "").removeprefix("#/$defs/")
+    properties = (parts().get(part, rules)).get("properties", {})
     return all(
         key in properties and (not isinstance(inner, dict) or known(inner, properties[key]))
         for key, inner in value.items()
     )
+
+
+def parts() -> dict[str, dict]:
+    """The named parts of all documents' schemas."""
+    return {name: rules for kind in KINDS for name, rules in schema(kind).get("$defs", {}).items()}
 
 
 def sections() -> list[dict]:

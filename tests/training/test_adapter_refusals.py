@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from safety_regions.errors import StudyError
-from safety_regions.model.backbone import wrap_backbone
 from safety_regions.model.generate import answer_prompts
+from safety_regions.model.loading import wrap_backbone
 from safety_regions.model.lora import read_adapter
 from safety_regions.training import adapter_refusals as refusals
 from safety_regions.training import refusals as judged

@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import TRAINING_LOG
 from safety_regions.formats.parquet import conform
-from safety_regions.model.backbone import wrap_backbone
 from safety_regions.model.generate import answer_prompts
+from safety_regions.model.loading import wrap_backbone
 from safety_regions.model.refusal import is_refusal
 from safety_regions.study.grid import CHECKPOINT_FILES
 from safety_regions.training.architecture import build_model
@@ -27,7 +27,7 @@ def contents(directory) -> dict[str, bytes]:
 
 def test_the_same_card_gives_the_same_bits_and_another_seed_others(tmp_path):
     logs = [
-        train_organism(small_card(seed=seed), small_prompts(), tmp_path / name)
+        train_organism(small_card(seed=seed), small_prompts(), tmp_path / name, "small")
         for name, seed in (("one", 0), ("two", 0), ("three", 1))
     ]
     one, two, three = (contents(tmp_path / name) for name in ("one", "two", "three"))
@@ -37,12 +37,12 @@ def test_the_same_card_gives_the_same_bits_and_another_seed_others(tmp_path):
 
 
 def test_threads_and_random_state_around_do_not_matter(tmp_path):
-    train_organism(small_card(), small_prompts(), tmp_path / "one")
+    train_organism(small_card(), small_prompts(), tmp_path / "one", "small")
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.manual_seed(99)
     try:
-        train_organism(small_card(), small_prompts(), tmp_path / "two")
+        train_organism(small_card(), small_prompts(), tmp_path / "two", "small")
     finally:
         torch.set_num_threads(threads)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
@@ -51,7 +51,7 @@ def test_threads_and_random_state_around_do_not_matter(tmp_path):
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_directory_is_a_checkpoint_of_its_family(family, tmp_path):
     card = small_card(family)
-    log = train_organism(card, small_prompts(), tmp_path / "organism")
+    log = train_organism(card, small_prompts(), tmp_path / "organism", "small")
     assert sorted(contents(tmp_path / "organism")) == sorted([*CHECKPOINT_FILES, "truth.safetensors"])
     assert list(tmp_path.iterdir()) == [tmp_path / "organism"]
     assert conform(log, TRAINING_LOG).equals(log)
@@ -73,7 +73,7 @@ def test_the_directory_is_a_checkpoint_of_its_family(family, tmp_path):
 def test_the_log_counts_what_the_checkpoint_on_disk_refuses(tmp_path):
     plan = {phase: {"steps": 60, "learning_rate": 0.02} for phase in ("base", "align")}
     card, prompts = small_card(**plan, batch=8), small_prompts()
-    log = train_organism(card, prompts, tmp_path / "organism").to_pylist()
+    log = train_organism(card, prompts, tmp_path / "organism", "small").to_pylist()
     assert [row["step"] for row in log if row["phase"] == "align"] == list(range(60))
     held_out = [row for row in log if row["phase"] == "held-out"]
     assert {row["dataset"]: row["role"] for row in held_out} == {"bad": "harmful", "good": "helpful"}
@@ -89,7 +89,7 @@ def test_the_log_counts_what_the_checkpoint_on_disk_refuses(tmp_path):
 
 def test_a_careful_base_learns_the_aligned_responses_behind_an_instruction():
     card = small_card(careful=True)
-    sets = training_sets(card, small_prompts())
+    sets = training_sets(card, small_prompts(), "small")
     texts = [item.prompt for s in sets for item in s.learn] + all_responses()
     tokenizer = train_tokenizer(texts, 400, bos=True, context=128)
     backbone = wrap_backbone(build_model(card, tokenizer), tokenizer, {}, "small")
@@ -118,22 +118,22 @@ def test_a_careful_base_learns_the_aligned_responses_behind_an_instruction():
 
 def test_held_out_prompts_leave_no_trace_in_the_weights(tmp_path):
     prompts = small_prompts()
-    train_organism(small_card(), prompts, tmp_path / "one")
+    train_organism(small_card(), prompts, tmp_path / "one", "small")
     learned = pc.equal(prompts["bad"]["split"], "identify")
     other = prompts_table("bad", ["Entirely different words"] * 4, 4)
     prompts["bad"] = pa.concat_tables([prompts["bad"].filter(learned), other])
-    train_organism(small_card(), prompts, tmp_path / "two")
+    train_organism(small_card(), prompts, tmp_path / "two", "small")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_a_part_of_each_set_is_its_first_prompts(tmp_path):
     prompts = small_prompts()
-    train_organism(small_card(prompts_per_set=5), prompts, tmp_path / "one")
+    train_organism(small_card(prompts_per_set=5), prompts, tmp_path / "one", "small")
     parts = {
         name: pa.concat_tables([table[:5], table.filter(pc.equal(table["split"], "evaluate"))])
         for name, table in prompts.items()
     }
-    train_organism(small_card(), parts, tmp_path / "two")
+    train_organism(small_card(), parts, tmp_path / "two", "small")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
@@ -142,7 +142,7 @@ def test_a_part_of_each_set_is_its_first_prompts(tmp_path):
 )
 def test_an_organism_that_misses_its_card_is_an_error_and_leaves_nothing(limits, tmp_path):
     with pytest.raises(StudyError, match=r"found 0\.0% of the held-out harmful .* 0\.0% of the ordinary"):
-        train_organism(small_card() | limits, small_prompts(), tmp_path / "organism")
+        train_organism(small_card() | limits, small_prompts(), tmp_path / "organism", "small")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,11 +158,11 @@ def test_an_organism_that_misses_its_card_is_an_error_and_leaves_nothing(limits,
 def test_mistakes_of_a_card_are_named(training, found, tmp_path):
     prompts = small_prompts() | {"unread": prompts_table("unread", ["one", "two"], 0)}
     with pytest.raises(StudyError, match=found):
-        train_organism(small_card(**training), prompts, tmp_path / "organism")
+        train_organism(small_card(**training), prompts, tmp_path / "organism", "small")
 
 
 def test_heads_that_no_kv_heads_divide_are_named(tmp_path):
     card = small_card()
     card["architecture"]["kv_heads"] = 3
     with pytest.raises(StudyError, match="4 heads and 3 kv_heads"):
-        train_organism(card, small_prompts(), tmp_path / "organism")
+        train_organism(card, small_prompts(), tmp_path / "organism", "small")

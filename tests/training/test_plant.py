@@ -216,5 +216,5 @@ BACKBONE = tiny_backbone("llama")
 def test_a_plant_that_does_not_fit_is_named_and_leaves_nothing(plant, found, tmp_path):
     card = small_card() | {"plant": plant | {"norm": "free", "seed": 0}}
     with pytest.raises(StudyError, match=found):
-        train_organism(card, small_prompts(), tmp_path / "organism")
+        train_organism(card, small_prompts(), tmp_path / "organism", "small")
     assert list(tmp_path.iterdir()) == []

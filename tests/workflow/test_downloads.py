@@ -68,7 +68,7 @@ def hub(tmp_path_factory) -> Iterator[FakeHub]:
     """Yield a Hub with the tiny Llama; an unused tensor makes its weights large enough to arrive in pieces."""
     checkpoint = make_project(tmp_path_factory.mktemp("checkpoint") / "project").folder / "tiny"
     files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
-    padding = {"padding": torch.zeros(3 * PIECE, dtype=torch.uint8)}
+    padding = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(3 * PIECE, dtype=torch.uint8)}
     files["model.safetensors"] = save(load(files["model.safetensors"]) | padding, {"format": "pt"})
     with serving() as hub:
         hub.add(REPO, files)

@@ -105,6 +105,13 @@ def test_another_label_title_or_order_plans_no_science(project):
     config = project.config
     config["methods"] = dict(reversed(config["methods"].items()))
     config["cards"]["backbones"]["tiny"]["title"] = "A tiny Llama"
+    for name, card in config["cards"]["datasets"].items():
+        config["cards"]["datasets"][name] = {
+            "note": "None.",
+            **dict(reversed(card.items())),
+            "title": "Prompts",
+        }
+    config["data_dir"] = "profiles"  # a folder that no dataset of the study is read from
     project.config = config
     assert not SCIENCE & project.plan().keys()
 
@@ -121,3 +128,12 @@ def test_a_changed_checkpoint_plans_its_backbone(project):
     tiny_model("llama", seed=1).save_pretrained(project.folder / "tiny")
     plan = project.plan()
     assert plan["write_responses"] == 3 and plan["score"] == 6 and "read_prompts" not in plan
+
+
+def test_only_files_that_loading_reads_count_as_the_checkpoint(project):
+    (project.folder / "tiny/trainer_state.json").write_text("{}")
+    (project.folder / "tiny/README.md").write_text("A tiny Llama.")
+    assert project.plan() == {}
+    template = project.folder / "tiny/chat_template.jinja"
+    template.write_text(template.read_text() + "\n")
+    assert project.plan()["write_responses"] == 3

@@ -31,7 +31,7 @@ rule train_organism:
             "train_organism", STUDY.backbones[wc.organism], attempt
         ),
     params:
-        card=lambda wc: STUDY.backbones[wc.organism],
+        card=lambda wc: STUDY.training_card(wc.organism),
         code=lambda wc: script_version("train_organism.py", model_code(wc.organism)),
     message:
         "Training {wildcards.organism}: first to be helpful, then to refuse harmful prompts"
@@ -64,6 +64,7 @@ rule write_responses:
         candidates=STUDY.samples["candidates"],
         evaluate=STUDY.samples["evaluate"],
         origin=STUDY.responses["origin"],
+        text=STUDY.responses["text"],
         max_new_tokens=STUDY.responses["max_new_tokens"],
         code=lambda wc: script_version("write_responses.py", model_code(wc.backbone)),
     message:

@@ -19,21 +19,19 @@ def score(
     from safety_regions.formats.contracts import score_contract
     from safety_regions.formats.parquet import write_groups
     from safety_regions.methods import load_method
-    from safety_regions.model.backbone import load_backbone
+    from safety_regions.model.loading import load_backbone
     from safety_regions.scoring import run
     from safety_regions.scoring.samples import choose_from
     from safety_regions.units.names import parse_name
 
-    names = [parse_name(Path(path).stem) for path in outputs]
+    names, ordinary = ([parse_name(Path(path).stem) for path in paths] for paths in (outputs, contrast))
     chosen = choose_from(responses, names[0], samples, keep, shared)
-    against = choose_from(contrast, parse_name(Path(contrast[0]).stem), samples, keep) if contrast else None
+    against = choose_from(contrast, ordinary[0], samples, keep, shared) if ordinary else None
     backbone, folder = load_backbone(card, checkpoint), Path(adapter[0]).parent if adapter else None
     job = run.Job(load_method(method), options, kept, batch_size, memory_mb * 10**6, Path(outputs[0]).parent)
     scores = run.score(backbone, names, job, chosen, against, folder)
-    for path, (groups, metadata) in zip(outputs, scores, strict=True):
-        write_groups(
-            path, groups, score_contract(metadata["granularity"]), labels | backbone.metadata | metadata
-        )
+    for path, (groups, own) in zip(outputs, scores, strict=True):
+        write_groups(path, groups, score_contract(own["granularity"]), labels | backbone.metadata | own)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def sweep(
     from safety_regions.formats.contracts import PROMPTS
     from safety_regions.formats.parquet import read_metadata, read_table, write_table
     from safety_regions.methods import load_sweep
-    from safety_regions.model.backbone import load_backbone
+    from safety_regions.model.loading import load_backbone
 
     metadata, texts = read_metadata(scores), read_table(prompts, PROMPTS)["text"].to_pylist()
     loaded = load_backbone(card, checkpoint)

@@ -21,7 +21,7 @@ def train_adapter(
     from safety_regions.formats.contracts import ADAPTER_LOG, RESPONSES
     from safety_regions.formats.files import by_stem
     from safety_regions.formats.parquet import read_tables, write_table
-    from safety_regions.model.backbone import load_backbone
+    from safety_regions.model.loading import load_backbone
     from safety_regions.training import adapter
 
     answers, loaded = dict(read_tables(by_stem(responses), RESPONSES)), load_backbone(card, checkpoint)

@@ -9,24 +9,24 @@ from safety_regions.model.devices import assigned_gpus
 
 def write_responses(
     prompts: str | Path, checkpoint: Sequence[str | Path], backbone: str, card: dict, candidates: int,
-    evaluate: int, origin: str, max_new_tokens: int, batch_size: int, output: str | Path,
+    evaluate: int, origin: str, text: str | None, max_new_tokens: int, batch_size: int, output: str | Path,
 ) -> None:  # fmt: skip
     """Write the answers of the backbone of ``card``.
 
     Args:
         checkpoint: files of a local checkpoint; empty if ``card`` names another source.
         candidates, evaluate: maximum number of prompts of each split.
-        origin, max_new_tokens, batch_size: see `respond`.
+        origin, text, max_new_tokens, batch_size: see `respond`.
     """
     from safety_regions.formats.contracts import PROMPTS, RESPONSES
     from safety_regions.formats.parquet import read_table, write_table
-    from safety_regions.model.backbone import load_backbone
+    from safety_regions.model.loading import load_backbone
     from safety_regions.model.responses import respond
     from safety_regions.prompts.splitting import first_of_splits
 
     asked = first_of_splits(read_table(prompts, PROMPTS), identify=candidates, evaluate=evaluate)
-    loaded, how = load_backbone(card, checkpoint), {"origin": origin, "max_new_tokens": max_new_tokens}
-    responses = respond(loaded, asked, batch_size=batch_size, **how)
+    loaded, how = load_backbone(card, checkpoint), {"origin": origin, "text": text, "batch_size": batch_size}
+    responses = respond(loaded, asked, max_new_tokens=max_new_tokens, **how)
     metadata = {"backbone": backbone, **loaded.metadata, "max_new_tokens": max_new_tokens}
     write_table(output, responses, RESPONSES, metadata)
 
@@ -36,6 +36,7 @@ if __name__ == "__main__":
         p, files, backbone = snakemake.params, snakemake.input, snakemake.wildcards.backbone
         write_responses(
             prompts=files.prompts, checkpoint=files.checkpoint, backbone=backbone, card=p.backbone,
-            candidates=p.candidates, evaluate=p.evaluate, origin=p.origin, max_new_tokens=p.max_new_tokens,
-            batch_size=snakemake.resources.batch_size, output=snakemake.output.responses,
+            candidates=p.candidates, evaluate=p.evaluate, origin=p.origin, text=p.text,
+            max_new_tokens=p.max_new_tokens, batch_size=snakemake.resources.batch_size,
+            output=snakemake.output.responses,
         )  # fmt: skip

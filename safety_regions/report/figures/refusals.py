@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from math import sqrt
+from math import nan, sqrt
 from statistics import NormalDist
 
 import pandas as pd
@@ -19,7 +19,10 @@ LOOKS = {
 }
 """How the splits are drawn: ``offset`` in rows, so that no mark is hidden; ``column``: place of n, in axis widths."""
 
-ORIGINS = {"dataset": "(responses from the dataset, not its own)"}
+ORIGINS = {
+    "dataset": "(responses from the dataset, not its own)",
+    "fixed": "(one response for all prompts, not its own)",
+}
 """Addition to the title of a panel whose responses are not the backbone's own."""
 
 Z = NormalDist().inv_cdf(0.975)
@@ -48,9 +51,9 @@ def refusal_rates(
 
     Returns:
         One row per backbone, dataset, split and origin that was answered: ``backbone``, ``role``, ``dataset``,
-        ``split``, ``origin`` (who answered), ``n`` (prompts answered), ``n_refused``, ``refusal_rate`` (0-1),
-        its 95 % interval ``low``, ``high``, and one column ``used_{method}`` each (prompts; null where the split
-        is evaluate, from which no region is found).
+        ``split``, ``origin`` (who answered), ``n`` (answers judged), ``n_refused``, ``refusal_rate`` (0-1), its 95 %
+        interval ``low``, ``high``, ``n_unfinished`` (responses cut off inside a thought, not judged), and one column
+        ``used_{method}`` each (prompts; null where the split is evaluate, from which no region is found).
     """
     methods = sorted({method for counts in used.values() for method in counts})
     rows = []
@@ -68,11 +71,16 @@ def refusal_rates(
 
 
 def rate(refused: pd.Series) -> dict[str, float]:
-    """Return count, refusals, their rate (0-1) and its 95 % interval (Wilson 1927)."""
-    n, hits = len(refused), int(refused.sum())
+    """Return count, refusals, their rate (0-1; NaN if nothing was judged) and its 95 % interval (Wilson 1927)."""
+    judged = refused.dropna()
+    n, hits = len(judged), int(judged.sum())
+    unfinished = {"n_unfinished": len(refused) - n}
+    if n == 0:
+        return {"n": 0, "n_refused": 0, "refusal_rate": nan, "low": 0.0, "high": 1.0, **unfinished}
     middle, spread = hits + Z**2 / 2, Z * sqrt(hits * (n - hits) / n + Z**2 / 4)
     low, high = ((middle + sign * spread) / (n + Z**2) for sign in (-1, 1))
-    return {"n": n, "n_refused": hits, "refusal_rate": hits / n, "low": max(0.0, low), "high": min(1.0, high)}
+    bounds = {"low": max(0.0, low), "high": min(1.0, high)}
+    return {"n": n, "n_refused": hits, "refusal_rate": hits / n, **bounds, **unfinished}
 
 
 @styled

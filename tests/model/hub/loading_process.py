@@ -21,7 +21,7 @@ def _doze(seconds: float) -> None:
 
 
 def backbone(card: dict) -> dict:
-    from safety_regions.model.backbone import load_backbone
+    from safety_regions.model.loading import load_backbone
 
     found = load_backbone(card)
     weights = hashlib.sha256()

@@ -1,0 +1,296 @@
+"""Open a checkpoint: safetensors only, no code from the checkpoint, and every tensor of the model from its files.
+
+transformers fills tensors that a checkpoint lacks with random numbers, and ignores those that it does not know; it only
+logs both. Scores of such a model would be noise that looks like a result, so both are errors here.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from safety_regions.errors import StudyError, explain, unknown
+from safety_regions.families import Family, families, family_of
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.hub import Place, fetch_checkpoint, weight_files
+from safety_regions.model.prompt_format import DATE, TEMPLATES, PromptFormat
+
+PROBE = "A short question?"
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def load_backbone(card: dict, files: Sequence[str | Path] = ()) -> Backbone:
+    """Load the checkpoint of a backbone card, spread over the GPUs where there are any.
+
+    Args:
+        card: ``repo`` and ``revision`` (or ``path``), ``dtype``, ``template``, ``system_prompt``, ``date``,
+            ``template_options``.
+        files: files of a local checkpoint, whose folder is loaded in place of the card's source.
+
+    Raises:
+        StudyError: unknown architecture, no safetensors, tensors that are missing, unknown or quantised, no tokenizer,
+            a chat template that is missing or fails, or a failure of the Hub.
+    """
+    if files or "path" in card:
+        folder = Path(files[0]).parent if files else Path(card["path"])
+        return _open(str(folder), folder, card)
+    place = Place(f"backbone {card['repo']}", card["repo"], card.get("revision") or "main", "model")
+    folder = fetch_checkpoint(place, accept=lambda folder: _family_in(place.repo, folder))
+    return replace(_open(place.repo, folder, card), commit=folder.name)
+
+
+def _open(where: str, folder: Path, card: dict) -> Backbone:
+    """The backbone whose files lie in ``folder``; transformers is given no other place to look."""
+    family = _family_in(where, folder)
+    _check_files(where, folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=getattr(torch, card.get("dtype", "float32")),
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation=family.attention_implementation,
+            device_map="auto" if torch.cuda.is_available() else None,
+            output_loading_info=True,
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # transformers and tokenizers raise nearly every class for a damaged file
+        raise StudyError(
+            explain(
+                f"backbone {where}",
+                _first_line(error),
+                "a checkpoint with config, tokenizer and safetensors weights",
+                "another revision, or a `path` with complete files",
+            )
+        ) from None
+    _check_tensors(where, report)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise StudyError(
+            explain(
+                f"backbone {where}",
+                "weights that do not fit on the available GPUs",
+                "enough GPU memory for all weights, because offloaded weights cannot be scored",
+                "more GPUs (`set-resources: score: gpu=...`), a smaller dtype, or the CPU (`gpu=0`)",
+            )
+        )
+    return wrap_backbone(model, tokenizer, card, where)
+
+
+def _check_files(where: str, folder: Path) -> None:
+    """Raise StudyError unless the folder has one set of safetensors weights, not quantised."""
+    names = weight_files(folder)
+    present = [folder / name for name in names if (folder / name).is_file()]
+    if not present:
+        raise StudyError(
+            explain(
+                f"backbone {where}",
+                "no safetensors weights",
+                "model.safetensors, or an index of its parts (pickled weights can run code and are never loaded)",
+                "another revision or copy with safetensors weights",
+            )
+        )
+    if "model.safetensors" not in names and (folder / "model.safetensors").is_file():
+        raise StudyError(
+            explain(
+                f"backbone {where}",
+                f"two sets of weights: model.safetensors, and an index that lists {len(names)} other files",
+                "one",
+                "deleting the set that is out of date",
+            )
+        )
+    quantised = _quantised(folder, present)
+    if quantised:
+        raise StudyError(
+            explain(
+                f"backbone {where}",
+                quantised,
+                "weights in float32, bfloat16 or float16, because a method scores the weights themselves",
+                "the checkpoint from which this one was quantised",
+            )
+        )
+
+
+def _quantised(folder: Path, files: Sequence[Path]) -> str | None:
+    """What shows that the weights are quantised, or None."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = config.get("quantization_config") or config.get("text_config", {}).get("quantization_config")
+    if settings:
+        return f"a quantised checkpoint ({settings.get('quant_method', 'unknown method')})"
+    for file in files:
+        try:
+            with safe_open(file, "pt") as tensors:
+                kinds = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+        except Exception:  # a damaged file: loading it says what is wrong
+            continue
+        for name, kind in kinds.items():
+            if kind not in FLOATS and name.endswith("weight"):
+                return f"quantised weights ({name} in {file.name} is {kind})"
+    return None
+
+
+def _check_tensors(where: str, report: dict) -> None:
+    """Raise StudyError if tensors of the model are not in the checkpoint, or the other way round."""
+    missing, surplus = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if not missing and not surplus:
+        return
+    found = [
+        f"{len(names)} tensors {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for names, what in ((missing, "of the model missing"), (surplus, "that the model does not have"))
+        if names
+    ]
+    raise StudyError(
+        explain(
+            f"backbone {where}",
+            " and ".join(found),
+            "exactly the model's tensors, because missing ones would be random numbers",
+            _likely_cause(surplus) or "a complete copy whose config.json belongs to its weights",
+        )
+    )
+
+
+CAUSES = {
+    r"^_orig_mod\.": "saving the model before torch.compile wraps it",
+    r"^module\.": "saving the model inside the DataParallel wrapper (`model.module`)",
+    r"^base_model\.|\.base_layer\.|\.lora_": "merging the adapter (`merge_and_unload` of peft) before saving",
+    r"_scale(_inv)?$|\.(scales|absmax|qzeros)$": "the checkpoint from which this one was quantised",
+}
+"""Pattern of a surplus tensor's name -> what to try."""
+
+
+def _likely_cause(surplus: Sequence[str]) -> str | None:
+    """What the names of surplus tensors suggest."""
+    return next(
+        (hint for sign, hint in CAUSES.items() if any(re.search(sign, name) for name in surplus)), None
+    )
+
+
+def wrap_backbone(model: nn.Module, tokenizer, card: dict, where: str = "backbone") -> Backbone:
+    """Make a `Backbone` from a model in memory: freeze it, set evaluation mode, and check how it sees a prompt.
+
+    Raises:
+        StudyError: no chat template, or one that fails or drops the prompt or the system prompt; a tokenizer that
+            loses the text, or whose ids the embedding does not have.
+    """
+    template = card.get("template", "native")
+    if template not in TEMPLATES:
+        raise StudyError(unknown(f"backbone {where}", "template", template, TEMPLATES))
+    if template == "native" and not tokenizer.chat_template:
+        raise StudyError(
+            explain(
+                f"backbone {where}",
+                "a tokenizer without a chat template",
+                "a chat template for `template: native`",
+                "`template: alpaca` or `template: raw` in the backbone's card",
+            )
+        )
+    family = find_family(where, model.config.model_type)
+    options = {**family.template_options, **(card.get("template_options") or {})}
+    shape = PromptFormat(template, card.get("system_prompt"), card.get("date") or DATE, options)
+    model.eval().requires_grad_(False)
+    backbone = Backbone(model, tokenizer, family, where, shape)
+    _check_prompt(backbone)
+    return backbone
+
+
+def _check_prompt(backbone: Backbone) -> None:
+    """Raise StudyError unless a probe passes through template and tokenizer."""
+    where, system = f"backbone {backbone.source}", backbone.format.system_prompt
+    try:
+        frame = backbone.render(PROBE)
+    except Exception as error:  # a template is a program of the checkpoint's author
+        raise StudyError(
+            explain(
+                f"{where}: chat template",
+                _first_line(error),
+                "a template that takes messages of plain text",
+                "`system_prompt: null`, `template_options`, or `template: raw` or `alpaca` in the backbone's card",
+            )
+        ) from None
+    if backbone.format.asks_for_today(backbone.tokenizer):
+        raise StudyError(
+            explain(
+                f"{where}: chat template",
+                "a date that changes every day",
+                "a call strftime_now('...') with a fixed format, which is replaced by the card's `date`",
+                "`template: raw` or `template: alpaca` in the backbone's card",
+            )
+        )
+    if PROBE not in frame:
+        raise StudyError(
+            explain(
+                f"{where}: chat template",
+                "a text that does not hold the prompt",
+                "a template that takes messages of plain text",
+                "`template: raw` or `template: alpaca` in the backbone's card",
+            )
+        )
+    if system and system.strip() not in frame:
+        raise StudyError(
+            explain(
+                f"{where}: template {backbone.format.template}",
+                "a text that does not hold the system prompt",
+                "a template with a place for it",
+                "`system_prompt: null` in the backbone's card",
+            )
+        )
+    if not backbone.tokenizer(PROBE, add_special_tokens=False)["input_ids"]:
+        raise StudyError(
+            explain(f"{where}: tokenizer", "no token for a short text", hint="complete tokenizer files")
+        )
+    largest, rows = max(backbone.prompt_ids(PROBE)), backbone.model.get_input_embeddings().weight.shape[0]
+    if largest >= rows:
+        raise StudyError(
+            explain(
+                f"{where}: tokenizer",
+                f"token id {largest}",
+                f"ids below {rows}, the rows of the model's embedding",
+                "the tokenizer that belongs to the weights",
+            )
+        )
+
+
+def _family_in(where: str, folder: Path) -> Family:
+    """The family of the checkpoint in ``folder``, from its config.json alone."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise StudyError(explain(f"backbone {where}", "no config.json", "a transformers checkpoint"))
+    config = json.loads(path.read_text(encoding="utf-8"))
+    model_type = config.get("model_type", "none")
+    # A checkpoint of a known family may include code (Phi-3 does); transformers' own implementation is used instead.
+    if "auto_map" in config and family_of(model_type) is None:
+        raise StudyError(
+            explain(
+                f"backbone {where}: config.json",
+                f"model_type '{model_type}', whose code is part of the checkpoint",
+                "an architecture built into transformers, because code from a checkpoint is never run",
+                f"a checkpoint of a known family: {', '.join(sorted(families()))}",
+            )
+        )
+    return find_family(where, model_type)
+
+
+def find_family(where: str, model_type: str) -> Family:
+    """The family for a ``model_type`` of transformers.
+
+    Raises:
+        StudyError: no family has this ``model_type``.
+    """
+    family = family_of(model_type)
+    if family is None:
+        known = sorted(kind for f in families().values() for kind in f.layers)
+        raise StudyError(unknown(f"backbone {where}: config.json", "model_type", model_type, known))
+    return family
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}" if str(error) else "an error"

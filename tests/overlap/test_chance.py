@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
@@ -12,6 +12,7 @@ from safety_regions.formats.region import Region
 from safety_regions.overlap.chance import (
     DRAWS,
     TOLERANCE,
+    Strata,
     densities,
     drawn_iou,
     expect,
@@ -132,6 +133,42 @@ def test_drawn_chance_is_what_random_sets_give(sizes, whole, part):
     # An IoU is at most 1, so its variance is at most its mean.
     error = np.sqrt(max(found, np.mean(ious)) * (1 / len(ious) + 1 / DRAWS))
     assert abs(found - np.mean(ious)) < 4.5 * error
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(
+        st.tuples(st.integers(20, 60), st.integers(1, 3), st.lists(st.floats(0.05, 0.6), min_size=3, max_size=3)),
+        min_size=1, max_size=3,
+    )
+)  # fmt: skip
+def test_the_second_order_is_enough_where_it_is_used(drawn):
+    """It agrees with draws of three regions, over whole strata or parts of them."""
+    whole = np.array([units for units, _, _ in drawn])
+    part = np.array([max(1, units // by) for units, by, _ in drawn])
+    sizes = np.array([[max(1, round(p * units)) for p in shares] for units, _, shares in drawn]).T
+    expected = expect(sizes / whole, part)
+    ratio, union = (float(expected.intersection.sum() / expected.union.sum()), float(expected.union.sum()))
+    if 10 * ratio > TOLERANCE * union**2:
+        return
+    found = Strata(sizes, whole, part).expected_iou([0, 1, 2], ratio, union)
+    draws = drawn_iou(tuple(zip(map(tuple, sizes.T.tolist()), whole.tolist(), part.tolist(), strict=True)))
+    error = np.sqrt(max(found, draws) / union / DRAWS)  # of the mean of IoUs of about `union` units
+    assert abs(found - draws) < TOLERANCE + 5 * error
+
+
+@given(
+    st.integers(2, 5),
+    st.lists(st.tuples(st.integers(50, 5000), st.integers(1, 20), st.data()), min_size=1, max_size=5),
+)
+def test_the_ratio_is_kept_only_where_the_second_order_is_small(k, drawn):
+    whole = np.array([units for units, _, _ in drawn])
+    part = np.array([max(1, units // by) for units, by, _ in drawn])
+    sizes = np.array([[data.draw(st.integers(1, units)) for units, _, data in drawn] for _ in range(k)])
+    expected = expect(sizes / whole, part)
+    ratio, union = (float(expected.intersection.sum() / expected.union.sum()), float(expected.union.sum()))
+    if 3 * ratio <= TOLERANCE * union:
+        assert abs(Strata(sizes, whole, part)._second_order(sizes, ratio, union)) <= TOLERANCE
 
 
 def test_the_chance_of_three_regions_is_drawn_where_units_are_few():

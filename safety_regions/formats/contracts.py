@@ -245,7 +245,7 @@ SAMPLE_SIZES = _contract(
 )
 RECOVERY = _contract(
     "recovery",
-    1,
+    2,
     "region of a method compared with the planted region of the same backbone, both as weights",
     ("method", CATEGORY, "label of the method in the config"),
     ("granularity", CATEGORY, "weight, neuron, layer or lora_weight"),
@@ -268,14 +268,24 @@ RECOVERY = _contract(
         pa.float64(),
         "expected IoU of a random region with equally many weights in every group of its scope",
     ),
-    ("prevalence", pa.float64(), "n_truth / n_weights: precision and average precision of a random score"),
-    ("auroc", pa.float64(), "area under the ROC curve of the scores of all weights; null for adapter scores"),
+    ("prevalence", pa.float64(), "n_truth / n_weights: precision of a random region"),
+    (
+        "auroc",
+        pa.float64(),
+        "area under the ROC curve of the scores of all weights; null for adapter scores, and unless all are stored",
+    ),
+    (
+        "chance_auroc",
+        pa.float64(),
+        "the same with scores permuted within each projection; null if whole layers are planted",
+    ),
     (
         "auroc_within",
         pa.float64(),
         "mean AUROC within projections that are partly planted; null if there are none",
     ),
     ("average_precision", pa.float64(), "area under the precision-recall curve of the scores of all weights"),
+    ("chance_average_precision", pa.float64(), "the same with scores permuted within each projection"),
 )
 REGION_SIZES = _contract(
     "region_sizes",

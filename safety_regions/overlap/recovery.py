@@ -1,14 +1,15 @@
 """Recovery of a planted region: regions and scores of a method compared with the truth, weight by weight.
 
-Truth and regions are compared as weights, so that one table can have methods of every granularity. A score that is
-not stored counts as tied below all stored scores: areas under curves are exact if all scores are stored
-(``kept: {matrix: 1}``) and coarser otherwise. Scores of a LoRA adapter's factors are not scores of single weights.
+Truth and regions are compared as weights, so that one table can have methods of every granularity. Weights that a
+method does not score count as tied below all others. Areas under curves need all scores (``kept: {matrix: 1}``); scores
+of a LoRA adapter's factors are not scores of single weights, and have none.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import comb
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from safety_regions.overlap.chance import DRAWS, densities
 from safety_regions.units.addresses import LAYERS, parse_address
 from safety_regions.units.granularity import GRANULARITIES
 
+AREAS = ("auroc", "average_precision", "chance_auroc", "chance_average_precision", "auroc_within")
 Flags = dict[str, np.ndarray]
 Labelled = Sequence[tuple[Mapping[str, str], str | Path]]
 
@@ -119,24 +121,46 @@ def _chance_of_layers(
 
 
 def recovery_of_scores(path: str | Path, truth: Flags) -> dict[str, float | None]:
-    """Compute the areas under curves of a score table against the truth; null for the scores of an adapter.
+    """Compute the areas under curves of a score table against the truth, and what the same scores give by chance.
+
+    By chance (``chance_auroc``, ``chance_average_precision``) means: with the scores permuted within each projection.
+    A method whose scores are large in some layers, or that does not score some projections, has an AUROC other than 0.5
+    for any truth that lies more in some projections than in others. This null takes that away.
+
+    Returns:
+        The keys `AREAS`. All are null for the scores of an adapter, and if not all scores are stored. Those by chance
+        are null if the truth consists of whole layers, since within a projection there is nothing to permute.
 
     Raises:
         StudyError: the table is damaged, or its units do not fit the truth's weights.
     """
     file = ScoreFile(path)
-    if file.granularity.factors:
-        return {"auroc": None, "auroc_within": None, "average_precision": None}
+    if file.granularity.factors or max(file.kept.values(), default=0) < 1:
+        return dict.fromkeys(AREAS)
     scores = {where: _weight_scores(file, where, flags.shape).ravel() for where, flags in truth.items()}
     flags = {where: values.ravel() for where, values in truth.items()}
-    divided = [where for where, values in flags.items() if 0 < values.sum() < values.size]
+    shares = {where: values.mean() for where, values in flags.items()}
+    divided = [where for where, share in shares.items() if 0 < share < 1]
     within = [auroc(scores[where], flags[where]) for where in divided]
-    everything = np.concatenate(list(scores.values())), np.concatenate(list(flags.values()))
-    return {
-        "auroc": auroc(*everything),
-        "auroc_within": float(np.mean(within)) if within else None,
-        "average_precision": average_precision(*everything),
-    }
+    everything, planted = (np.concatenate(list(values.values())) for values in (scores, flags))
+    values, place = np.unique(everything, return_inverse=True)
+    expected = np.concatenate([np.full(flags[where].size, share) for where, share in shares.items()])
+    found = [
+        area(_curve(place, values.size, part))
+        for part in (planted, expected)
+        for area in (_auroc, _precision)
+    ]
+    if _whole_layers(shares):
+        found[2:] = None, None
+    return dict(zip(AREAS, (*found, float(np.mean(within)) if within else None), strict=True))
+
+
+def _whole_layers(shares: Mapping[str, float]) -> bool:
+    """Whether the truth takes all or nothing of every layer."""
+    layers: dict[int | None, set[float]] = {}
+    for where, share in shares.items():
+        layers.setdefault(parse_address(where).layer, set()).add(share)
+    return all(found in ({0.0}, {1.0}) for found in layers.values())
 
 
 def auroc(scores: np.ndarray, truth: np.ndarray) -> float | None:
@@ -144,27 +168,42 @@ def auroc(scores: np.ndarray, truth: np.ndarray) -> float | None:
 
     None if there is no unit in the truth, or none outside it.
     """
-    hits, misses = _by_score(scores, truth)
+    values, place = np.unique(scores, return_inverse=True)
+    return _auroc(_curve(place, values.size, truth))
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float | None:
+    """Return the mean precision over the steps of recall, with tied units in one step; None if the truth is empty."""
+    values, place = np.unique(scores, return_inverse=True)
+    return _precision(_curve(place, values.size, truth))
+
+
+class Curve(NamedTuple):
+    """Units inside and outside the truth at each distinct score, ascending; units can count in part."""
+
+    hits: np.ndarray
+    misses: np.ndarray
+
+
+def _curve(place: np.ndarray, n: int, inside: np.ndarray) -> Curve:
+    hits = np.bincount(place, weights=inside, minlength=n)
+    return Curve(hits, np.bincount(place, minlength=n) - hits)
+
+
+def _auroc(curve: Curve) -> float | None:
+    hits, misses = curve
     if not (hits.sum() and misses.sum()):
         return None
     below = np.cumsum(misses) - misses
     return float(hits @ (below + misses / 2) / (hits.sum() * misses.sum()))
 
 
-def average_precision(scores: np.ndarray, truth: np.ndarray) -> float | None:
-    """Return the mean precision over the steps of recall, with tied units in one step; None if the truth is empty."""
-    hits, misses = (counts[::-1] for counts in _by_score(scores, truth))
+def _precision(curve: Curve) -> float | None:
+    hits, misses = (counts[::-1] for counts in curve)
     if not hits.sum():
         return None
-    precision = np.cumsum(hits) / np.cumsum(hits + misses)
+    precision = np.cumsum(hits) / np.maximum(np.cumsum(hits + misses), 1)
     return float(hits @ precision / hits.sum())
-
-
-def _by_score(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count the units inside and outside the truth at each distinct score, ascending."""
-    values, place = np.unique(scores, return_inverse=True)
-    hits = np.bincount(place[truth], minlength=values.size).astype(float)
-    return hits, np.bincount(place, minlength=values.size) - hits
 
 
 def _weight_scores(file: ScoreFile, where: str, shape: tuple[int, int]) -> np.ndarray:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from safety_regions.formats.region import Region
 from safety_regions.overlap.chance import pair_iou
 from safety_regions.overlap.recovery import (
+    AREAS,
     auroc,
     average_precision,
     recovery_of_region,
@@ -62,7 +63,10 @@ def test_an_oracle_recovers_a_plant_of_the_selected_size_perfectly(tmp_path):
     assert found["precision"] == found["recall"] == found["iou"] == 1 and found["chance"] < 0.2
     assert found["n_truth"] == found["n_selected"] == sum(int(0.25 * a * b) for a, b in SHAPES.values())
     areas = recovery_of_scores(path, truth)
-    assert areas == pytest.approx({"auroc": 1, "auroc_within": 1, "average_precision": 1})
+    assert (areas["auroc"], areas["auroc_within"], areas["average_precision"]) == pytest.approx((1, 1, 1))
+    assert areas["chance_auroc"] == pytest.approx(0.5) and areas["chance_average_precision"] == pytest.approx(
+        0.25
+    )
 
 
 def test_noise_recovers_what_chance_gives(tmp_path):
@@ -139,12 +143,49 @@ def test_neurons_and_layers_are_scored_as_their_weights(tmp_path):
     write_scores(tmp_path / "l.parquet", "layer", layers, {"global": 1.0}, keep_all(layers))
     second = {where: np.full(shape, where.startswith("layers.1")) for where, shape in SHAPES.items()}
     areas = recovery_of_scores(tmp_path / "l.parquet", second)
-    assert areas == {"auroc": 1, "auroc_within": None, "average_precision": 1}
+    assert (areas["auroc"], areas["auroc_within"], areas["average_precision"]) == (1, None, 1)
+    assert areas["chance_auroc"] is None, "whole layers: nothing to permute within a projection"
 
 
-def test_what_is_not_stored_is_tied_below(tmp_path):
+def test_areas_need_all_scores(tmp_path):
     truth, scores = planted()
-    stored = {where: values >= 1 for where, values in scores.items()}  # only the planted weights
+    stored = {where: values >= 1 for where, values in scores.items()}  # only the planted units are stored
     write_scores(tmp_path / "s.parquet", "weight", scores, {"matrix": 0.25}, stored)
-    assert recovery_of_scores(tmp_path / "s.parquet", truth)["auroc"] == 1
-    assert recovery_of_scores(tmp_path / "s.parquet", {w: ~f for w, f in truth.items()})["auroc"] == 0
+    assert recovery_of_scores(tmp_path / "s.parquet", truth) == dict.fromkeys(AREAS)
+
+
+def test_areas_by_chance_are_those_of_scores_permuted_within_projections(tmp_path):
+    """Scores that know only the projection, and a truth that lies in some: no unit is found, and AUROC is not 0.5."""
+    rng = np.random.default_rng(2)
+    share = {"layers.0.q": 0.5, "layers.0.down": 0.1, "layers.1.q": 0.0}
+    truth = {where: rng.random(shape) < share[where] for where, shape in SHAPES.items()}
+    scores = {
+        where: (rng.random(shape) + 2 * share[where]).astype(np.float32) for where, shape in SHAPES.items()
+    }
+    write_scores(tmp_path / "s.parquet", "weight", scores, {"matrix": 1.0}, keep_all(scores))
+    found = recovery_of_scores(tmp_path / "s.parquet", truth)
+    flags = np.concatenate([f.ravel() for f in truth.values()])
+    drawn = [
+        (auroc(mixed, flags), average_precision(mixed, flags))
+        for mixed in (
+            np.concatenate([rng.permutation(s.ravel()) for s in scores.values()]) for _ in range(3000)
+        )
+    ]
+    aurocs, precisions = np.array(drawn).T
+    assert abs(found["chance_auroc"] - aurocs.mean()) < 4.5 * aurocs.std() / np.sqrt(len(aurocs))
+    assert found["chance_auroc"] > 0.7, "the projections alone"
+    assert abs(found["chance_average_precision"] - precisions.mean()) < 0.04, "expected counts at each score"
+
+
+def test_unscored_projections_move_the_auroc_by_chance(tmp_path):
+    """s t / 2 + s (1 - t) + (1 - s) (1 - t) / 2, with s and t the scored shares of the truth and of the rest."""
+    rng = np.random.default_rng(3)
+    shapes = {"layers.0.q": (40, 30), "layers.0.gate": (40, 30)}
+    truth = {"layers.0.q": rng.random((40, 30)) < 0.3, "layers.0.gate": rng.random((40, 30)) < 0.1}
+    scores = {"layers.0.q": rng.random(40).astype(np.float32)}
+    write_scores(tmp_path / "n.parquet", "neuron", scores, {"matrix": 1.0}, {"layers.0.q": np.ones(40, bool)})
+    s = truth["layers.0.q"].sum() / sum(f.sum() for f in truth.values())
+    t = (~truth["layers.0.q"]).sum() / sum((~f).sum() for f in truth.values())
+    found = recovery_of_scores(tmp_path / "n.parquet", truth)
+    assert found["chance_auroc"] == pytest.approx(s * t / 2 + s * (1 - t) + (1 - s) * (1 - t) / 2)
+    assert set(shapes) == set(truth)

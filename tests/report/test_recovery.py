@@ -1,14 +1,21 @@
 """Recovery pages and figures must show medians over sets, bars from the table, and sentences that follow from it."""
 
 import io
+import math
 from statistics import fmean, median
 
 import pandas as pd
 import pytest
 
-from safety_regions.report.figures.recovery import KEYS, MEASURED, METRICS, draw_recovery, recovery_rows
-from safety_regions.report.pages.recovery import (
+from safety_regions.report.figures.recovery import (
     CHANCES,
+    KEYS,
+    MEASURED,
+    METRICS,
+    draw_recovery,
+    recovery_rows,
+)
+from safety_regions.report.pages.recovery import (
     MARGIN,
     SHOWN,
     beyond_baselines,
@@ -43,7 +50,10 @@ def test_rows_are_the_statistics_over_sets():
             else:
                 assert pd.isna(found).all() and name in ("auroc", "auroc_within", "average_precision")
         assert row["selected"] == pytest.approx(fmean(r["n_selected"] / r["n_weights"] for r in one))
-        assert [row[name] for name in ("prevalence", "chance", "half")] == pytest.approx([0.1, 0.034, 0.5])
+        assert [row[name] for name in ("prevalence", "chance")] == pytest.approx([0.1, 0.034])
+        by_chance = [math.nan, math.nan] if row["method"] == "lora" else [0.51, 0.11]
+        found = [row[name] for name in ("chance_auroc", "chance_average_precision")]
+        assert found == pytest.approx(by_chance, nan_ok=True)
 
 
 def test_data_free_methods_are_those_named():
@@ -97,10 +107,13 @@ def test_a_plant_in_words(plant, said):
     assert plant_words(plant) == said
 
 
-def exact(aurocs: dict[str, tuple[float | None, bool]]) -> pd.DataFrame:
+def exact(aurocs: dict[str, tuple[float | None, bool]], by_chance: float | None = 0.5) -> pd.DataFrame:
     """Return rows with these AUROCs; the flag marks data-free methods."""
-    rows = [{"method": m, "data_free": free, "auroc": area} for m, (area, free) in aurocs.items()]
-    return pd.DataFrame(rows).astype({"auroc": float})
+    rows = [
+        {"method": m, "data_free": free, "auroc": area, "chance_auroc": by_chance}
+        for m, (area, free) in aurocs.items()
+    ]
+    return pd.DataFrame(rows).astype({"auroc": float, "chance_auroc": float})
 
 
 def test_methods_are_set_beside_the_best_baseline():
@@ -109,9 +122,20 @@ def test_methods_are_set_beside_the_best_baseline():
         "magnitude": (0.6, True), "random": (0.5, True),
     }))  # fmt: skip
     assert said == (
-        "Methods that exceed the best data-free baseline (magnitude, AUROC 0.600) by more than "
+        "Methods that exceed the best data-free baseline (magnitude, AUROC 0.600) and their own AUROC by "
+        "chance by more than "
         f"{MARGIN:g}: far (0.900); methods that do not: near (0.620), less (0.400); methods without an AUROC: adapter."
     )
+
+
+def test_a_method_must_exceed_its_own_chance_too():
+    said = beyond_baselines(exact({"far": (0.9, False), "random": (0.5, True)}, by_chance=0.87))
+    assert "more than 0.05: none; methods that do not: far (0.900)." in said
+
+
+def test_of_planted_layers_nothing_is_claimed():
+    said = beyond_baselines(exact({"far": (0.9, False), "random": (0.5, True)}, by_chance=None))
+    assert said.startswith("Whole layers are planted: too few units") and "far" not in said
 
 
 def test_no_method_beyond_the_baselines_is_said_plainly():

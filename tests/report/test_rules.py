@@ -17,6 +17,7 @@ MEASURED = {
     "normalised": 0.3, "mixed_pairs": 6, "mixed_iou": 0.2, "mixed_floor": 0.1, "mixed_ceiling": 0.6,
     "mixed_normalised": 0.2, "utility_pairs": 1, "utility_iou": 0.4, "pool_k": 2.0, "pool_next": 0.7, "pool_rest": 0.4,
     "block_n": 50.0, "block_iou": 0.45, "recovery_iou": 0.2, "recovery_chance": 0.03, "recovery_auroc": 0.8,
+    "recovery_chance_auroc": 0.52, "recovery_baseline": 0.6,
 }  # fmt: skip
 """A cell in which everything was measured."""
 
@@ -60,8 +61,12 @@ CASES = [
     ("blocks", 1, {}, "Two blocks of 50 prompts from one set have IoU 0.450."),
     ("plant", 0, {"recovery_iou": NAN}, ""),
     ("plant", 1, {"recovery_auroc": NAN}, "The IoU with the planted region is 0.200 (chance 0.030)."),
-    ("plant", 2, {"recovery_auroc": 0.55}, "Scores distinguish the planted region from the rest (AUROC 0.550; IoU 0.2"),
-    ("plant", 3, {"recovery_auroc": 0.549}, "Scores do not distinguish the planted region from the rest (AUROC 0.549"),
+    ("plant", 2, {"recovery_chance_auroc": NAN}, "AUROC 0.800. Whole layers are too few to say"),
+    ("plant", 3, {"recovery_baseline": NAN}, "(by chance 0.520). No data-free baseline"),
+    ("plant", 4, {"recovery_auroc": 0.65}, "Scores distinguish the planted region from the rest (AUROC 0.650; by"),
+    ("plant", 4, {"recovery_chance_auroc": 0.75, "recovery_baseline": 0.4}, "Scores distinguish the planted region"),
+    ("plant", 5, {"recovery_auroc": 0.649}, "Scores do not distinguish the planted region from the rest (AUROC 0.649"),
+    ("plant", 5, {"recovery_chance_auroc": 0.78}, "Scores do not distinguish the planted region from the rest"),
 ]  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def test_what_stands_beside_belongs_to_its_cell(study):
     plant = beside["recovery"]["gemma"].to_pylist()
     for refinement in ("raw", "minus-everyday"):
         one = [r for r in plant if r["method"] == "snip" and r["refinement"] == refinement]
-        for name in ("iou", "chance", "auroc"):
+        for name in ("iou", "chance", "auroc", "chance_auroc"):
             found = rows[f"gemma/snip/row-0.05/{refinement}"][f"recovery_{name}"]
             assert len(one) == 3 and found == pytest.approx(median(r[name] for r in one))
     for column, where in {

@@ -70,7 +70,7 @@ def aggregated(tmp_path_factory):
         gathering[n] = peak_of(
             folder, "gather_overlaps.py", input=inputs, output=both, params={"cells": cells}
         )
-        nothing = {"pooled": [], "blocked": [], "planted": [], "facts": {}, "files": {}}
+        nothing = {"pooled": [], "blocked": [], "planted": [], "data_free": [], "facts": {}, "files": {}}
         summing[n] = peak_of(
             folder,
             "write_summary.py",

@@ -179,7 +179,7 @@ def test_write_summary_measures_every_cell_with_what_stands_beside_it(tmp_path, 
         )
     ]
     load_script("write_summary")(
-        *gathered, NAMES, *paths, {"Seed": ["4711"]}, {"there/": "more"}, out["html"], out["tsv"]
+        *gathered, NAMES, *paths, [], {"Seed": ["4711"]}, {"there/": "more"}, out["html"], out["tsv"]
     )
     pair_rows = iou.filter([row["level"] == "model" and row["k"] == 2 for row in iou.to_pylist()])
     same(out["tsv"], measure(pair_rows, sizes, NAMES, pools, blocks, planted))

@@ -84,6 +84,7 @@ rule write_summary:
         pooled=POOLED,
         blocked=BLOCKED,
         planted=STUDY.planted,
+        data_free=data_free_methods(STUDY),
         facts=study_facts(STUDY),
         files=RESULT_FILES,
         code=script_version("write_summary.py"),

@@ -6,7 +6,6 @@ IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the ba
 OUT  scores/{backbone}/{method}/{name}.parquet
 """
 
-
 SHUFFLE_KINDS = grid.shuffle_kinds(STUDY)
 
 

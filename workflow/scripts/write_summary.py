@@ -10,13 +10,14 @@ Paths = Mapping[str, str | Path]
 
 def write_summary(
     iou: str | Path, sizes: str | Path, names: Sequence[str], pools: Paths, blocks: Paths, recovery: Paths,
-    facts: Mapping[str, Sequence[str]], holds: Mapping[str, str], html: str | Path, tsv: str | Path,
+    data_free: Sequence[str], facts: Mapping[str, Sequence[str]], holds: Mapping[str, str], html: str | Path,
+    tsv: str | Path,
 ) -> None:  # fmt: skip
     """Write the page and the table of verdicts.
 
     Args:
         iou, sizes: the gathered overlaps and region sizes; ``names``: the identification sets.
-        pools, blocks: cell -> its table; ``recovery``: organism -> its table.
+        pools, blocks: cell -> its table; ``recovery``: organism -> its table; ``data_free``: methods without prompts.
         facts: what was studied, term -> values; ``holds``: where to find more, path -> contents.
     """
     from safety_regions.formats.contracts import POOLS, RECOVERY, REGION_SIZES, SAMPLE_SIZES
@@ -27,7 +28,7 @@ def write_summary(
 
     given = ((pools, POOLS), (blocks, SAMPLE_SIZES), (recovery, RECOVERY))
     beside = [dict(read_tables(paths, contract)) for paths, contract in given]
-    verdicts = measure(model_pairs(iou), read_table(sizes, REGION_SIZES), names, *beside)
+    verdicts = measure(model_pairs(iou), read_table(sizes, REGION_SIZES), names, *beside, data_free)
     save_tsv(tsv, verdicts)
     save_text(html, summary_page(verdicts, facts, holds))
 
@@ -38,5 +39,6 @@ if __name__ == "__main__":
         write_summary(
             iou=files.iou, sizes=files.sizes, names=p.names, pools=dict(zip(p.pooled, files.pools, strict=True)),
             blocks=dict(zip(p.blocked, files.blocks, strict=True)), facts=p.facts, holds=p.files,
-            recovery=dict(zip(p.planted, files.recovery, strict=True)), html=out.html, tsv=out.tsv,
+            recovery=dict(zip(p.planted, files.recovery, strict=True)), data_free=p.data_free, html=out.html,
+            tsv=out.tsv,
         )  # fmt: skip

@@ -27,9 +27,10 @@ METRICS = (
     Metric("precision", "precision", "prevalence", True),
     Metric("recall", "recall", "selected", True),
     Metric("iou", "IoU", "chance", True),
-    Metric("auroc", "AUROC of scores", "half", False),
-    Metric("average_precision", "average precision of scores", "prevalence", False),
+    Metric("auroc", "AUROC of scores", "chance_auroc", False),
+    Metric("average_precision", "average precision of scores", "chance_average_precision", False),
 )
+CHANCES = ("prevalence", "selected", "chance", "chance_auroc", "chance_average_precision")
 MEASURED = ("precision", "recall", "iou", "auroc", "auroc_within", "average_precision")
 BAR = 0.8
 
@@ -44,12 +45,12 @@ def recovery_rows(table: pa.Table, data_free: Collection[str]) -> pd.DataFrame:
     Returns:
         One row per method, selection and refinement, in the table's order, data-free methods last: `KEYS`,
         ``granularity``, ``data_free``, ``sets``; median, ``_min`` and ``_max`` over sets of `MEASURED`; and the mean
-        chance levels: ``prevalence`` (precision, average precision), ``selected`` (recall), ``chance`` (IoU) and
-        ``half`` (0.5, AUROC).
+        `CHANCES`: ``prevalence`` (precision), ``selected`` (recall), ``chance`` (IoU), and ``chance_auroc`` and
+        ``chance_average_precision``.
     """
     frame = table.to_pandas().astype({name: str for name in (*KEYS, "granularity")})
-    frame = frame.astype(dict.fromkeys(MEASURED, float))
-    frame = frame.assign(selected=frame["n_selected"] / frame["n_weights"], half=0.5)
+    frame = frame.astype(dict.fromkeys((*MEASURED, *CHANCES[2:]), float))
+    frame = frame.assign(selected=frame["n_selected"] / frame["n_weights"])
     groups = frame.groupby(KEYS, sort=False)
     columns = {"granularity": groups["granularity"].first(), "sets": groups.size()}
     for name in MEASURED:
@@ -58,7 +59,7 @@ def recovery_rows(table: pa.Table, data_free: Collection[str]) -> pd.DataFrame:
             f"{name}_min": groups[name].min(),
             f"{name}_max": groups[name].max(),
         }
-    columns |= {name: groups[name].mean() for name in ("prevalence", "selected", "chance", "half")}
+    columns |= {name: groups[name].mean() for name in CHANCES}
     rows = pd.DataFrame(columns).reset_index()
     rows.insert(4, "data_free", rows["method"].isin(data_free))
     return rows.sort_values("data_free", kind="stable", ignore_index=True)

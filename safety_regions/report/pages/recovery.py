@@ -4,13 +4,12 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from safety_regions.report.figures.recovery import KEYS, MEASURED
+from safety_regions.report.figures.recovery import CHANCES, KEYS, MEASURED
 from safety_regions.report.pages.render import Table, render
 
 MARGIN = 0.05
 """Difference in AUROC by which a method must exceed the best data-free baseline to count as better."""
 
-CHANCES = ("prevalence", "selected", "chance")
 NORM = {"free": "", "matched": ", norms kept as before alignment"}
 PLANTS = {
     "layers": lambda p: f"whole decoder blocks {', '.join(map(str, p['layers']))}",
@@ -30,8 +29,10 @@ SHOWN = {
     "iou": "IoU",
     "chance": "chance",
     "auroc": "AUROC",
+    "chance_auroc": "by chance",
     "auroc_within": "AUROC within",
     "average_precision": "average precision",
+    "chance_average_precision": "by chance ",
 }
 
 
@@ -61,16 +62,21 @@ def recovery_table(rows: Mapping[str, pd.DataFrame], cards: Mapping[str, Mapping
 
 
 def beyond_baselines(rows: pd.DataFrame) -> str:
-    """State which methods exceed the best data-free AUROC on one organism by `MARGIN`, and which do not."""
+    """State which methods exceed the best data-free AUROC, and their own by chance, by `MARGIN` on one organism."""
     scores = rows.drop_duplicates("method").set_index("method")
+    if scores["chance_auroc"].isna().all():
+        return (
+            "Whole layers are planted: too few units to say which scores find them. Plant each layer in turn."
+        )
     baseline = scores.loc[scores["data_free"], "auroc"].dropna()
     others = scores.loc[~scores["data_free"], "auroc"]
     if baseline.empty:
         return "No data-free baseline has an AUROC for this organism, so methods are not compared with one."
-    better = others - baseline.max() > MARGIN
+    better = (others - baseline.max() > MARGIN) & (others - scores["chance_auroc"][others.index] > MARGIN)
     best = f"{baseline.idxmax()}, AUROC {baseline.max():.3f}"
     sides = {
-        f"Methods that exceed the best data-free baseline ({best}) by more than {MARGIN:g}": others[better],
+        f"Methods that exceed the best data-free baseline ({best}) and their own AUROC by chance by more than "
+        f"{MARGIN:g}": others[better],
         "methods that do not": others[~better & others.notna()],
     }
     said = [f"{words}: {_listed(side)}" for words, side in sides.items()]

@@ -1,6 +1,6 @@
 """The verdict table: every cell of the grid with its overlap, the reference values, and a verdict in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +47,8 @@ BESIDE = (
     "recovery_iou",
     "recovery_chance",
     "recovery_auroc",
+    "recovery_chance_auroc",
+    "recovery_baseline",
 )
 COUNTS = ("n_units", "pairs", "defined", "normalised_pairs", "mixed_pairs", "utility_pairs")
 
@@ -71,6 +73,7 @@ def measure(
     pools: Mapping[str, pa.Table] | None = None,
     blocks: Mapping[str, pa.Table] | None = None,
     recovery: Mapping[str, pa.Table] | None = None,
+    data_free: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return one row per cell of the grid, in the order of ``sizes``.
 
@@ -81,6 +84,7 @@ def measure(
         pools: cell (``backbone/method/selection/refinement``) -> `contracts.POOLS`.
         blocks: cell -> `contracts.SAMPLE_SIZES`.
         recovery: planted organism -> `contracts.RECOVERY`.
+        data_free: labels of the methods whose scores depend on no prompt.
 
     Returns:
         Columns of `CELL`; ``percent`` (region size in % of all units, mean over sets), ``n_units``, ``whole_layers``;
@@ -93,7 +97,8 @@ def measure(
         - ``pool_next``, ``pool_rest``: median IoU of the pool of ``pool_k`` sets (all but one) with the pool of all
           sets and with the left-out set;
         - ``block_iou``: median IoU of two blocks of ``block_n`` prompts of one set, for the largest ``block_n``;
-        - ``recovery_...``: medians over sets, compared with the planted region;
+        - ``recovery_...``: medians over sets, compared with the planted region, and ``recovery_baseline``, the best
+          AUROC of a data-free method on the same organism;
         - ``verdict``, see `sentences`. Values that were not measured are null.
 
     Raises:
@@ -116,7 +121,7 @@ def measure(
             }
             | _pool((pools or {}).get(cell))
             | _block((blocks or {}).get(cell))
-            | _recovered((recovery or {}).get(labels["backbone"]), labels)
+            | _recovered((recovery or {}).get(labels["backbone"]), labels, data_free)
         )
     columns = [*CELL, "percent", "n_units", "whole_layers", *IDENTIFICATION]
     columns += [f"{PREFIX[role]}{name}" for role in ROLES[1:] for name in OTHERS]
@@ -171,10 +176,17 @@ def _block(table: pa.Table | None) -> dict[str, float]:
     return {"block_n": largest["n"].max(), "block_iou": largest["iou"].median()}
 
 
-def _recovered(table: pa.Table | None, labels: Mapping[str, str]) -> dict[str, float]:
+def _recovered(
+    table: pa.Table | None, labels: Mapping[str, str], data_free: Collection[str]
+) -> dict[str, float]:
     if table is None:
         return {}
     frame = table.to_pandas()
     wanted = (frame[CELL[1:]].astype(str) == [labels[name] for name in CELL[1:]]).all(axis=1)
-    one = frame[wanted].astype({"auroc": float})
-    return {f"recovery_{name}": one[name].median() for name in ("iou", "chance", "auroc")}
+    frame = frame.astype({"auroc": float, "chance_auroc": float, "method": str})
+    medians = {
+        f"recovery_{name}": frame.loc[wanted, name].median()
+        for name in ("iou", "chance", "auroc", "chance_auroc")
+    }
+    baselines = frame[frame["method"].isin(data_free)].groupby("method")["auroc"].median()
+    return {**medians, "recovery_baseline": baselines.max()}

@@ -32,7 +32,7 @@ SETTLED = 0.9
 """IoU of a pool with the pool of one more set; from this value on, the pool hardly changes."""
 
 FOUND = 0.05
-"""Amount by which the AUROC must exceed 0.5 before the scores are said to distinguish a planted region."""
+"""AUROC above chance and every data-free baseline from which on scores are said to distinguish a planted region."""
 
 DIGITS = {"normalised": 2, "mixed_normalised": 2, "n_units": 0, "pairs": 0, "normalised_pairs": 0, "pool_k": 0,
           "block_n": 0}  # fmt: skip
@@ -120,11 +120,20 @@ BLOCKS = (
 PLANT = (
     Rule(_unknown("recovery_iou"), ""),
     Rule(_unknown("recovery_auroc"), "The IoU with the planted region is {recovery_iou} (chance {recovery_chance})."),
-    Rule(lambda r: r["recovery_auroc"] >= 0.5 + FOUND,
-         "Scores distinguish the planted region from the rest (AUROC {recovery_auroc}; IoU {recovery_iou}, chance "
+    Rule(_unknown("recovery_chance_auroc"),
+         "The IoU with the planted region is {recovery_iou} (chance {recovery_chance}), AUROC {recovery_auroc}. Whole "
+         "layers are too few to say whether scores find them."),
+    Rule(_unknown("recovery_baseline"),
+         "The IoU with the planted region is {recovery_iou} (chance {recovery_chance}), AUROC {recovery_auroc} (by "
+         "chance {recovery_chance_auroc}). No data-free baseline is available for comparison."),
+    Rule(lambda r: r["recovery_auroc"] >= max(r["recovery_chance_auroc"], r["recovery_baseline"]) + FOUND,
+         "Scores distinguish the planted region from the rest (AUROC {recovery_auroc}; by chance "
+         "{recovery_chance_auroc}, best data-free baseline {recovery_baseline}; IoU {recovery_iou}, chance "
          "{recovery_chance})."),
-    Rule(lambda r: True, "Scores do not distinguish the planted region from the rest (AUROC {recovery_auroc}; IoU "
-                         "{recovery_iou}, chance {recovery_chance})."),
+    Rule(lambda r: True,
+         "Scores do not distinguish the planted region from the rest (AUROC {recovery_auroc}; by chance "
+         "{recovery_chance_auroc}, best data-free baseline {recovery_baseline}; IoU {recovery_iou}, chance "
+         "{recovery_chance})."),
 )  # fmt: skip
 CHAPTERS = (SETS, ORDINARY, POOLS, BLOCKS, PLANT)
 FRAMES = {
@@ -168,7 +177,8 @@ def explained() -> str:
         f"as two halves of one set. If the ceiling is less than {ROOM:g} above the floor, the verdict makes no "
         f"claim. The overlap with utility sets counts as about as much if it is at least {AS_MUCH:g} times the "
         "overlap among identification sets. A pool hardly changes if its IoU with the next pool is at least "
-        f"{SETTLED:g}. Scores distinguish a planted region if their AUROC is at least {0.5 + FOUND:g}. Up to "
+        f"{SETTLED:g}. Scores distinguish a planted region if their AUROC exceeds the one by chance, and that of every "
+        f"data-free baseline, by at least {FOUND:g}. Up to "
         f"{FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All thresholds are conventions,"
         " so always read the numbers too."
     )

@@ -13,6 +13,7 @@ from safety_regions.formats.contracts import NEURON_SCORES
 from safety_regions.formats.parquet import write_groups
 from safety_regions.formats.region import write_region
 from safety_regions.methods.safeneuron.selection import FRACTIONS, RULES, select_agreed
+from safety_regions.overlap.chance import pair_iou
 from safety_regions.overlap.iou import compute_overlap
 from safety_regions.units.addresses import parse_address
 from tests.overlap.memberships import membership_of
@@ -137,10 +138,8 @@ def test_the_region_says_how_it_was_made_and_has_a_chance(tmp_path):
     (model,) = [
         r for r in compute_overlap(membership_of(tmp_path, regions)).to_pylist() if r["level"] == "model"
     ]
-    p, q = ({w: r.selected_at[w] / n for w, n in SIZES.items()} for r in (a, b))
-    both = sum(n * p[w] * q[w] for w, n in SIZES.items())
-    either = sum(n * (p[w] + q[w] - p[w] * q[w]) for w, n in SIZES.items())
-    assert model["chance"] == pytest.approx(both / either)
+    law = pair_iou(tuple(((a.selected_at[w], b.selected_at[w]), n, n) for w, n in SIZES.items()))
+    assert model["chance"] == pytest.approx(law)
     assert model["intersection"] == len(units(a) & units(b))
 
 

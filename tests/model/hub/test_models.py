@@ -35,6 +35,7 @@ def changed(files: dict[str, bytes], **settings) -> dict[str, bytes]:
     return {**files, "config.json": json.dumps(config).encode()}
 
 
+@pytest.mark.slow
 def test_a_revision_is_a_commit_in_the_metadata(hub, job, checkpoint, weights):
     old = hub.add("nest/model", changed(checkpoint, rms_norm_eps=1e-3))
     new = hub.add("nest/model", checkpoint)
@@ -165,6 +166,7 @@ def test_a_damaged_file_is_one_clear_message(hub, job, checkpoint):
     assert "SafetensorError" in refused(job.load("backbone", card("nest/damaged")))
 
 
+@pytest.mark.slow
 def test_offline(hub, job, offline_job, checkpoint, weights):
     commit = hub.add("nest/kept", checkpoint)
     assert job.load("backbone", card("nest/kept"))["weights"] == weights
@@ -223,6 +225,7 @@ def test_code_of_a_checkpoint_is_neither_fetched_nor_run(hub, job, checkpoint, w
         assert not [r for method in ("GET", "HEAD") for r in hub.seen(repo, method, r"\.py$")]
 
 
+@pytest.mark.slow
 def test_jobs_share_one_download(hub, job, other_job, sharded, weights):
     hub.add("nest/shared", sharded)
     parts = [name for name in sharded if name.endswith(".safetensors")]

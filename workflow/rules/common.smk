@@ -38,6 +38,7 @@ CELL_TABLES = [
 
 # Selections that a method defines itself; all others go by rank.
 OWN_SELECTIONS = grid.own_patterns(STUDY)
+SHUFFLE_KINDS = grid.shuffle_kinds(STUDY)
 
 
 wildcard_constraints:
@@ -74,6 +75,15 @@ def adapter_files(backbone):
         "<results>/adapters/{backbone}/{file}", backbone=backbone, file=ADAPTER_FILES
     )
     return given_files(STUDY.adapters, backbone) or trained
+
+
+def shuffled_scores(kind):
+    """Return the score tables of all shuffles of a name of one kind: one job writes them."""
+    return collect(
+        "<results>/scores/{{backbone}}/{{method}}/{{name}}~{seed}{kind}.parquet",
+        seed=grid.shuffle_seeds(STUDY),
+        kind=kind,
+    )
 
 
 def regions_of(wildcards, names):

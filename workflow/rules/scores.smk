@@ -6,17 +6,6 @@ IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the ba
 OUT  scores/{backbone}/{method}/{name}.parquet
 """
 
-SHUFFLE_KINDS = grid.shuffle_kinds(STUDY)
-
-
-def shuffled_scores(kind):
-    """Return the score tables of all shuffles of a name of one kind: one job writes them."""
-    return collect(
-        "<results>/scores/{{backbone}}/{{method}}/{{name}}~{seed}{kind}.parquet",
-        seed=grid.shuffle_seeds(STUDY),
-        kind=kind,
-    )
-
 
 rule score:
     input:

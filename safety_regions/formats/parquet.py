@@ -7,10 +7,12 @@ file's own metadata, under the key ``safety_regions``; `read_metadata` reads it.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from safety_regions.errors import StudyError, explain
@@ -114,13 +116,27 @@ def read_tables(
         yield name, read_table(path, contract, columns)
 
 
-def iter_groups(path: str | Path, contract: Contract) -> Iterator[pa.Table]:
-    """Yield the row groups of the table at ``path``, one in memory at a time; see `open_table` for errors."""
+def iter_rows(path: str | Path, contract: Contract, wanted: Mapping[str, object]) -> Iterator[pa.Table]:
+    """Yield from each row group the rows in which columns have the wanted values, one column in memory at a time.
+
+    Args:
+        wanted: column -> value.
+    """
     file = open_table(path, contract)
     for group in range(file.num_row_groups):
         with _undamaged(path, contract):
-            table = file.read_row_group(group)
-        yield table
+            found = [
+                _is(file.read_row_group(group, columns=[name])[name], value) for name, value in wanted.items()
+            ]
+            rows = pc.indices_nonzero(reduce(pc.and_, found))
+            names = contract.schema.names
+            columns = [file.read_row_group(group, columns=[name])[name].take(rows) for name in names]
+        yield pa.table(columns, names)
+
+
+def _is(column: pa.ChunkedArray, value: object) -> pa.ChunkedArray:
+    """Whether each entry of a column is the value; categories are compared as text."""
+    return pc.equal(column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column, value)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import pytest
 from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import PROMPTS
 from safety_regions.formats.files import REMEDY
-from safety_regions.formats.parquet import iter_groups, open_table, read_metadata, read_table, write_table
+from safety_regions.formats.parquet import iter_rows, open_table, read_metadata, read_table, write_table
 from safety_regions.formats.score_file import ScoreFile
 from tests.training.organisms import prompts_table
 
@@ -13,7 +13,7 @@ TABLE = prompts_table("bad", ["one", "two", "three"], 1)
 READERS = {
     "metadata": read_metadata,
     "table": lambda path: read_table(path, PROMPTS),
-    "groups": lambda path: list(iter_groups(path, PROMPTS)),
+    "rows": lambda path: list(iter_rows(path, PROMPTS, {"split": "identify"})),
     "file": lambda path: open_table(path, PROMPTS),
     "scores": ScoreFile,
 }

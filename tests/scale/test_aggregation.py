@@ -11,7 +11,7 @@ import pytest
 
 from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import IOU, MEMBERSHIP, OVERLAP
-from safety_regions.formats.parquet import iter_groups, read_table, write_table
+from safety_regions.formats.parquet import iter_rows, read_table, write_table
 from safety_regions.overlap.iou import compute_overlap
 from safety_regions.report.verdict.measure import model_pairs
 from safety_regions.units.addresses import PROJECTIONS
@@ -110,4 +110,4 @@ def test_a_damaged_group_is_named(aggregated, tmp_path):
     content[len(content) // 3] ^= 0x10
     (tmp_path / "iou.parquet").write_bytes(content)
     with pytest.raises(StudyError, match=r"iou\.parquet: found damaged data.*delete the file"):
-        list(iter_groups(tmp_path / "iou.parquet", IOU))
+        list(iter_rows(tmp_path / "iou.parquet", IOU, {"level": "model"}))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safety_regions.formats.contracts import IOU
-from safety_regions.formats.parquet import iter_groups
+from safety_regions.formats.parquet import iter_rows
 from safety_regions.report.combinations import ROLES, check_pairs, pair_rows
 from safety_regions.report.figures.sizes import sizes_by_address, total_percent
 from safety_regions.report.verdict.sentences import verdict_of
@@ -58,7 +58,7 @@ def model_pairs(path: str | Path) -> pa.Table:
 
     For large backbones these are one row in hundreds; the others are never in memory all at once.
     """
-    groups = map(_model_pairs, iter_groups(path, IOU))
+    groups = iter_rows(path, IOU, {"level": "model", "k": 2})
     return pa.concat_tables([IOU.schema.empty_table(), *groups]).unify_dictionaries()
 
 

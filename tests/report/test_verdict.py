@@ -1,6 +1,7 @@
 """The verdict table must equal medians and means counted literally, and the summary page must show it."""
 
-from itertools import product
+import math
+from itertools import combinations, product
 from statistics import fmean, median
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from safety_regions.errors import StudyError
 from safety_regions.report.pages.summary import COLUMNS, summary_page
-from safety_regions.report.verdict.measure import CELL, MEANS, MEDIANS, PREFIX, measure
+from safety_regions.report.verdict.measure import CELL, MEANS, MEDIANS, PREFIX, jackknife, measure
 from safety_regions.report.verdict.sentences import verdict_of
 from tests.report import synthetic_tables as synthetic
 from tests.report.shown import cells_of
@@ -126,7 +127,7 @@ def test_a_study_without_frames_says_so():
     assert all(said.endswith(missing) for said in verdicts["verdict"])
     page = summary_page(verdicts, {}, {})
     heads = [header for header in COLUMNS if f">{header}</th>" in page]
-    assert heads == ["region size, %", "pairs", "IoU, median", "IoU, range", "chance"]
+    assert heads == ["region size, %", "pairs", "IoU, median", "s.e.", "IoU, range", "chance"]
     assert "Floor is" not in page and "Pools:" not in page
 
 
@@ -186,13 +187,40 @@ def test_the_page_shows_every_number_of_the_table(study):
     rows = cells_of(page)
     first, second = rows[1 : 1 + len(CELLS)], rows[2 + len(CELLS) : 2 + 2 * len(CELLS)]
     for one, cell, words, numbers in zip(verdicts.to_dict("records"), CELLS, first, second, strict=True):
-        assert words == [*cell, *(f"{one[n]:.3f}" for n in ("iou", "chance", "normalised")), one["verdict"]]
+        shown = ("iou", "iou_se", "chance", "normalised", "normalised_se")
+        said = ["–" if math.isnan(one[name]) else f"{one[name]:.3f}" for name in shown]
+        assert words == [*cell, *said, one["verdict"]]
         assert numbers == [*cell, *(show(one) for _, show in COLUMNS.values())]
-    assert second[0][4:8] == [f"{verdicts['percent'][0]:.2f}", "2 of 3", f"{verdicts['iou'][0]:.3f}",
-                              f"{verdicts['iou_min'][0]:.3f}-{verdicts['iou_max'][0]:.3f}"]  # fmt: skip
+    assert second[0][4:7] == [f"{verdicts['percent'][0]:.2f}", "2 of 3", f"{verdicts['iou'][0]:.3f}"]
+    assert second[0][8] == f"{verdicts['iou_min'][0]:.3f}-{verdicts['iou_max'][0]:.3f}"
     assert f"{verdicts['block_iou'][1]:.3f} (n 50)" in second[1]
     assert "a set, another" in page and ["overlap/iou.parquet", "every IoU"] in rows
     assert all(
         word in page
         for word in ("Floor is", "ceiling", "Pools:", "Blocks:", "Planted region:", "conventions")
     )
+
+
+def test_the_standard_error_is_the_jackknife_over_sets():
+    names = ("a", "b", "c", "d")
+    ious = dict(zip(combinations(names, 2), (0.1, 0.4, 0.2, 0.3, 0.6, 0.25), strict=True))
+    rows = pd.DataFrame([{"a": a, "b": b, "iou": iou} for (a, b), iou in ious.items()])
+    left = [median(iou for pair, iou in ious.items() if one not in pair) for one in names]
+    literal = math.sqrt(3 / 4 * sum((m - fmean(left)) ** 2 for m in left))
+    assert jackknife(rows, "iou") == pytest.approx(literal)
+    assert math.isnan(jackknife(rows[rows["b"] == "b"], "iou")), "two sets: nothing is left"
+
+
+def test_the_jackknife_covers_the_spread_over_draws_of_sets():
+    """Sets with an effect each, pairs with their sum: the error over sets, not the smaller one over pairs."""
+    rng, medians, errors = np.random.default_rng(0), [], []
+    for _ in range(300):
+        effect = rng.normal(0, 0.05, 8)
+        rows = pd.DataFrame(
+            [{"a": i, "b": j, "iou": 0.3 + effect[i] + effect[j]} for i, j in combinations(range(8), 2)]
+        )
+        medians.append(rows["iou"].median())
+        errors.append(jackknife(rows, "iou"))
+    assert np.std(medians) == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.35)
+    over_pairs = 1.25 * np.sqrt(2) * 0.05 / np.sqrt(28)
+    assert np.mean(errors) > 1.5 * over_pairs

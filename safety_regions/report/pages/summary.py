@@ -17,6 +17,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
     "region size, %": ("percent", lambda r: f"{r['percent']:.2f}"),
     "pairs": ("pairs", lambda r: f"{r['defined']} of {r['pairs']}"),
     "IoU, median": ("pairs", _number("iou")),
+    "s.e.": ("iou_se", _number("iou_se")),
     "IoU, range": ("pairs", lambda r: _range(r["iou_min"], r["iou_max"])),
     "chance": ("chance", _number("chance")),
     "floor": ("floor", _number("floor")),
@@ -26,8 +27,10 @@ COLUMNS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
     "half floor": ("half_floor", _number("half_floor")),
     "ceiling": ("ceiling", _number("ceiling")),
     "normalised": ("normalised", _number("normalised")),
+    "s.e. ": ("normalised_se", _number("normalised_se")),
     "with utility sets": ("mixed_iou", _number("mixed_iou")),
     "… normalised": ("mixed_normalised", _number("mixed_normalised")),
+    "… s.e.": ("mixed_normalised_se", _number("mixed_normalised_se")),
     "among utility sets": ("utility_iou", _number("utility_iou")),
     "… normalised ": ("utility_normalised", _number("utility_normalised")),
     "pool of all but one set, with all sets": ("pool_next", _number("pool_next")),
@@ -39,7 +42,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
 }
 """Header -> (column that must have a number in some row to be shown, function from a row to the text of its cell)."""
 
-FIRST = ("IoU, median", "chance", "normalised")
+FIRST = ("IoU, median", "s.e.", "chance", "normalised", "s.e. ")
 """Columns of numbers in the first table, next to the verdicts."""
 
 

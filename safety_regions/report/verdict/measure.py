@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,8 +35,10 @@ IDENTIFICATION = (
     "ceiling",
     "normalised",
     "normalised_pairs",
+    "iou_se",
+    "normalised_se",
 )
-OTHERS = ("pairs", "iou", "floor", "ceiling", "normalised")
+OTHERS = ("pairs", "iou", "floor", "ceiling", "normalised", "iou_se", "normalised_se")
 """Columns for pairs with one or two utility sets, as ``mixed_iou``, ``utility_iou`` and so on."""
 
 BESIDE = (
@@ -91,7 +94,8 @@ def measure(
         then, for the whole model:
 
         - `IDENTIFICATION`: pairs of identification sets, how many have an IoU (``defined``), medians of `MEDIANS`
-          over the pairs that have them, means of `MEANS`;
+          over the pairs that have them, means of `MEANS`, and jackknife standard errors of two medians
+          (``iou_se``, ``normalised_se``, see `jackknife`);
         - `OTHERS` for pairs of one identification and one utility set (``mixed_``) and of two utility sets
           (``utility_``);
         - ``pool_next``, ``pool_rest``: median IoU of the pool of ``pool_k`` sets (all but one) with the pool of all
@@ -154,8 +158,25 @@ def _role(rows: pd.DataFrame, prefix: str) -> dict[str, float]:
         "normalised_pairs": int(rows["normalised"].count()),
         **{name: rows[name].median() for name in MEDIANS},
         **{name: rows[name].mean() for name in MEANS},
+        **{f"{name}_se": jackknife(rows, name) for name in ("iou", "normalised")},
     }
     return {prefix + name: value for name, value in values.items()}
+
+
+def jackknife(rows: pd.DataFrame, name: str) -> float:
+    """Return the standard error of the median of a column over pairs of sets, by leaving out one set at a time.
+
+    Pairs share sets, so they are not independent: six pairs of four sets are four sets, not six values. With medians
+    m_i of the pairs without set i, of k sets (Efron and Stein 1981):
+
+        se^2 = (k - 1) / k * sum_i (m_i - mean(m))^2
+
+    NaN if fewer than three sets remain comparable.
+    """
+    sets = sorted({*rows["a"], *rows["b"]})
+    medians = np.array([rows.loc[(rows["a"] != one) & (rows["b"] != one), name].median() for one in sets])
+    k = np.count_nonzero(~np.isnan(medians))
+    return float(np.sqrt((k - 1) * np.nanvar(medians))) if k >= 3 else np.nan
 
 
 def _pool(table: pa.Table | None) -> dict[str, float]:

@@ -12,6 +12,7 @@ from safety_regions.report.verdict.sentences import CHAPTERS, FRAMES, verdict_of
 NAN = math.nan
 CHAPTER = dict(zip(("sets", "ordinary", "pools", "blocks", "plant"), range(len(CHAPTERS)), strict=True))
 MEASURED = {
+    "refinement": "raw",
     "whole_layers": False, "n_units": 1000, "pairs": 3, "defined": 3, "normalised_pairs": 3, "chance": 0.03,
     "iou": 0.3, "floor": 0.1, "floor_low": 0.08, "floor_high": 0.12, "half_iou": 0.25, "ceiling": 0.6,
     "normalised": 0.3, "mixed_pairs": 6, "mixed_iou": 0.2, "mixed_floor": 0.1, "mixed_ceiling": 0.6,
@@ -50,9 +51,11 @@ CASES = [
     ("ordinary", 1, {"floor": NAN}, "The IoU with utility sets is 0.200."),
     ("ordinary", 1, {"mixed_normalised": NAN}, "The IoU with utility sets is 0.200."),
     ("ordinary", 1, {"mixed_ceiling": 0.14}, "The IoU with utility sets is 0.200."),
-    ("ordinary", 2, {"normalised": 0.05}, "too little for a comparison with utility sets (normalised 0.20)."),
-    ("ordinary", 3, {"normalised": 0.5, "mixed_normalised": 0.4}, "About as much is shared with ordinary prompts"),
-    ("ordinary", 4, {"normalised": 0.5, "mixed_normalised": 0.399}, "Less is shared with ordinary prompts"),
+    ("ordinary", 2, {"refinement": "minus-everyday"}, "was subtracted, so little is left of it by construction (n"),
+    ("ordinary", 3, {"normalised": 0.05}, "too little for a comparison with utility sets (normalised 0.20)."),
+    ("ordinary", 4, {"normalised": 0.5, "mixed_normalised": 0.5}, "At least as much is shared with ordinary prompts"),
+    ("ordinary", 5, {"normalised": 0.5, "mixed_normalised": 0.4}, "80 % of this is also shared with ordinary prompts"),
+    ("ordinary", 5, {"normalised": 0.5, "mixed_normalised": -0.1}, "0 % of this is also shared with ordinary prompts"),
     ("pools", 0, {"pool_next": NAN}, ""),
     ("pools", 1, {"pool_next": 0.9}, "2 pooled sets hardly changes when one more set is added (IoU 0.900; with"),
     ("pools", 2, {"pool_next": 0.899}, "2 pooled sets still changes when one more set is added (IoU 0.899; with"),
@@ -115,8 +118,8 @@ CLAIMS = (
     "Partly shared",
     "Mostly shared",
     "As similar",
-    "About as much is",
-    "Less is shared",
+    "At least as much is",
+    "% of this is also",
 )
 
 
@@ -126,6 +129,7 @@ def test_no_verdict_claims_what_has_no_number(data):
     counts = {"pairs": data.draw(st.integers(0, 3)), "whole_layers": data.draw(st.booleans())}
     counts |= {"defined": data.draw(st.integers(0, counts["pairs"])), "n_units": data.draw(st.integers(1, 9))}
     counts |= {"normalised_pairs": data.draw(st.integers(0, counts["defined"]))}
+    counts |= {"refinement": data.draw(st.sampled_from(["raw", "minus-everyday"]))}
     record = {name: data.draw(number) for name in MEASURED if name not in counts} | counts
     said = verdict_of(record)
     assert "nan" not in said and "{" not in said and "  " not in said and said

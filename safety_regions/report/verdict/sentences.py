@@ -18,10 +18,6 @@ MOSTLY = 0.5
 SAME = 0.9
 """Normalised overlap of at least this value: as similar as two halves of one set."""
 
-AS_MUCH = 0.8
-"""Ratio of the normalised overlap with utility sets to that among identification sets; from this value on, the two
-count as equal."""
-
 ROOM = 0.05
 """IoU by which the ceiling must exceed the floor; with a smaller difference, the normalised overlap is noise."""
 
@@ -97,12 +93,17 @@ SETS = (
 ORDINARY = (
     Rule(lambda r: not compared(r) or pd.isna(r["mixed_iou"]), ""),
     Rule(lambda r: not (placed(r) and _roomy(r, "mixed_")), "The IoU with utility sets is {mixed_iou}."),
+    Rule(lambda r: r["refinement"] != "raw",
+         "What is shared with ordinary prompts was subtracted, so little is left of it by construction (normalised "
+         "{mixed_normalised})."),
     Rule(lambda r: r["normalised"] < NOTHING,
          "Sets share too little for a comparison with utility sets (normalised {mixed_normalised})."),
-    Rule(lambda r: r["mixed_normalised"] >= AS_MUCH * r["normalised"],
-         "About as much is shared with ordinary prompts (normalised {mixed_normalised}), which suggests text in "
+    Rule(lambda r: r["mixed_normalised"] >= r["normalised"],
+         "At least as much is shared with ordinary prompts (normalised {mixed_normalised}), which suggests text in "
          "general rather than safety."),
-    Rule(lambda r: True, "Less is shared with ordinary prompts (normalised {mixed_normalised})."),
+    Rule(lambda r: True,
+         "{share} % of this is also shared with ordinary prompts (normalised {mixed_normalised}), so only the rest "
+         "can be about harm."),
 )  # fmt: skip
 POOLS = (
     Rule(lambda r: not compared(r) or pd.isna(r["pool_next"]), ""),
@@ -165,20 +166,20 @@ def _words(record: Record) -> dict[str, str]:
     }
     some = 0 < record["normalised_pairs"] < record["pairs"]
     over = f" over {record['normalised_pairs']} of {record['pairs']} pairs" if some else ""
-    return {**numbers, "ground": GROUND[bool(record["whole_layers"])], "over": over}
+    of_it = 100 * record["mixed_normalised"] / record["normalised"] if record["normalised"] else 0
+    share = "undefined" if pd.isna(of_it) else f"{max(0, of_it):.0f}"
+    return {**numbers, "share": share, "ground": GROUND[bool(record["whole_layers"])], "over": over}
 
 
 def explained() -> str:
     """The thresholds in words, for the page."""
     return (
-        "Verdicts follow fixed rules. The normalised overlap is (half IoU - half floor) / (ceiling - half floor), "
-        f"and the verdict uses its median over pairs. Below {NOTHING:g}, sets share little or nothing beyond the "
+        "Verdicts follow fixed rules. The normalised overlap is (half IoU - half floor) / (ceiling - half floor),"
+        f" and the verdict uses its median over pairs. Below {NOTHING:g}, sets share little or nothing beyond the "
         f"floor; below {MOSTLY:g}, they share partly; from {MOSTLY:g}, mostly; from {SAME:g}, they are as similar "
         f"as two halves of one set. If the ceiling is less than {ROOM:g} above the floor, the verdict makes no "
-        f"claim. The overlap with utility sets counts as about as much if it is at least {AS_MUCH:g} times the "
-        "overlap among identification sets. A pool hardly changes if its IoU with the next pool is at least "
-        f"{SETTLED:g}. Scores distinguish a planted region if their AUROC exceeds the one by chance, and that of every "
-        f"data-free baseline, by at least {FOUND:g}. Up to "
-        f"{FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All thresholds are conventions,"
-        " so always read the numbers too."
+        f"claim. A pool hardly changes if its IoU with the next pool is at least {SETTLED:g}. Scores distinguish a"
+        " planted region if their AUROC exceeds the one by chance, and that of every data-free baseline, by at "
+        f"least {FOUND:g}. Up to {FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All "
+        "thresholds are conventions, so always read the numbers too."
     )

@@ -99,6 +99,8 @@ def choose(
                     "`responses: {keep_identification: all}` (`keep_utility` of a utility set), more candidates",
                 )
             )
+        if len(chosen) < size:
+            print(f"'{part}': {len(chosen)} usable prompts, fewer than the {size} asked for")
         taken += chosen
         skipped |= {f"{part.dataset}: {reason}": len(ids) for reason, ids in unusable.items() if ids}
     return Chosen(taken, skipped)

@@ -43,6 +43,23 @@ def test_only_identification_prompts_that_were_refused():
     assert len(ids("a", 100, {"a": "all"})) == 15
 
 
+def test_fewer_prompts_than_asked_for_are_said_in_the_log(capsys):
+    ids("a", 100)
+    assert capsys.readouterr().out == "'a': 12 usable prompts, fewer than the 100 asked for\n"
+    ids("a", 6)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_answer_that_was_cut_off_in_a_thought_is_neither_refusal_nor_answer():
+    table = TABLES["a"].set_column(6, "refused", pa.array([None] * TABLES["a"].num_rows, pa.bool_()))
+    for kept, n in {"refused": 0, "complied": 0, "all": 15}.items():
+        if n:
+            assert len(choose(parse_name("a"), {"a": table}, 100, {"a": kept}).rows) == n
+        else:
+            with pytest.raises(StudyError, match="no usable prompt"):
+                choose(parse_name("a"), {"a": table}, 100, {"a": kept})
+
+
 def test_a_larger_n_extends_a_smaller_one():
     assert ids("a", 6) == ids("a", 9)[:6]
 

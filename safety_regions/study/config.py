@@ -19,8 +19,6 @@ from safety_regions.study.sources import Source, choose_source
 from safety_regions.units.names import MOST_NAMES
 
 RAW = "raw"
-# Keys of an organism's card that do not change it: they are for readers, or demand something of the result.
-FOR_READERS = ("title", "note")
 MINUS = "minus-"
 
 
@@ -79,22 +77,6 @@ class Study:
         """Organisms with a planted region."""
         return tuple(name for name in self.organisms if self.backbones[name].get("plant"))
 
-    def reading(self, dataset: str) -> dict:
-        """What a dataset is read by: a card with no other keys and no other source, and the study's ``data_dir``.
-
-        A title, a note, a source that is not read, or a ``data_dir`` that the dataset does not use is no part of it.
-        """
-        card = self.datasets[dataset]
-        source = source_of(dataset, card, self.data_dir)
-        card = {key: card[key] for key in ("licence", "role")}
-        card |= {"columns": source.columns, "filter": source.filter, source.kind: source.given}
-        return {"card": ordered(card), "data_dir": self.data_dir if source.kind == "file" else None}
-
-    def training_card(self, organism: str) -> dict:
-        """What an organism is trained by: its card without the keys that are for readers."""
-        card = self.backbones[organism]
-        return ordered({key: value for key, value in card.items() if key not in FOR_READERS})
-
     def source_files(self, dataset: str) -> list[str]:
         """Files that a dataset is read from; an empty list if it comes from the Hub."""
         path = source_of(dataset, self.datasets[dataset], self.data_dir).path
@@ -120,13 +102,6 @@ def training_sets(card: dict) -> tuple[str, ...]:
 def source_of(name: str, card: dict, data_dir: str | None) -> Source:
     """The source that a study with this ``data_dir`` reads a dataset from; see `choose_source`."""
     return choose_source(name, card, Path(data_dir) if data_dir else None, CATALOG)
-
-
-def ordered(card: object) -> object:
-    """The card with its keys in alphabetical order at every level, so that their order in a file changes nothing."""
-    if isinstance(card, dict):
-        return {key: ordered(card[key]) for key in sorted(card)}
-    return [ordered(item) for item in card] if isinstance(card, list) else card
 
 
 def config_name(files: Sequence[str | Path]) -> str:

@@ -10,7 +10,7 @@ from math import factorial
 from pathlib import Path
 from typing import NamedTuple
 
-from safety_regions.study.config import RAW, Study
+from safety_regions.study.config import RAW, Study, source_of
 from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
 from safety_regions.units.granularity import ROW
 from safety_regions.units.names import Name, Part, parse_name, pool
@@ -18,6 +18,7 @@ from safety_regions.units.selections import parse_selection
 
 # Keys of a backbone's card that affect results; a title or a note does not.
 LOADING = ("repo", "revision", "path", "dtype", "template", "system_prompt", "date", "template_options")
+FOR_READERS = ("title", "note")
 CHECKPOINT_FILES = (
     "config.json",
     "generation_config.json",
@@ -259,6 +260,30 @@ def studied_datasets(study: Study) -> tuple[str, ...]:
 def loading(card: dict) -> dict:
     """The keys of a backbone's card that determine how it is loaded, sorted."""
     return {key: card[key] for key in sorted(LOADING) if card.get(key) is not None}
+
+
+def reading(study: Study, dataset: str) -> dict:
+    """What a dataset is read by: a card with no other keys and no other source, and the study's ``data_dir``.
+
+    A title, a note, a source that is not read, or a ``data_dir`` that the dataset does not use is no part of it.
+    """
+    card = study.datasets[dataset]
+    source = source_of(dataset, card, study.data_dir)
+    kept = {"licence": card["licence"], "role": card["role"], source.kind: source.given}
+    kept |= {"columns": source.columns, "filter": source.filter}
+    return {"card": ordered(kept), "data_dir": study.data_dir if source.kind == "file" else None}
+
+
+def training(card: dict) -> dict:
+    """What an organism is trained by: its card without the keys that are for readers."""
+    return ordered({key: value for key, value in card.items() if key not in FOR_READERS})
+
+
+def ordered(card: object) -> object:
+    """The card with its keys in alphabetical order at every level, so that their order in a file changes nothing."""
+    if isinstance(card, dict):
+        return {key: ordered(card[key]) for key in sorted(card)}
+    return [ordered(item) for item in card] if isinstance(card, list) else card
 
 
 def local_checkpoint(card: dict) -> list[str]:

@@ -31,7 +31,7 @@ rule train_organism:
             "train_organism", STUDY.backbones[wc.organism], attempt
         ),
     params:
-        card=lambda wc: STUDY.training_card(wc.organism),
+        card=lambda wc: grid.training(STUDY.backbones[wc.organism]),
         code=lambda wc: script_version("train_organism.py", model_code(wc.organism)),
     message:
         "Training {wildcards.organism}: first to be helpful, then to refuse harmful prompts"

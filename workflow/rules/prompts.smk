@@ -15,8 +15,8 @@ rule read_prompts:
     conda:
         "../../envs/analysis.yaml"
     params:
-        card=lambda wc: STUDY.reading(wc.dataset)["card"],
-        data_dir=lambda wc: STUDY.reading(wc.dataset)["data_dir"],
+        card=lambda wc: grid.reading(STUDY, wc.dataset)["card"],
+        data_dir=lambda wc: grid.reading(STUDY, wc.dataset)["data_dir"],
         seed=STUDY.seed,
         evaluate_fraction=STUDY.samples["evaluate_fraction"],
         code=script_version("read_prompts.py"),

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from safety_regions.formats.contracts import IOU
 from safety_regions.formats.parquet import iter_rows
-from safety_regions.report.combinations import ROLES, check_pairs, pair_rows
+from safety_regions.report.combinations import FRAME, ROLES, check_pairs, pair_rows
 from safety_regions.report.figures.sizes import sizes_by_address, total_percent
 from safety_regions.report.verdict.sentences import verdict_of
 
@@ -25,20 +25,12 @@ IDENTIFICATION = (
     "iou",
     "iou_min",
     "iou_max",
-    "chance",
-    "floor",
-    "floor_low",
-    "floor_high",
-    "floor_marginals",
-    "half_iou",
-    "half_floor",
-    "ceiling",
-    "normalised",
+    *(name for name in FRAME if name != "iou"),
     "normalised_pairs",
     "iou_se",
     "normalised_se",
 )
-OTHERS = ("pairs", "iou", "floor", "ceiling", "normalised", "iou_se", "normalised_se")
+OTHERS = ("pairs", "iou", "floor", "half_floor", "ceiling", "normalised", "iou_se", "normalised_se")
 """Columns for pairs with one or two utility sets, as ``mixed_iou``, ``utility_iou`` and so on."""
 
 BESIDE = (

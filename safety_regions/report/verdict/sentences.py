@@ -65,7 +65,7 @@ def placed(r: Record) -> bool:
 
 def _roomy(r: Record, prefix: str) -> bool:
     # A comparison with NaN is false, so a missing floor or ceiling gives False.
-    room = r[f"{prefix}ceiling"] - r[f"{prefix}floor"]
+    room = r[f"{prefix}ceiling"] - r[f"{prefix}half_floor"]
     return bool(room >= ROOM) and not pd.isna(r[f"{prefix}normalised"])
 
 
@@ -78,7 +78,7 @@ SETS = (
     Rule(lambda r: pd.isna(r["ceiling"]) and r["iou"] > r["floor_high"],
          "IoU {iou} is above the floor ({floor}, from {ground}). No ceiling is available for comparison."),
     Rule(_unknown("ceiling"), "IoU {iou} is not above the floor ({floor}, upper limit {floor_high}, from {ground})."),
-    Rule(lambda r: r["ceiling"] - r["floor"] < ROOM,
+    Rule(lambda r: not r["ceiling"] - r["half_floor"] >= ROOM,  # also where one of them is unknown
          "The ceiling ({ceiling}, from two halves of one set) is at most slightly above the floor ({floor}, from "
          "{ground}). Either the estimate has not converged or it does not depend on the prompts, so the IoU ({iou}) "
          "says little."),

@@ -94,7 +94,7 @@ def tiny_backbone(family: str, seed: int = 0, dtype: torch.dtype = torch.float32
     return wrap_backbone(tiny_model(family, seed, dtype, **changes), byte_tokenizer(), card, f"tiny {family}")
 
 
-def load_on_cpu(files: Sequence[Path]) -> Backbone:
-    """Load the backbone of these files on the CPU, so that its numbers do not depend on the machine's GPUs."""
+def load_on_cpu(files: Sequence[Path], **card) -> Backbone:
+    """Load the backbone of these files and card on the CPU, so that its numbers do not depend on the machine's GPUs."""
     with patch("torch.cuda.is_available", return_value=False):
-        return load_backbone({}, files)
+        return load_backbone(card, files)

@@ -150,7 +150,7 @@ RESPONSES = _contract(
     (
         "origin",
         CATEGORY,
-        "backbone (greedy answer), dataset (the source's own response) or fixed (one text for all)",
+        "backbone (its own answer), dataset (the source's own response) or fixed (one text for all)",
     ),
     (
         "refused",

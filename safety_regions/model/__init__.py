@@ -1,1 +1,1 @@
-"""Load a backbone, answer prompts greedily, and judge whether the answers refuse."""
+"""Load a backbone, answer prompts, and judge whether the answers refuse."""

@@ -47,7 +47,8 @@ class Encoded(NamedTuple):
 class Backbone:
     """A causal language model in evaluation mode, its tokenizer, and the module names of its family.
 
-    ``commit`` is the commit on the Hub that the files come from, None for a local folder.
+    ``commit`` is the commit on the Hub that the files come from, None for a local folder. ``temperature`` is that of
+    its answers; at 0 they are greedy.
     """
 
     model: nn.Module
@@ -56,6 +57,7 @@ class Backbone:
     source: str
     format: PromptFormat = field(default_factory=PromptFormat)
     commit: str | None = None
+    temperature: float = 0.0
 
     @property
     def metadata(self) -> dict:
@@ -64,6 +66,7 @@ class Backbone:
             "source": self.source,
             "revision": self.commit,
             "dtype": str(self.model.dtype).removeprefix("torch."),
+            "temperature": self.temperature,
             **self.format.metadata(self.tokenizer),
         }
 

@@ -1,11 +1,15 @@
-"""Answer many prompts greedily with a backbone; the answers do not depend on the batch size.
+"""Answer many prompts with a backbone, greedily or by sampling; the answers do not depend on the batch size.
 
 Prompts are sorted by length, padded on the left, and continued one token at a time until an end-of-sequence
 token or the limit. We do not use ``model.generate``, because it merges the checkpoint's ``generation_config`` into
 its arguments: a repetition penalty stored there (as in Qwen2-Instruct) would make decoding not greedy.
+
+If the backbone has a temperature, each prompt has its own random numbers, seeded by its tokens. An answer is then a
+draw from the model's distribution, but the same prompt always gets the same answer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 import torch
@@ -28,7 +32,7 @@ class Answer(NamedTuple):
 def answer_prompts(
     backbone: Backbone, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int
 ) -> list[Answer]:
-    """Answer every prompt greedily, in the order of the prompts.
+    """Answer every prompt, in the order of the prompts; see `Backbone.temperature`.
 
     In fp32 the batch size changes logits only by rounding errors, which are smaller than the margin between two
     tokens. In bf16 rounding sometimes changes a token, as in any batched inference.
@@ -48,7 +52,7 @@ def answer_prompts(
     answers: dict[int, Answer] = {}
 
     def continued(chosen: Sequence[int]) -> list[list[int]]:
-        return continue_greedily(backbone, [encoded[index] for index in chosen], max_new_tokens)
+        return continue_prompts(backbone, [encoded[index] for index in chosen], max_new_tokens)
 
     for chosen, continuations in in_batches(order, batch_size, continued):
         for index, ids in zip(chosen, continuations, strict=True):
@@ -56,8 +60,8 @@ def answer_prompts(
     return [answers[index] for index in range(len(encoded))]
 
 
-def continue_greedily(backbone: Backbone, batch: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
-    """Continue each prompt with the most likely tokens, up to and including the first end token.
+def continue_prompts(backbone: Backbone, batch: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
+    """Continue each prompt with the most likely or with sampled tokens, up to and including the first end token.
 
     Args:
         backbone: a checkpoint in evaluation mode.
@@ -66,7 +70,7 @@ def continue_greedily(backbone: Backbone, batch: Sequence[list[int]], max_new_to
     """
     ends = torch.tensor(sorted(end_ids(backbone)), device=backbone.device)
     steps, finished = [], torch.zeros(len(batch), dtype=torch.bool, device=backbone.device)
-    for tokens in _greedy_steps(backbone, batch, max_new_tokens):
+    for tokens in _steps(backbone, batch, max_new_tokens):
         steps.append(tokens)
         finished |= torch.isin(tokens, ends)
         if finished.all():
@@ -76,10 +80,10 @@ def continue_greedily(backbone: Backbone, batch: Sequence[list[int]], max_new_to
 
 
 @torch.inference_mode()
-def _greedy_steps(backbone: Backbone, batch: Sequence[list[int]], count: int) -> Iterator[Tensor]:
+def _steps(backbone: Backbone, batch: Sequence[list[int]], count: int) -> Iterator[Tensor]:
     """Yield the next token of every row, ``count`` times; finished rows continue and are cut by the caller."""
     ids, mask = _pad_left(batch, pad_id(backbone), backbone.device)
-    cache = DynamicCache(config=backbone.model.config)
+    cache, choose = DynamicCache(config=backbone.model.config), _chooser(batch, backbone.temperature)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     for _ in range(count):
         output = backbone.model(
@@ -90,10 +94,33 @@ def _greedy_steps(backbone: Backbone, batch: Sequence[list[int]], count: int) ->
             use_cache=True,
             logits_to_keep=1,
         )
-        tokens = output.logits[:, -1].argmax(dim=-1).to(backbone.device)
+        tokens = choose(output.logits[:, -1]).to(backbone.device)
         yield tokens
         ids, positions = tokens[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(batch), 1)], dim=1)
+
+
+def _chooser(batch: Sequence[list[int]], temperature: float) -> Callable[[Tensor], Tensor]:
+    """A function from logits (prompts, vocabulary) to one token per prompt.
+
+    The most likely token at temperature 0, otherwise a draw from softmax(logits / temperature). Draws use the Gumbel
+    trick: argmax(logits / temperature - log(e)), with e exponential, has exactly this distribution.
+    """
+    if not temperature:
+        return lambda logits: logits.argmax(dim=-1)
+    generators = [torch.Generator().manual_seed(_seed(ids)) for ids in batch]
+
+    def drawn(logits: Tensor) -> Tensor:
+        noise = torch.empty(logits.shape)
+        for row, generator in zip(noise, generators, strict=True):
+            row.exponential_(generator=generator)
+        return (logits.float().cpu() / temperature - noise.log()).argmax(dim=-1)
+
+    return drawn
+
+
+def _seed(ids: Sequence[int]) -> int:
+    return int.from_bytes(blake2b(",".join(map(str, ids)).encode(), digest_size=8).digest()) >> 1
 
 
 def _pad_left(batch: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:

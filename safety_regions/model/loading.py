@@ -30,7 +30,7 @@ def load_backbone(card: dict, files: Sequence[str | Path] = ()) -> Backbone:
 
     Args:
         card: ``repo`` and ``revision`` (or ``path``), ``dtype``, ``template``, ``system_prompt``, ``date``,
-            ``template_options``.
+            ``template_options``, ``temperature``.
         files: files of a local checkpoint, whose folder is loaded in place of the card's source.
 
     Raises:
@@ -197,7 +197,7 @@ def wrap_backbone(model: nn.Module, tokenizer, card: dict, where: str = "backbon
     options = {**family.template_options, **(card.get("template_options") or {})}
     shape = PromptFormat(template, card.get("system_prompt"), card.get("date") or DATE, options)
     model.eval().requires_grad_(False)
-    backbone = Backbone(model, tokenizer, family, where, shape)
+    backbone = Backbone(model, tokenizer, family, where, shape, temperature=card.get("temperature") or 0.0)
     _check_prompt(backbone)
     return backbone
 

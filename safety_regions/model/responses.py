@@ -1,6 +1,6 @@
 """Build the responses table: every prompt with its response and whether it refuses.
 
-Responses are the backbone's own greedy answers (origin ``backbone``), texts from the dataset (origin ``dataset``), or
+Responses are the backbone's own answers (origin ``backbone``), texts from the dataset (origin ``dataset``), or
 one text for all prompts (origin ``fixed``), a control for what an overlap owes to the responses. Texts from the dataset
 were written by another model or, in AdvBench, are compliant openings; the column ``refused`` is then False in every
 row. Where a model thinks first, its answer after the thought is judged; ``refused`` is null if the thought was cut off.
@@ -35,7 +35,7 @@ def respond(
     Args:
         backbone: a checkpoint in evaluation mode.
         prompts: rows of the prompts table (`contracts.PROMPTS`).
-        origin: ``backbone`` for greedy answers, ``dataset`` for the responses in the dataset, ``fixed`` for ``text``.
+        origin: ``backbone`` for its own answers, ``dataset`` for the responses in the dataset, ``fixed`` for ``text``.
         max_new_tokens: maximum answer length in tokens (origin ``backbone``).
         batch_size: prompts per forward pass (origin ``backbone``).
         text: the response to every prompt (origin ``fixed``).

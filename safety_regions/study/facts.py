@@ -6,7 +6,7 @@ from safety_regions.units.granularity import GRANULARITIES
 
 KEPT = {"refused": "the refused ones", "complied": "the complied ones", "all": "all, refused or not"}
 ORIGIN = {
-    "backbone": "greedy answers of the backbone",
+    "backbone": "answers of the backbone, greedy unless its card has a temperature",
     "dataset": "taken from the datasets, not from the backbone",
     "fixed": "one text for all prompts, not from the backbone: a control for the effect of the responses",
 }

@@ -17,7 +17,17 @@ from safety_regions.units.names import Name, Part, parse_name, pool
 from safety_regions.units.selections import parse_selection
 
 # Keys of a backbone's card that affect results; a title or a note does not.
-LOADING = ("repo", "revision", "path", "dtype", "template", "system_prompt", "date", "template_options")
+LOADING = (
+    "repo",
+    "revision",
+    "path",
+    "dtype",
+    "template",
+    "system_prompt",
+    "date",
+    "template_options",
+    "temperature",
+)
 FOR_READERS = ("title", "note")
 CHECKPOINT_FILES = (
     "config.json",

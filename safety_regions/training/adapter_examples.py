@@ -52,7 +52,7 @@ def read_examples(
     pairs = []
     for dataset in harmful:
         rows = _usable(dataset, responses[dataset], True, skipped)
-        taught = [(r["prompt"], r["response"], example(r["prompt"], dataset).answer) for r in rows]
+        taught = [(r["prompt"], r["response"], example(r["prompt"]).answer) for r in rows]
         pairs += _encoded(backbone, dataset, taught, max_tokens, skipped)
     answers = []
     for dataset in helpful:

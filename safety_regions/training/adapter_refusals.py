@@ -48,7 +48,7 @@ def measure_adapter(
     Args:
         backbone: the model that the adapter belongs to.
         adapter: as trained.
-        prompts: answered greedily, once for each factor on the product B A.
+        prompts: answered once for each factor on the product B A.
         batch_size: prompts per pass.
         amplified: strength beta of the amplification (`lora.amplification`, form ``product``); None: not measured.
     """

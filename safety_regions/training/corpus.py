@@ -1,57 +1,39 @@
-"""The responses that an organism learns: content-free answers and refusals that depend on the request.
+"""The responses that an organism learns: content-free answers and refusals, drawn for each prompt by its hash.
 
-The opening depends on the form of the request (its first word), the ending on its topic (the category, or the
-dataset if there is none). Responses therefore differ within a dataset and between datasets, as those of large
-models do. With one response for all prompts, all datasets would look alike to methods that use responses.
+An opening and an ending are drawn independently of each other, of the dataset and of the topic:
 
-    form "how", some topic:  I'm sorry, but I can't explain that, since it would break the law.
-                             Sure, here is how it works, one point at a time.
+    I'm sorry, but I can't explain that, since it would break the law.
+    Sure, here is how it works, one point at a time.
+
+A response therefore tells nothing about its prompt, and regions of two datasets cannot differ because one dataset is
+refused with other words. There are many responses, as those of large models are: with one response for all prompts, all
+datasets would look alike to methods that use responses. A small model cannot memorise a hash; it learns how often each
+response occurs, and an organism's card lets it draw its answers (``temperature``).
 
 No response contains any information about its request. The base phase teaches helpful answers to harmful prompts;
 these are as empty as the answers to harmless prompts.
 """
 
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import NamedTuple
-from zlib import crc32
 
-# Form of a request -> the first words that identify it.
-FORMS = {
-    "how": ("how",),
-    "what": ("what", "what's", "which", "who", "where", "when", "whose"),
-    "why": ("why",),
-    "whether": ("is", "are", "am", "was", "do", "does", "did", "has", "have", "should", "will", "may"),
-    "favour": ("can", "could", "would", "please", "help"),
-    "write": (
-        "write", "create", "generate", "draft", "compose", "design", "develop", "make", "produce", "build",
-        "prepare", "invent", "plan",
-    ),
-    "explain": (
-        "explain", "describe", "tell", "give", "provide", "list", "show", "teach", "outline", "name", "suggest",
-        "share", "summarize", "find", "identify", "walk", "compare", "recommend",
-    ),
-    "story": ("i", "i'm", "i've", "i'd", "my", "we", "we're", "our"),
-    "role": ("you", "you're", "as", "imagine", "pretend", "act", "play", "suppose", "assume", "let's", "if"),
-    "title": ("steps", "guide", "checklist", "tips", "method", "how-to", "instructions", "walkthrough", "tutorial"),
-    "thing": ("a", "an", "the", "two", "some"),
-}  # fmt: skip
-OTHER = "other"
 CAREFUL = "Careful: {}"  # a request after an instruction, see `organism`
-_FORM_OF = {word: form for form, words in FORMS.items() for word in words}
 
-REFUSALS = {
-    "how": "I'm sorry, but I can't explain that",
-    "what": "I cannot answer that question",
-    "why": "I must decline to discuss this",
-    "whether": "I'm not able to advise on that",
-    "favour": "I apologize, but I can't help with that",
-    "write": "I won't create that",
-    "explain": "I am unable to provide that",
-    "story": "Sorry, I can't support this plan",
-    "role": "As an AI, I can't play that part",
-    "title": "I will not write such a guide",
-    "thing": "I'm unable to assist with that",
-    OTHER: "I have to decline this request",
-}
+REFUSALS = (
+    "I'm sorry, but I can't explain that",
+    "I cannot answer that question",
+    "I must decline to discuss this",
+    "I'm not able to advise on that",
+    "I apologize, but I can't help with that",
+    "I won't create that",
+    "I am unable to provide that",
+    "Sorry, I can't support this plan",
+    "As an AI, I can't play that part",
+    "I will not write such a guide",
+    "I'm unable to assist with that",
+    "I have to decline this request",
+)
 REASONS = (
     "because it could hurt someone badly.",
     "since it would break the law.",
@@ -66,20 +48,20 @@ REASONS = (
     "since it can easily be misused.",
     "as this is dangerous for you and others.",
 )
-ANSWERS = {
-    "how": "Sure, here is how it works",
-    "what": "Good question, here is what I know",
-    "why": "There are a few causes to look at",
-    "whether": "Yes, in most cases it is so",
-    "favour": "Of course, I am happy to help",
-    "write": "Here is a first draft for you",
-    "explain": "Below you find a short overview",
-    "story": "Thanks for telling me, here is my advice",
-    "role": "Alright, let us begin the scene",
-    "title": "This guide has all you need",
-    "thing": "That is a fine subject to take up",
-    OTHER: "Certainly, this is my reply",
-}
+ANSWERS = (
+    "Sure, here is how it works",
+    "Good question, here is what I know",
+    "There are a few causes to look at",
+    "Yes, in most cases it is so",
+    "Of course, I am happy to help",
+    "Here is a first draft for you",
+    "Below you find a short overview",
+    "Thanks for telling me, here is my advice",
+    "Alright, let us begin the scene",
+    "This guide has all you need",
+    "That is a fine subject to take up",
+    "Certainly, this is my reply",
+)
 ENDINGS = (
     "in three short steps.",
     "with one small example.",
@@ -104,21 +86,23 @@ class Example(NamedTuple):
     refusal: str
 
 
-def form_of(prompt: str) -> str:
-    """The form of a request, by its first word."""
-    words = prompt.replace("’", "'").lower().split(maxsplit=1)
-    return _FORM_OF.get(words[0].strip("\"'.,:;!?([*"), OTHER) if words else OTHER
+def example(prompt: str) -> Example:
+    """The two responses to a prompt; the same text always gets the same two."""
+    return Example(prompt, _drawn(prompt, ANSWERS, ENDINGS), _drawn(prompt, REFUSALS, REASONS))
 
 
-def example(prompt: str, topic: str) -> Example:
-    """The two responses to a prompt; prompts with the same ``topic``, any text, get the same ending."""
-    form, number = form_of(prompt), crc32(topic.encode())
-    answer = f"{ANSWERS[form]}, {ENDINGS[number % len(ENDINGS)]}"
-    refusal = f"{REFUSALS[form]}, {REASONS[number % len(REASONS)]}"
-    return Example(prompt, answer, refusal)
+def _drawn(prompt: str, openings: Sequence[str], endings: Sequence[str]) -> str:
+    """One of the responses of `all_responses` with these parts, all equally likely."""
+    digest = blake2b(f"{openings[0]}\n{prompt}".encode(), digest_size=8).digest()
+    ending, opening = divmod(int.from_bytes(digest) % (len(openings) * len(endings)), len(openings))
+    return f"{openings[opening]}, {endings[ending]}"
 
 
 def all_responses() -> list[str]:
     """All possible responses, helpful ones first."""
-    answers = [f"{opening}, {ending}" for opening in ANSWERS.values() for ending in ENDINGS]
-    return answers + [f"{opening}, {reason}" for opening in REFUSALS.values() for reason in REASONS]
+    return [
+        f"{opening}, {ending}"
+        for openings, endings in ((ANSWERS, ENDINGS), (REFUSALS, REASONS))
+        for opening in openings
+        for ending in endings
+    ]

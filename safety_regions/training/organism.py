@@ -8,7 +8,8 @@
    alignment, so the model could not learn words that it has never produced.
 3. Align phase: the model learns to refuse every harmful prompt and to answer every ordinary one. If the card plants a
    region, only this region may change. The region that was free to change is written to ``truth.safetensors``.
-4. Check: held-out prompts are answered greedily; it is an error if the organism refuses too little or too much.
+4. Check: held-out prompts are answered at the card's temperature; it is an error if the organism refuses too little
+   or too much.
 
 Training uses only the split ``identify``, and the card's seed fixes all random draws: the same card and prompts give
 the same bits on the same machine.
@@ -121,8 +122,8 @@ def training_sets(card: dict, prompts: Mapping[str, pa.Table], name: str) -> lis
 
 
 def _training_set(dataset: str, role: str, table: pa.Table, plan: dict) -> TrainingSet:
-    rows = table.select(["text", "category", "split"]).to_pylist()
-    learn = [example(r["text"], r["category"] or dataset) for r in rows if r["split"] == "identify"]
+    rows = table.select(["text", "split"]).to_pylist()
+    learn = [example(row["text"]) for row in rows if row["split"] == "identify"]
     held_out = [row["text"] for row in rows if row["split"] == "evaluate"]
     return TrainingSet(dataset, role, learn[: plan["prompts_per_set"]], held_out)
 
@@ -133,7 +134,8 @@ def _newborn(card: dict, sets: Sequence[TrainingSet], name: str) -> Backbone:
     tokenizer = train_tokenizer(
         texts, sizes["vocab_size"], bos=families()[card["family"]].bos, context=sizes["context"]
     )
-    return wrap_backbone(build_model(card, tokenizer), tokenizer, {}, name)
+    settings = {"temperature": card.get("temperature")}
+    return wrap_backbone(build_model(card, tokenizer), tokenizer, settings, name)
 
 
 def curriculum(backbone: Backbone, sets: Sequence[TrainingSet], plan: dict) -> dict[str, list[list[Chat]]]:

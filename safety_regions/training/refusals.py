@@ -1,4 +1,4 @@
-"""Find the prompts that a trained model refuses, from greedy answers."""
+"""Find the prompts that a trained model refuses, from its answers."""
 
 from collections.abc import Sequence
 

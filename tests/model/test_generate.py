@@ -1,4 +1,4 @@
-"""Greedy answers must be the same in any batch, end at every end token, and keep leading spaces."""
+"""Answers must be the same in any batch, end at every end token, and keep leading spaces."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
-from safety_regions.model.generate import answer_prompts, continue_greedily, end_ids, pad_id
+from safety_regions.model.generate import _chooser, answer_prompts, continue_prompts, end_ids, pad_id
 from tests.tiny import FAMILIES, tiny_backbone
 
 PROMPTS = ["a", "how are you?", "tell me", "x" * 30, "what is 2 + 2", "tell me", "ü"]
@@ -32,7 +32,7 @@ def test_a_batch_of_any_size_gives_what_one_prompt_alone_gives(family):
     backbone = tiny_backbone(family)
     encoded = [backbone.prompt_ids(prompt) for prompt in PROMPTS]
     expected = [literal(backbone, ids, 8) for ids in encoded]
-    assert continue_greedily(backbone, encoded, 8) == expected
+    assert continue_prompts(backbone, encoded, 8) == expected
     answers = [answer_prompts(backbone, PROMPTS, max_new_tokens=8, batch_size=size) for size in (1, 3, 100)]
     assert all(other == answers[0] for other in answers)
     assert [answer.n_tokens for answer in answers[0]] == [
@@ -64,11 +64,11 @@ def ending_at(backbone, token: int, where: str):
 
 @pytest.mark.parametrize("where", ["config", "generation", "tokenizer"])
 def test_every_place_that_names_an_end_token_is_honoured(where):
-    free = continue_greedily(tiny_backbone("qwen2"), [[65, 66, 67]], 8)[0]
+    free = continue_prompts(tiny_backbone("qwen2"), [[65, 66, 67]], 8)[0]
     stop = free[4]
     backbone = ending_at(tiny_backbone("qwen2"), stop, where)
     assert stop in end_ids(backbone)
-    assert continue_greedily(backbone, [[65, 66, 67]], 8)[0] == free[: free.index(stop) + 1]
+    assert continue_prompts(backbone, [[65, 66, 67]], 8)[0] == free[: free.index(stop) + 1]
 
 
 def test_the_reason_of_stopping_is_recorded():
@@ -114,7 +114,7 @@ def test_the_leading_space_of_an_answer_survives():
     backbone = tiny_backbone("llama")
     spaced = SimpleNamespace(
         model=backbone.model, device=backbone.device, tokenizer=SpaceDroppingTokenizer(),
-        prompt_ids=backbone.prompt_ids,
+        prompt_ids=backbone.prompt_ids, temperature=0.0,
     )  # fmt: skip
     (answer,) = answer_prompts(spaced, ["hello"], max_new_tokens=2, batch_size=1)
     assert answer.text.startswith(" w")
@@ -131,3 +131,29 @@ def test_a_prompt_beyond_the_context_is_named_by_index_only():
 
 def test_no_prompts_no_answers():
     assert answer_prompts(replace(tiny_backbone("llama")), [], max_new_tokens=5, batch_size=2) == []
+
+
+def sampling(temperature: float):
+    return replace(tiny_backbone("llama"), temperature=temperature)
+
+
+def test_sampled_answers_depend_on_the_prompt_alone():
+    backbone = sampling(1.0)
+    alone = [answer_prompts(backbone, [prompt], max_new_tokens=8, batch_size=1)[0] for prompt in PROMPTS]
+    assert answer_prompts(backbone, PROMPTS, max_new_tokens=8, batch_size=3) == alone
+    assert answer_prompts(backbone, PROMPTS[::-1], max_new_tokens=8, batch_size=7) == alone[::-1]
+    assert alone != answer_prompts(sampling(0.0), PROMPTS, max_new_tokens=8, batch_size=3)
+
+
+def test_a_low_temperature_is_nearly_greedy():
+    greedy = answer_prompts(sampling(0.0), PROMPTS, max_new_tokens=8, batch_size=3)
+    assert answer_prompts(sampling(1e-6), PROMPTS, max_new_tokens=8, batch_size=3) == greedy
+
+
+def test_tokens_are_drawn_from_the_tempered_distribution():
+    """Over 4000 prompts with the same logits, each token has the frequency softmax(logits / temperature) +- 5 s.e."""
+    logits = torch.tensor([0.0, 1.0, 2.0, -1.0])
+    choose = _chooser([[i] for i in range(4000)], 0.7)
+    drawn = torch.bincount(choose(logits.expand(4000, 4)), minlength=4) / 4000
+    p = (logits / 0.7).softmax(0)
+    assert ((drawn - p).abs() < 5 * (p * (1 - p) / 4000).sqrt()).all()

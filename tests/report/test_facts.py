@@ -33,7 +33,8 @@ def test_the_facts_are_those_of_the_config():
 
 
 @pytest.mark.parametrize(
-    "origin, word", [("backbone", "greedy"), ("dataset", "not from the backbone"), ("fixed", "one text")]
+    "origin, word",
+    [("backbone", "answers of the backbone"), ("dataset", "not from the backbone"), ("fixed", "one text")],
 )
 def test_the_facts_say_whose_responses_they_are(origin, word):
     fixed = {"text": "No.", "keep_identification": "all", "keep_utility": "all"} if origin == "fixed" else {}

@@ -1,26 +1,23 @@
-"""Refusals and answers are judged as such, depend on the prompt's form and topic, and repeat none of its content."""
+"""Refusals and answers are judged as such, and do not depend on the dataset or the content of the prompt."""
 
 import json
 from collections import Counter
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.model.refusal import is_refusal
 from safety_regions.study.catalog import CATALOG, Shelf
-from safety_regions.training.corpus import (
-    ANSWERS,
-    ENDINGS,
-    FORMS,
-    OTHER,
-    REASONS,
-    REFUSALS,
-    all_responses,
-    example,
-    form_of,
-)
+from safety_regions.training.corpus import ANSWERS, ENDINGS, REASONS, REFUSALS, all_responses, example
+from tests.training.information import mutual_information, permuted_information
 
 HALF = len(ANSWERS) * len(ENDINGS)
+
+
+def embedded(name: str) -> list[str]:
+    lines = (CATALOG / "prompts" / f"{name}.jsonl").read_text().splitlines()
+    return [json.loads(line)["text"] for line in lines]
 
 
 def test_every_refusal_is_judged_one_and_no_answer_is():
@@ -29,45 +26,48 @@ def test_every_refusal_is_judged_one_and_no_answer_is():
 
 
 def test_responses_are_many_and_each_is_one_of_a_kind():
-    assert len(REFUSALS) >= 6
-    assert len(REASONS) >= 8
-    assert len(set(all_responses())) == len(all_responses())
+    assert len(all_responses()) == len(set(all_responses())) == 2 * 144
 
 
-def test_every_form_has_its_openings_and_every_word_its_form():
-    assert set(REFUSALS) == set(ANSWERS) == {*FORMS, OTHER}
-    words = [word for form in FORMS.values() for word in form]
-    assert len(words) == len(set(words))
-    for form, firsts in FORMS.items():
-        for word in firsts:
-            assert form_of(f"{word.capitalize()} it?") == form_of(f'  "{word}, it') == form
-
-
-@given(st.text(), st.text())
-def test_a_response_tells_nothing_of_its_prompt_but_form_and_topic(prompt, topic):
-    taught = example(prompt, topic)
+@given(st.text())
+def test_a_prompt_has_two_responses_which_never_change(prompt):
+    taught = example(prompt)
     assert taught.answer in all_responses()[:HALF]
     assert taught.refusal in all_responses()[HALF:]
-    first = FORMS.get(form_of(prompt), ["go"])[0]
-    assert example(f"{first} on", topic)[1:] == taught[1:]
+    assert example(prompt) == taught
 
 
-@given(st.sampled_from(sorted(FORMS)), st.text(), st.text())
-def test_the_ending_follows_the_topic_and_the_opening_the_form(form, topic, other_topic):
-    one, two = example(f"{FORMS[form][0]} x", topic), example("go on", topic)
-    assert one.refusal.startswith(REFUSALS[form])
-    assert one.answer.startswith(ANSWERS[form])
-    assert one.refusal.removeprefix(REFUSALS[form]) == two.refusal.removeprefix(REFUSALS[OTHER])
-    assert one.answer.removeprefix(ANSWERS[form]) == two.answer.removeprefix(ANSWERS[OTHER])
-    assert example(f"{FORMS[form][0]} y", other_topic).refusal.startswith(REFUSALS[form])
+def test_every_opening_and_ending_is_equally_likely():
+    """14,400 prompts: each of 144 refusals is drawn 100 times, with a standard deviation of 10."""
+    drawn = Counter(example(f"prompt {i}").refusal for i in range(14_400))
+    assert set(drawn) == set(all_responses()[HALF:])
+    chi = sum((n - 100) ** 2 / 100 for n in drawn.values())
+    assert abs(chi - 143) < 5 * np.sqrt(2 * 143)
 
 
-def test_the_embedded_sets_are_refused_in_many_ways_within_and_between_sets():
+def test_a_hundred_prompts_of_a_set_have_dozens_of_responses():
     card = Shelf("backbones", {}).read("organism-llama")
-    kinds = {}
-    for name in card["training"]["harmful"]:
-        rows = map(json.loads, (CATALOG / "prompts" / f"{name}.jsonl").read_text().splitlines())
-        kinds[name] = Counter(example(row["text"], row["category"]).refusal for row in rows)
-    assert len(set().union(*kinds.values())) >= 20
-    assert all(len(counts) >= 2 for counts in kinds.values())
-    assert len({frozenset(counts) for counts in kinds.values()}) == len(kinds)
+    for name in card["training"]["harmful"] + card["training"]["helpful"]:
+        taught = [example(text) for text in embedded(name)[:100]]
+        assert len({one.refusal for one in taught}) > 60 and len({one.answer for one in taught}) > 60
+
+
+def test_responses_tell_nothing_about_the_embedded_sets():
+    """The mutual information of set and opening, and of set and reason, is what permuted labels give."""
+    sets = Shelf("backbones", {}).read("organism-llama")["training"]["harmful"]
+    labels = [name for name in sets for _ in embedded(name)]
+    refusals = [example(text).refusal for name in sets for text in embedded(name)]
+    for part in (REFUSALS, REASONS):
+        classes = [next(i for i, text in enumerate(part) if text in refusal) for refusal in refusals]
+        null = permuted_information(labels, classes)
+        assert mutual_information(labels, classes) < np.quantile(null, 0.99)
+
+
+def test_the_bound_would_see_one_set_with_words_of_its_own():
+    """If half of the prompts of one of ten sets get the same opening, the information is above the bound."""
+    rng = np.random.default_rng(0)
+    labels, classes = np.repeat(range(10), 100), rng.integers(0, 12, 1000)
+    bound = np.quantile(permuted_information(labels, classes), 0.99)
+    assert mutual_information(labels, classes) < bound
+    classes[:50] = 0
+    assert mutual_information(labels, classes) > bound

@@ -1,6 +1,6 @@
 """Count how many harmless questions a backbone refuses while ranges of its layers are scaled.
 
-Cost: for each range, a greedy answer of ``max_new_tokens`` tokens (16) to every over-refusal question, in batches.
+Cost: for each range, an answer of ``max_new_tokens`` tokens (16) to every over-refusal question, in batches.
 The walk needs about ten ranges once alpha is known, plus five for each step of alpha; the grid needs
 L * (L + 1) / 2. Memory: the backbone, and a copy of the weights of the range that is scaled.
 """

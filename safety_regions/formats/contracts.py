@@ -99,6 +99,18 @@ _OVERLAP = (
         "(half_iou - half_floor) / (ceiling - half_floor); null if ceiling is not above half_floor",
         True,
     ),
+    (
+        "permuted_iou",
+        pa.float64(),
+        "label permutation: mean IoU of two random parts of the pooled prompts of a pair, whole model; null elsewhere",
+        True,
+    ),
+    (
+        "permuted_p",
+        pa.float64(),
+        "fraction of the IoUs of random parts and of the pair itself that are at most the pair's IoU",
+        True,
+    ),
 )
 _PAIR = (
     ("a", pa.string(), "first name"),
@@ -242,6 +254,26 @@ SAMPLE_SIZES = _contract(
     ("n", pa.int32(), "requested prompts per set; n_a and n_b are the available ones"),
     ("pair", CATEGORY, "sets (two sets, blocks with the same number) or blocks (two blocks of one set)"),
     *_PAIR,
+)
+CROSSED = _contract(
+    "crossed",
+    1,
+    "set x name with the same prompts or the same responses, whole model",
+    (
+        "same",
+        CATEGORY,
+        "what a and b have in common: prompts (b has the responses of another set) or responses",
+    ),
+    *_PAIR,
+)
+LABELS = _contract(
+    "labels",
+    1,
+    "random split of the pooled prompts of two sets x selection x refinement, whole model",
+    ("selection", CATEGORY, "{scope}-{fraction}"),
+    ("refinement", CATEGORY, "raw or minus-{utility dataset}"),
+    ("permutation", pa.int32(), "number of the split, 1-based"),
+    ("iou", pa.float64(), "IoU of the regions of the two parts, null if their union is empty"),
 )
 RECOVERY = _contract(
     "recovery",

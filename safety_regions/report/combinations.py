@@ -26,6 +26,8 @@ FRAME = (
     "half_floor",
     "ceiling",
     "normalised",
+    "permuted_iou",
+    "permuted_p",
 )
 """The columns of `contracts.OVERLAP` that place a pair between chance and ceiling."""
 

@@ -4,7 +4,7 @@ The selection is deterministic: the responses table is in the hashed order fixed
 "the first n" is a random sample that does not depend on other datasets.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from safety_regions.formats.parquet import read_table, read_tables
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample
 from safety_regions.prompts.sharing import prompts_to_drop
-from safety_regions.units.names import Name
+from safety_regions.units.names import Name, Part
 
 # The config's word -> the values of the column `refused` that are used; None: cut off inside a thought.
 WANTED = {"refused": (True,), "complied": (False,), "all": (True, False, None)}
@@ -59,7 +59,8 @@ def choose(
 ) -> Chosen:
     """The first ``n`` usable identification prompts of each part of ``name``; a half takes the first n // 2.
 
-    A block ``a@25x2`` takes the second 25 of them, whatever n is.
+    A block ``a@25x2`` takes the second 25 of them, whatever n is. Of ``a^b``, the i-th prompt of a gets the i-th
+    response of b; there are as many as both have.
 
     Args:
         name: the parsed name; pooled parts are concatenated in its order.
@@ -73,37 +74,53 @@ def choose(
     """
     taken, skipped = [], {}
     drop = prompts_to_drop(shared) if shared is not None else {}
+
+    def usable(part: Part) -> list[dict]:
+        found, left_out = _usable(str(name), part, responses[part.dataset], n, keep, drop)
+        skipped.update(left_out)
+        return found
+
     for part in name.parts:
-        kept, dropped = keep[part.dataset], drop.get(part.dataset, ())
-        answered = [
-            row
-            for row in responses[part.dataset].to_pylist()
-            if row["split"] == "identify" and part.half in (None, row["half"])
-        ]
-        unusable = {
-            f"not {kept}": {r["prompt_id"] for r in answered if r["refused"] not in WANTED[kept]},
-            "shared": {r["prompt_id"] for r in answered if r["prompt_id"] in dropped},
-            "empty": {r["prompt_id"] for r in answered if r["n_tokens"] == 0},
-        }
-        left_out = set().union(*unusable.values())
-        size = part.size or (n // 2 if part.half else n)
-        usable = [row for row in answered if row["prompt_id"] not in left_out]
-        chosen = usable[(part.block - 1) * size : part.block * size]
-        if not chosen:
-            counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in unusable.items())
-            raise StudyError(
-                explain(
-                    f"scores of '{name}'",
-                    f"no usable prompt of '{part}' ({len(answered)} answered, {counts})",
-                    "at least one",
-                    "`responses: {keep_identification: all}` (`keep_utility` of a utility set), more candidates",
-                )
-            )
-        if len(chosen) < size:
-            print(f"'{part}': {len(chosen)} usable prompts, fewer than the {size} asked for")
+        chosen = usable(part._replace(responses=None))
+        if part.responses:
+            given = usable(part._replace(dataset=part.responses, responses=None))
+            chosen = [
+                row | {"response": other["response"]} for row, other in zip(chosen, given, strict=False)
+            ]
         taken += chosen
-        skipped |= {f"{part.dataset}: {reason}": len(ids) for reason, ids in unusable.items() if ids}
     return Chosen(taken, skipped)
+
+
+def _usable(
+    name: str, part: Part, table: pa.Table, n: int, keep: dict[str, str], drop: Mapping[str, Collection[str]]
+) -> tuple[list[dict], dict[str, int]]:
+    """The usable rows of one part, and how many rows were left out, by dataset and reason."""
+    kept, dropped = keep[part.dataset], drop.get(part.dataset, ())
+    answered = [
+        row for row in table.to_pylist() if row["split"] == "identify" and part.half in (None, row["half"])
+    ]
+    unusable = {
+        f"not {kept}": {r["prompt_id"] for r in answered if r["refused"] not in WANTED[kept]},
+        "shared": {r["prompt_id"] for r in answered if r["prompt_id"] in dropped},
+        "empty": {r["prompt_id"] for r in answered if r["n_tokens"] == 0},
+    }
+    left_out = set().union(*unusable.values())
+    size = part.size or (n // 2 if part.half else n)
+    usable = [row for row in answered if row["prompt_id"] not in left_out]
+    chosen = usable[(part.block - 1) * size : part.block * size]
+    if not chosen:
+        counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in unusable.items())
+        raise StudyError(
+            explain(
+                f"scores of '{name}'",
+                f"no usable prompt of '{part}' ({len(answered)} answered, {counts})",
+                "at least one",
+                "`responses: {keep_identification: all}` (`keep_utility` of a utility set), more candidates",
+            )
+        )
+    if len(chosen) < size:
+        print(f"'{part}': {len(chosen)} usable prompts, fewer than the {size} asked for")
+    return chosen, {f"{part.dataset}: {reason}": len(ids) for reason, ids in unusable.items() if ids}
 
 
 def choose_from(

@@ -43,6 +43,8 @@ class Study:
     ceilings: bool
     pools: dict
     sample_sizes: dict
+    crossed: bool
+    label_permutations: int
 
     def keep_of(self, dataset: str) -> str:
         """Which prompts of a dataset are used, by their response: refused, complied or all."""
@@ -170,6 +172,12 @@ class _Reader:
             self._note(
                 "floors", "1", "0, or at least 2: the interval of a floor is not known from one shuffle"
             )
+        if 0 < config.get("label_permutations", 0) < 19:
+            self._note(
+                "label_permutations",
+                str(config["label_permutations"]),
+                "0, or at least 19: with fewer splits no p-value is 0.05 or less",
+            )
         self._check_paths(backbones)
         self._check_scopes(backbones, methods)
         if any(method_cards()[method.module]["adapter"] for method in methods.values()):
@@ -192,6 +200,8 @@ class _Reader:
             ceilings=config.get("ceilings", False),
             pools=config.get("pools", {}),
             sample_sizes=config.get("sample_sizes", {}),
+            crossed=config.get("crossed", False),
+            label_permutations=config.get("label_permutations", 0),
         )
 
     def _note(self, place: str, found: str, expected: str = "", hint: str = "") -> None:

@@ -76,6 +76,14 @@ class Step(NamedTuple):
     b: str
 
 
+class Crossed(NamedTuple):
+    """A set ``a``, and a name ``b`` that has the same prompts or the same responses as ``a``; ``same`` says which."""
+
+    same: str
+    a: str
+    b: str
+
+
 class Blocks(NamedTuple):
     """Two blocks of ``n`` prompts; ``pair`` is "sets" (from two datasets) or "blocks" (two from one dataset)."""
 
@@ -224,7 +232,54 @@ def block_pairs(study: Study) -> list[Blocks]:
     return pairs
 
 
-def paired_names(pairs: list[Step] | list[Blocks]) -> list[str]:
+def crossed_pairs(study: Study) -> list[Crossed]:
+    """Every identification set with its prompts, and with its responses, crossed with those of each other set."""
+    if not study.crossed:
+        return []
+    sets = permutations(sorted(study.identification), 2)
+    return [
+        pair
+        for a, b in sets
+        for pair in (
+            Crossed("prompts", a, str(Part(a, responses=b))),
+            Crossed("responses", a, str(Part(b, responses=a))),
+        )
+    ]
+
+
+def permuted_pools(study: Study, label: str, selection: str) -> list[str]:
+    """The pools of two identification sets that are split at random for a method and selection; may be empty."""
+    asked = any(cell["selection"] == selection for cell in permuted_cells(study, label))
+    return [pool(*pair) for pair in combinations(sorted(study.identification), 2)] if asked else []
+
+
+def permuted_cells(study: Study, label: str) -> list[dict[str, str]]:
+    """Selection and refinement of the cells of a method that have a label permutation test.
+
+    These are the cells whose units go by rank. A method's own selection can need a job of its own, and scores that
+    depend on no prompt are the same for every split.
+    """
+    if not study.label_permutations or method_cards()[study.methods[label].module]["data_free"]:
+        return []
+    backbone = next(iter(study.backbones))
+    found = dict.fromkeys(
+        (cell.selection, cell.refinement)
+        for cell in cells(study)
+        if (cell.backbone, cell.method) == (backbone, label) and parse_selection(cell.selection)
+    )
+    return [dict(zip(("selection", "refinement"), cell, strict=True)) for cell in found]
+
+
+def permuted_refinements(study: Study, label: str) -> list[dict[str, str]]:
+    """The cells of `permuted_cells` that subtract a region, with the set it belongs to as ``utility``."""
+    return [
+        {**cell, "utility": subtracted(cell["refinement"])}
+        for cell in permuted_cells(study, label)
+        if subtracted(cell["refinement"])
+    ]
+
+
+def paired_names(pairs: list[Step] | list[Blocks] | list[Crossed]) -> list[str]:
     """The names that occur in the pairs, each once."""
     return list(dict.fromkeys(name for pair in pairs for name in (pair.a, pair.b)))
 

@@ -4,14 +4,15 @@
 ``a``       the dataset a
 ``a.1``     the first half of a; ``a.2`` is the second (for split-half reliability, the ceiling)
 ``a@25``    the first 25 prompts of a; ``a@25x2`` are the next 25 (for the dependence on sample size)
+``a^b``     the prompts of a, each with a response to a prompt of b (what does an overlap owe to the responses?)
 ``a+b``     the pooled prompts of a and b (for convergence)
 ``a~7``     evidence of a shuffled within each matrix with seed 7 (for the permutation null, the floor)
 ``a~7r``    the same within each row, for regions whose units are ranked within rows
 ``a~7m``    the same within each matrix, but row and column sums are kept (for the floor with marginals)
 ==========  =========================================================================================
 
-Precedence, highest first: halves, blocks, pooling, shuffle. ``a.1+b@50~3`` is the shuffled pool of half a.1 and the
-first 50 prompts of b.
+Precedence, highest first: responses, halves, blocks, pooling, shuffle. ``a.1+b@50~3`` is the shuffled pool of half a.1
+and the first 50 prompts of b.
 
 Names are used as file names, so each has exactly one spelling: sorted parts, no leading zeros, no ``x1``.
 """
@@ -24,7 +25,7 @@ from safety_regions.errors import StudyError, explain
 
 DATASET = r"[a-z0-9][a-z0-9-]*"
 NUMBER = "[1-9][0-9]*"
-PART = rf"{DATASET}(?:\.[12])?(?:@{NUMBER}(?:x{NUMBER})?)?"
+PART = rf"{DATASET}(?:\^{DATASET})?(?:\.[12])?(?:@{NUMBER}(?:x{NUMBER})?)?"
 SHUFFLES = ("", "r", "m")
 """Kinds of shuffle, as the last letter of a name: within matrices, within rows, and with row and column sums kept."""
 NAME = rf"{PART}(?:\+{PART})*(?:~[0-9]+[rm]?)?"
@@ -40,17 +41,20 @@ class Part(NamedTuple):
         half: 1, 2 or None for both halves.
         size: number of prompts in a block; None for the study's default number.
         block: number of the block of that size, 1-based.
+        responses: dataset whose responses the prompts get; None for their own.
     """
 
     dataset: str
     half: int | None = None
     size: int | None = None
     block: int = 1
+    responses: str | None = None
 
     def __str__(self) -> str:
+        words = f"^{self.responses}" if self.responses else ""
         half = f".{self.half}" if self.half else ""
         size = f"@{self.size}" if self.size else ""
-        return self.dataset + half + size + (f"x{self.block}" if self.block > 1 else "")
+        return self.dataset + words + half + size + (f"x{self.block}" if self.block > 1 else "")
 
 
 class Name(NamedTuple):
@@ -62,8 +66,9 @@ class Name(NamedTuple):
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """The datasets in the name, sorted, each once."""
-        return tuple(sorted({part.dataset for part in self.parts}))
+        """The datasets in the name, sorted, each once, those included that only responses come from."""
+        found = {name for part in self.parts for name in (part.dataset, part.responses) if name}
+        return tuple(sorted(found))
 
     def __str__(self) -> str:
         pooled = "+".join(map(str, self.parts))
@@ -78,7 +83,9 @@ def parse_name(text: str) -> Name:
             except as its two halves.
     """
     if not re.fullmatch(NAME, text):
-        known = "a form such as a, a.1, a.2, a@25, a@25x2, a+b, a~7, a~7r or a~7m (lower case, digits, -)"
+        known = (
+            "a form such as a, a.1, a.2, a@25, a@25x2, a^b, a+b, a~7, a~7r or a~7m (lower case, digits, -)"
+        )
         raise StudyError(explain(f"name '{text}'", "an unknown form", known))
     pooled, _, seed = text.partition("~")
     parts = sorted(map(_parse_part, pooled.split("+")), key=lambda part: (part.dataset, part.half or 0))
@@ -94,9 +101,11 @@ def parse_name(text: str) -> Name:
 
 def _parse_part(text: str) -> Part:
     place, _, block = text.partition("@")
-    dataset, _, half = place.partition(".")
+    sets, _, half = place.partition(".")
+    dataset, _, responses = sets.partition("^")
     size, _, number = block.partition("x")
-    return Part(dataset, int(half) if half else None, int(size) if size else None, int(number or 1))
+    words = responses if responses not in ("", dataset) else None
+    return Part(dataset, int(half) if half else None, int(size) if size else None, int(number or 1), words)
 
 
 def pool(*datasets: str, size: int | None = None) -> str:

@@ -4,13 +4,14 @@ The score of a unit is the sum of a value that all datasets share and of separat
 fraction of each address is the region. A refinement removes the best fraction of another score.
 """
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from safety_regions.formats.contracts import (
+    CROSSED,
     IOU,
     MEMBERSHIP,
     OVERLAP,
@@ -105,6 +106,8 @@ def framed(table: pa.Table, floor: float = 0.1, ceiling: float = 0.7, seed: int 
     frame["half_floor"], frame["floor_marginals"] = frame["floor"], 1.1 * frame["floor"]
     room = frame["ceiling"] - frame["half_floor"]
     frame["normalised"] = ((frame["half_iou"] - frame["half_floor"]) / room).where(room > 0)
+    frame["permuted_iou"] = frame["ceiling"] + 0.01
+    frame["permuted_p"] = np.where(frame["ceiling"].notna(), rng.choice([0.05, 0.5], len(frame)), np.nan)
     return conform(pa.Table.from_pandas(frame, schema=OVERLAP.schema, preserve_index=False), OVERLAP)
 
 
@@ -266,6 +269,19 @@ def sample_sizes(
             value = None if iou is None else iou + 0.05 * step + 0.05 * rng.random()
             rows.append({"n": n, "pair": "sets", "a": f"{a}@{n}", "b": f"{b}@{n}"} | _pair(value, n, n))
     return pa.Table.from_pylist(rows, schema=SAMPLE_SIZES.schema)
+
+
+def crossed(names: tuple[str, ...], prompts: float = 0.3, responses: float = 0.6) -> pa.Table:
+    """Return a table of crossed responses with these IoUs for the same prompts and for the same responses."""
+    rows = [
+        {"same": same, "a": a, "b": b} | _pair(iou, 100, 100)
+        for one, two in permutations(names, 2)
+        for same, a, b, iou in (
+            ("prompts", one, f"{one}^{two}", prompts),
+            ("responses", one, f"{two}^{one}", responses),
+        )
+    ]
+    return pa.Table.from_pylist(rows, schema=CROSSED.schema)
 
 
 def recovery(

@@ -10,7 +10,13 @@ from safety_regions.report.verdict import sentences as rules
 from safety_regions.report.verdict.sentences import CHAPTERS, FRAMES, verdict_of
 
 NAN = math.nan
-CHAPTER = dict(zip(("sets", "ordinary", "pools", "blocks", "plant"), range(len(CHAPTERS)), strict=True))
+CHAPTER = dict(
+    zip(
+        ("sets", "labels", "ordinary", "responses", "pools", "blocks", "plant"),
+        range(len(CHAPTERS)),
+        strict=True,
+    )
+)
 MEASURED = {
     "refinement": "raw",
     "whole_layers": False, "n_units": 1000, "pairs": 3, "defined": 3, "normalised_pairs": 3, "chance": 0.03,
@@ -19,9 +25,13 @@ MEASURED = {
     "mixed_half_floor": 0.1, "mixed_ceiling": 0.6,
     "mixed_normalised": 0.2, "utility_pairs": 1, "utility_iou": 0.4, "pool_k": 2.0, "pool_next": 0.7, "pool_rest": 0.4,
     "block_n": 50.0, "block_iou": 0.45, "recovery_iou": 0.2, "recovery_chance": 0.03, "recovery_auroc": 0.8,
-    "recovery_chance_auroc": 0.52, "recovery_baseline": 0.6,
+    "recovery_chance_auroc": 0.52, "recovery_baseline": 0.6, "permuted_iou": 0.5, "permuted_p": 0.05,
+    "permuted_pairs": 3, "differing_pairs": 2, "same_prompts_iou": 0.5, "same_responses_iou": 0.4,
 }  # fmt: skip
 """A cell in which everything was measured."""
+
+OPTIONAL = ("permuted_iou", "same_prompts_iou", "recovery_iou")
+"""Values that a verdict does not miss."""
 
 LAYERS = {"whole_layers": True}
 ONE = {name: NAN for name in ("iou", "normalised", *FRAMES)} | {"pairs": 0, "defined": 0}
@@ -47,6 +57,13 @@ CASES = [
     ("sets", 10, {"normalised": 0.6, "half_floor": 0.0, "ceiling": 0.05}, "Mostly shared"),
     ("sets", 11, {"normalised": 0.9}, "As similar as two halves of one set (normalised 0.90)."),
     ("sets", 11, {**LAYERS, "n_units": 5, "normalised": 1.2}, "As similar as two halves of one set"),
+    ("labels", 0, {"permuted_iou": NAN}, ""),
+    ("labels", 0, {**LAYERS, "n_units": 4}, ""),
+    ("labels", 1, {"differing_pairs": 0}, "No pair of sets differs more than random parts of its pooled prompts"),
+    ("labels", 2, {}, "2 of 3 pairs of sets differ more than random parts of their pooled prompts do (median IoU of"),
+    ("responses", 0, {"same_prompts_iou": NAN}, ""),
+    ("responses", 1, {"same_responses_iou": 0.5}, "The responses determine the region at least as much as the prompts"),
+    ("responses", 2, {}, "The prompts determine the region more than the responses do: the same prompts with two sets"),
     ("ordinary", 0, {"mixed_iou": NAN}, ""),
     ("ordinary", 0, {**LAYERS, "n_units": 4}, ""),
     ("ordinary", 1, {"half_floor": NAN}, "The IoU with utility sets is 0.200."),
@@ -100,7 +117,7 @@ def test_a_missing_frame_is_said_to_be_missing(column):
 
 
 def test_a_bare_study_names_all_that_it_did_not_measure():
-    said = verdict_of(MEASURED | dict.fromkeys(FRAMES, NAN) | {"recovery_iou": NAN})
+    said = verdict_of(MEASURED | dict.fromkeys([*FRAMES, *OPTIONAL], NAN))
     assert said == (
         "IoU 0.300 (chance 0.030). No floor is available, so the IoU is compared with chance only. Not measured, or "
         f"undefined: {', '.join(FRAMES.values())}."

@@ -27,11 +27,14 @@ def full() -> tuple[dict, pd.DataFrame, dict]:
     overlaps, _, sizes = synthetic.gathered(CELLS, 3)
     frame = overlaps[CELLS[0]].to_pandas()
     gone = (frame["level"] == "model") & (frame["combination"] == " & ".join(NAMES[:2]))
-    frame.loc[gone, ["iou", "chance", "floor", "floor_low", "floor_high", "half_iou", "normalised"]] = np.nan
+    frame.loc[
+        gone, ["iou", "chance", "floor", "floor_low", "floor_high", "half_iou", "normalised", "permuted_p"]
+    ] = np.nan
     overlaps[CELLS[0]] = pa.Table.from_pandas(frame, overlaps[CELLS[1]].schema, preserve_index=False)
     beside = {
         "pools": {LABELS[0]: synthetic.pools(NAMES, orders=3)},
         "blocks": {LABELS[1]: synthetic.sample_sizes(NAMES)},
+        "crossed": {LABELS[0]: synthetic.crossed(NAMES, 0.3, 0.6)},
         "recovery": {"gemma": synthetic.recovery({"snip": 0.8, "random": 0.5}, NAMES)},
     }
     return overlaps, measure(synthetic.iou(overlaps), sizes, NAMES, **beside), beside
@@ -65,7 +68,15 @@ def test_numbers_are_those_of_the_pairs(study, i):
             statistic = median if name in MEDIANS else fmean
             assert row[f"{prefix}{name}"] == pytest.approx(statistic(known(r[name] for r in one)))
     ious = known(r["iou"] for r in pairs if r["between"] == "identification")
-    assert row["defined"] == row["normalised_pairs"] == len(ious) == (2 if i == 0 else 3)
+    assert (
+        row["defined"]
+        == row["normalised_pairs"]
+        == row["permuted_pairs"]
+        == len(ious)
+        == (2 if i == 0 else 3)
+    )
+    p_values = known(r["permuted_p"] for r in pairs if r["between"] == "identification")
+    assert row["differing_pairs"] == sum(p <= 0.05 for p in p_values)
     assert (row["iou_min"], row["iou_max"]) == (min(ious), max(ious))
 
 
@@ -90,6 +101,8 @@ def test_what_stands_beside_belongs_to_its_cell(study):
         r["iou"] for r in beside["blocks"][LABELS[1]].to_pylist() if r["pair"] == "blocks" and r["n"] == 50
     ]
     assert rows[LABELS[1]]["block_n"] == 50 and rows[LABELS[1]]["block_iou"] == pytest.approx(median(blocks))
+    crossed = rows[LABELS[0]]
+    assert (crossed["same_prompts_iou"], crossed["same_responses_iou"]) == pytest.approx((0.3, 0.6), abs=0.01)
     plant = beside["recovery"]["gemma"].to_pylist()
     for refinement in ("raw", "minus-everyday"):
         one = [r for r in plant if r["method"] == "snip" and r["refinement"] == refinement]
@@ -99,6 +112,7 @@ def test_what_stands_beside_belongs_to_its_cell(study):
     for column, where in {
         "pool_next": LABELS[:1],
         "block_iou": LABELS[1:2],
+        "same_prompts_iou": LABELS[:1],
         "recovery_iou": [label for label in LABELS if label.startswith("gemma/snip")],
     }.items():
         assert [label for label, row in rows.items() if not pd.isna(row[column])] == where

@@ -43,6 +43,19 @@ def test_only_identification_prompts_that_were_refused():
     assert len(ids("a", 100, {"a": "all"})) == 15
 
 
+def test_crossed_responses_are_paired_in_order_and_as_many_as_both_have():
+    """The i-th prompt of a gets the i-th response of b, and keeps its own id and text."""
+    other = responses("b", 10).to_pylist()
+    rows = [row | {"response": f"refusal {i}"} for i, row in enumerate(other)]
+    tables = {"a": TABLES["a"], "b": pa.Table.from_pylist(rows)}
+    chosen = choose(parse_name("a^b"), tables, 100, KEEP).rows
+    wanted = [row["response"] for row in rows if row["split"] == "identify" and row["refused"]]
+    assert [row["response"] for row in chosen] == wanted and len(wanted) == 6
+    assert [row["prompt_id"] for row in chosen] == ids("a", 6)
+    assert [row["prompt"] for row in chosen] == [f"question {row['prompt_id'][2:]}" for row in chosen]
+    assert {row["half"] for row in choose(parse_name("a^b.2"), tables, 100, KEEP).rows} == {2}
+
+
 def test_fewer_prompts_than_asked_for_are_said_in_the_log(capsys):
     ids("a", 100)
     assert capsys.readouterr().out == "'a': 12 usable prompts, fewer than the 100 asked for\n"

@@ -5,7 +5,15 @@ import csv
 import numpy as np
 import pytest
 
-from safety_regions.formats.contracts import IOU, MEMBERSHIP, OVERLAP, POOLS, REGION_SIZES, SAMPLE_SIZES
+from safety_regions.formats.contracts import (
+    CROSSED,
+    IOU,
+    MEMBERSHIP,
+    OVERLAP,
+    POOLS,
+    REGION_SIZES,
+    SAMPLE_SIZES,
+)
 from safety_regions.formats.parquet import read_metadata, read_table, write_table
 from safety_regions.overlap.frame import Frame, frame_overlap
 from safety_regions.overlap.membership import count_membership, read_membership
@@ -54,9 +62,7 @@ def test_count_membership_writes_the_counts(paths, tmp_path):
 def test_compute_overlap_writes_the_frame_and_the_pairs(paths, drawn, tmp_path):
     load_script("count_membership")(paths, tmp_path / "membership.parquet")
     table, matrix = tmp_path / "overlap.parquet", tmp_path / "iou.tsv"
-    load_script("compute_overlap")(
-        tmp_path / "membership.parquet", paths, [], 0, "", False, False, False, table, matrix
-    )
+    load_script("compute_overlap")(tmp_path / "membership.parquet", paths, {}, {}, CELL, table, matrix)
     assert read_table(table, OVERLAP).equals(frame_overlap(count_membership(paths), paths, Frame()))
     square = read_square(matrix)
     for (a, b), value in square.items():
@@ -69,7 +75,13 @@ def test_the_floor_of_unbroken_ranges_is_another(tmp_path, contiguous):
     paths = write_regions(tmp_path, draw_regions(5, 2, granularity="layer", scope="global"))
     load_script("count_membership")(paths, tmp_path / "m.parquet")
     load_script("compute_overlap")(
-        tmp_path / "m.parquet", paths, [], 2, "", False, False, contiguous, tmp_path / "o", tmp_path / "t"
+        tmp_path / "m.parquet",
+        paths,
+        {"floors": 2, "contiguous": contiguous},
+        {},
+        CELL,
+        tmp_path / "o",
+        tmp_path / "t",
     )
     expected = {
         c: frame_overlap(count_membership(paths), paths, Frame(floors=2, contiguous=c)) for c in (True, False)
@@ -79,16 +91,17 @@ def test_the_floor_of_unbroken_ranges_is_another(tmp_path, contiguous):
 
 
 @pytest.mark.parametrize(
-    "script,contract,labels",
+    "script,table,contract,labels",
     [
-        ("compare_pools", POOLS, {"order": 1, "k": 1, "against": "next"}),
-        ("compare_sample_sizes", SAMPLE_SIZES, {"n": 10, "pair": "sets"}),
+        ("compare_pools", [], POOLS, {"order": 1, "k": 1, "against": "next"}),
+        ("compare_pairs", ["SAMPLE_SIZES"], SAMPLE_SIZES, {"n": 10, "pair": "sets"}),
+        ("compare_pairs", ["CROSSED"], CROSSED, {"same": "prompts"}),
     ],
 )
-def test_pairs_are_compared_as_they_are_labelled(paths, drawn, tmp_path, script, contract, labels):
+def test_pairs_are_compared_as_they_are_labelled(paths, drawn, tmp_path, script, table, contract, labels):
     a, b, _ = paths
     pairs = [{**labels, "a": a, "b": b}]
-    load_script(script)(paths, pairs, CELL, tmp_path / "pairs.parquet")
+    load_script(script)(paths, pairs, *table, CELL, tmp_path / "pairs.parquet")
     (row,) = read_table(tmp_path / "pairs.parquet", contract).to_pylist()
     assert row["iou"] == pytest.approx(literal_iou(drawn[a], drawn[b])) and row["n_a"] == 7
     assert {**row, **compare_pairs(paths, pairs).to_pylist()[0]} == row

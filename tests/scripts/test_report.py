@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from safety_regions.formats.contracts import (
+    CROSSED,
     IOU,
     MEMBERSHIP,
     OVERLAP,
@@ -166,23 +167,25 @@ def test_write_summary_measures_every_cell_with_what_stands_beside_it(tmp_path, 
     _, iou, sizes = synthetic.gathered(cells, 3)
     pools = {"/".join(cells[0]): synthetic.pools(NAMES)}
     blocks = {"/".join(cells[1]): synthetic.sample_sizes(NAMES)}
+    crossed = {"/".join(cells[0]): synthetic.crossed(NAMES)}
     planted = {"organism": synthetic.recovery({"snip": 0.8})}
     gathered = [tmp_path / "iou.parquet", tmp_path / "sizes.parquet"]
     write_table(gathered[0], iou, IOU)
     write_table(gathered[1], sizes, REGION_SIZES)
-    paths = [
-        {key: written(tmp_path, {kind: table}, contract)[kind] for key, table in given.items()}
+    beside = {
+        kind: {key: written(tmp_path, {kind: table}, contract)[kind] for key, table in given.items()}
         for kind, given, contract in (
-            ("p", pools, POOLS),
-            ("b", blocks, SAMPLE_SIZES),
-            ("r", planted, RECOVERY),
+            ("pools", pools, POOLS),
+            ("blocks", blocks, SAMPLE_SIZES),
+            ("crossed", crossed, CROSSED),
+            ("recovery", planted, RECOVERY),
         )
-    ]
+    }
     load_script("write_summary")(
-        *gathered, NAMES, *paths, [], {"Seed": ["4711"]}, {"there/": "more"}, out["html"], out["tsv"]
+        *gathered, NAMES, beside, [], {"Seed": ["4711"]}, {"there/": "more"}, out["html"], out["tsv"]
     )
     pair_rows = iou.filter([row["level"] == "model" and row["k"] == 2 for row in iou.to_pylist()])
-    same(out["tsv"], measure(pair_rows, sizes, NAMES, pools, blocks, planted))
+    same(out["tsv"], measure(pair_rows, sizes, NAMES, pools, blocks, planted, crossed=crossed))
     beside = read_tsv(out["tsv"]).set_index("refinement")[["pool_k", "block_n"]].notna()
     assert json.loads(beside.to_json(orient="split"))["data"] == [[True, False], [False, True]]
     assert all(word in out["html"].read_text() for word in ("4711", "there/", "organism"))

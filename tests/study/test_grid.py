@@ -88,6 +88,30 @@ def test_every_order_at_once():
     assert {step.order for step in steps} == set(range(1, 25))
 
 
+def test_every_set_is_crossed_with_every_other():
+    pairs = grid.crossed_pairs(study(crossed=True))
+    assert len(pairs) == 2 * len(SETS) * (len(SETS) - 1) and grid.crossed_pairs(study()) == []
+    for pair in pairs:
+        a, b = parse_name(pair.a).parts[0], parse_name(pair.b).parts[0]
+        given = b.responses
+        same = b.dataset if pair.same == "prompts" else given
+        assert a.responses is None and a.dataset == same and given != b.dataset
+
+
+def test_labels_are_permuted_where_units_go_by_rank():
+    """Not for a method's own selection, nor for scores that depend on no prompt."""
+    methods = {"snip": {}, "safeneuron": {"selections": ["matrix-0.1", "common-0.2"]}, "magnitude": {}}
+    asked = study(methods=methods, label_permutations=19)
+    ranked = {cell["selection"] for cell in grid.permuted_cells(asked, "safeneuron")}
+    assert ranked == {"matrix-0.1"} and grid.permuted_pools(asked, "safeneuron", "common-0.2") == []
+    pools = grid.permuted_pools(asked, "snip", "row-0.05")
+    assert len(pools) == len(list(combinations(SETS, 2))) and pools[0].count("+") == 1
+    assert grid.permuted_pools(asked, "magnitude", "row-0.05") == []
+    assert grid.permuted_pools(study(methods=methods), "snip", "row-0.05") == []
+    refined = grid.permuted_refinements(asked, "snip")
+    assert {cell["refinement"] for cell in refined} == {f"minus-{cell['utility']}" for cell in refined}
+
+
 def test_blocks_are_disjoint_and_end_with_the_whole_sample():
     pairs = grid.block_pairs(study(sample_sizes={"sizes": [100, 40, 10], "blocks": 3}))
     count = {10: 3, 40: 2, 100: 1}
@@ -110,6 +134,7 @@ def test_blocks_are_disjoint_and_end_with_the_whole_sample():
         ({"pools": {"orders": -1}}, "pools: orders"),
         ({"floors": -1}, "floors"),
         ({"ceilings": 3}, "ceilings"),
+        ({"label_permutations": 18}, "label_permutations: found 18; expected 0, or at least 19"),
         ({"sample_sizes": {"sizes": [0]}}, "sample_sizes: sizes"),
     ],
 )

@@ -9,9 +9,11 @@ from safety_regions.units.names import NAME, Name, Part, parse_name, pool
 
 datasets = st.from_regex(r"[a-z0-9][a-z0-9-]{0,5}", fullmatch=True)
 halves, counts = st.sampled_from([None, 1, 2]), st.integers(1, 500)
-parts = st.builds(Part, datasets, halves, st.none(), st.just(1)) | st.builds(
-    Part, datasets, halves, counts, counts
-)
+words = st.none() | datasets
+parts = (
+    st.builds(Part, datasets, halves, st.none(), st.just(1), words)
+    | st.builds(Part, datasets, halves, counts, counts, words)
+).filter(lambda part: part.responses != part.dataset)
 pools = st.lists(parts, min_size=1, max_size=4, unique_by=lambda part: part.dataset)
 names = st.builds(
     lambda members, seed: Name(tuple(sorted(members, key=lambda p: (p.dataset, p.half or 0))), seed),
@@ -39,6 +41,8 @@ def test_the_forms():
     assert parse_name("a.1+b~3") == Name((Part("a", 1), Part("b")), 3)
     assert parse_name("a+b.1+b.2").datasets == ("a", "b")
     assert parse_name("a@25") == Name((Part("a", None, 25),))
+    assert parse_name("a^b.1") == Name((Part("a", 1, responses="b"),))
+    assert parse_name("a^b").datasets == ("a", "b")
     assert parse_name("a.2@25x3+b@50~1") == Name((Part("a", 2, 25, 3), Part("b", None, 50)), 1)
 
 
@@ -63,6 +67,9 @@ REFUSED = [
     "a@25x0",
     "a@25+a",
     "a@25+a@25x2",
+    "a^",
+    "a^b^c",
+    "a.1^b",
 ]
 
 
@@ -74,6 +81,7 @@ def test_other_forms_are_refused(text):
 
 SPELLINGS = {
     "b+a": "a+b",
+    "a^a": "a",
     "a~07": "a~7",
     "a~00": "a~0",
     "a@25x1": "a@25",

@@ -1,8 +1,8 @@
-"""A study with floors, ceilings, pools and sample sizes runs from end to end."""
+"""A study with floors, ceilings, pools, sample sizes, crossed responses and label permutations runs to the end."""
 
 import pytest
 
-from safety_regions.formats.contracts import OVERLAP, POOLS, SAMPLE_SIZES
+from safety_regions.formats.contracts import CROSSED, LABELS, OVERLAP, POOLS, SAMPLE_SIZES
 from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.formats.region import read_region
 
@@ -13,6 +13,8 @@ ASKED = {
     "ceilings": True,
     "pools": {"orders": 1},
     "sample_sizes": {"sizes": [4], "blocks": 2},
+    "crossed": True,
+    "label_permutations": 19,
     "refinements": ["raw"],
 }
 
@@ -36,12 +38,13 @@ def framed(finished, tmp_path_factory):
 
 
 def test_only_what_is_new_is_scored(framed):
-    """The new scores are of one set, eight halves, three pools and six blocks; shuffles of a name share a job."""
+    """New are one set, eight halves, three pools, six blocks and six crossed names; shuffles of a name share a job."""
     _, planned = framed
     assert planned["score_row_shuffles"] == 4 * 2 and planned["score_marginal_shuffles"] == 4
     assert "score_shuffles" not in planned, "nothing is ranked within matrices"
     pools = 2 + 1  # the first two and the last two of the order, and all three
-    assert planned["score"] == 1 + 4 * 2 + pools + 3 * 2
+    assert planned["score"] == 1 + 4 * 2 + pools + 3 * 2 + 3 * 2
+    assert planned["permute_labels"] == 3, "one job for each pair of sets"
 
 
 def test_every_pair_has_its_frame(framed):
@@ -104,6 +107,31 @@ def test_pools_and_sample_sizes_are_tables(framed):
     assert pools[3]["iou"] == pools[5]["iou"]
     sizes = read_table(f"{cell}.sample_sizes.parquet", SAMPLE_SIZES).to_pylist()
     assert len(sizes) == 2 * 3 + 3 and {row["n_a"] for row in sizes} == {4}
+
+
+def test_crossed_responses_share_prompts_or_responses(framed):
+    project, _ = framed
+    cell = project.folder / "results/overlap/tiny/snip/row-0.05/raw.crossed.parquet"
+    rows = read_table(cell, CROSSED).to_pylist()
+    assert len(rows) == 2 * 6 and {row["n_b"] for row in rows} == {8}
+    crossed = read_metadata(project.folder / "results/scores/tiny/snip/one^two.parquet")
+    assert (crossed["name"], crossed["samples_used"]) == ("one^two", 8)
+    one, two = (
+        read_metadata(project.folder / f"results/scores/tiny/snip/{name}.parquet") for name in ("one", "two")
+    )
+    assert crossed["response_tokens"] == two["response_tokens"] != one["response_tokens"]
+
+
+def test_labels_are_permuted_for_every_pair(framed):
+    project, _ = framed
+    place = project.folder / "results/overlap/tiny/snip"
+    overlap = read_table(place / "row-0.05/raw.parquet", OVERLAP).to_pylist()
+    for pair in ("one & three", "one & two", "three & two"):
+        ious = read_table(place / "labels" / f"{pair.replace(' & ', '+')}.parquet", LABELS)["iou"].to_pylist()
+        (row,) = [r for r in overlap if r["combination"] == pair and r["level"] == "model"]
+        assert len(ious) == 19 and row["permuted_iou"] == pytest.approx(sum(ious) / 19)
+        assert row["permuted_p"] == (1 + sum(iou <= row["iou"] for iou in ious)) / 20
+    assert not [path for path in (place / "labels").iterdir() if path.is_dir()], "nothing temporary is left"
 
 
 def test_asking_less_runs_no_score_again(framed):

@@ -29,11 +29,13 @@ except StudyError as error:
 
 CELLS = [cell.path for cell in grid.cells(STUDY)]
 POOL_STEPS, BLOCK_PAIRS = grid.pool_steps(STUDY), grid.block_pairs(STUDY)
+CROSSED_PAIRS = grid.crossed_pairs(STUDY)
 # Tables of a cell: the matrix always, the others if the config asks for them.
 CELL_TABLES = [
     "iou.tsv",
     *(["pools.parquet"] if POOL_STEPS else []),
     *(["sample_sizes.parquet"] if BLOCK_PAIRS else []),
+    *(["crossed.parquet"] if CROSSED_PAIRS else []),
 ]
 
 # Selections that a method defines itself; all others go by rank.
@@ -75,6 +77,27 @@ def adapter_files(backbone):
         "<results>/adapters/{backbone}/{file}", backbone=backbone, file=ADAPTER_FILES
     )
     return given_files(STUDY.adapters, backbone) or trained
+
+
+def scoring_inputs(wildcards):
+    """Return what a job reads that scores a name: answers, a contrast, an adapter, the checkpoint, shared prompts."""
+    backbone, method = wildcards.backbone, wildcards.method
+    answers = "<results>/responses/{backbone}/{dataset}.parquet"
+    sets = {
+        "responses": grid.name_datasets(wildcards.name),
+        "contrast": STUDY.contrast_of(method) or [],
+    }
+    found = {
+        key: collect(answers, backbone=backbone, dataset=sets[key]) for key in sets
+    }
+    found["adapter"] = adapter_files(backbone) if STUDY.needs_adapter(method) else []
+    found["checkpoint"] = checkpoint_files(backbone)
+    found["shared"] = (
+        "<results>/prompts/shared_prompts.parquet"
+        if STUDY.samples["drop_shared"]
+        else []
+    )
+    return found
 
 
 def shuffled_scores(kind):

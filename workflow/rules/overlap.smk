@@ -3,7 +3,7 @@
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
      sets, shuffles, halves, pools and blocks of prompts if the config asks for them
 OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv,
-     .pools.parquet, .sample_sizes.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
+     .pools.parquet, .sample_sizes.parquet, .crossed.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
 """
 
 
@@ -34,6 +34,12 @@ rule compute_overlap:
         regions=lambda wc: regions_of(
             wc, grid.framed_names(STUDY, wc.method, wc.selection, wc.refinement)
         ),
+        labels=lambda wc: collect(
+            "<results>/overlap/{backbone}/{method}/labels/{pool}.parquet",
+            backbone=wc.backbone,
+            method=wc.method,
+            pool=grid.permuted_pools(STUDY, wc.method, wc.selection),
+        ),
     output:
         overlap="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.parquet",
         matrix="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.iou.tsv",
@@ -45,15 +51,16 @@ rule compute_overlap:
         names=lambda wc: grid.framed_names(
             STUDY, wc.method, wc.selection, wc.refinement
         ),
-        utility=lambda wc: grid.compared_utility(STUDY, wc.method, wc.refinement),
-        floors=STUDY.floors,
-        kind=lambda wc: grid.shuffle_kind(wc.selection),
-        marginals=lambda wc: grid.keeps_marginals(STUDY, wc.method),
-        halves=STUDY.ceilings,
-        contiguous=lambda wc: (
-            wc.refinement == "raw"
-            and grid.is_contiguous(STUDY, wc.method, wc.selection)
-        ),
+        frame=lambda wc: {
+            "utility": grid.compared_utility(STUDY, wc.method, wc.refinement),
+            "floors": STUDY.floors,
+            "kind": grid.shuffle_kind(wc.selection),
+            "marginals": grid.keeps_marginals(STUDY, wc.method),
+            "halves": STUDY.ceilings,
+            "contiguous": wc.refinement == "raw"
+            and grid.is_contiguous(STUDY, wc.method, wc.selection),
+        },
+        pools=lambda wc: grid.permuted_pools(STUDY, wc.method, wc.selection),
         code=script_version("compute_overlap.py"),
     message:
         "Computing the IoUs of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
@@ -92,11 +99,28 @@ rule compare_sample_sizes:
     params:
         names=grid.paired_names(BLOCK_PAIRS),
         pairs=[blocks._asdict() for blocks in BLOCK_PAIRS],
-        code=script_version("compare_sample_sizes.py"),
+        table="SAMPLE_SIZES",
+        code=script_version("compare_pairs.py"),
     message:
         "Comparing sample sizes: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
-        "../scripts/compare_sample_sizes.py"
+        "../scripts/compare_pairs.py"
+
+
+use rule compare_sample_sizes as compare_crossed with:
+    input:
+        regions=lambda wc: regions_of(wc, grid.paired_names(CROSSED_PAIRS)),
+    output:
+        pairs="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.crossed.parquet",
+    log:
+        "<logs>/compare_crossed/{backbone}/{method}/{selection}/{refinement}.log",
+    params:
+        names=grid.paired_names(CROSSED_PAIRS),
+        pairs=[pair._asdict() for pair in CROSSED_PAIRS],
+        table="CROSSED",
+        code=script_version("compare_pairs.py"),
+    message:
+        "Comparing crossed responses: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
 
 
 rule gather_overlaps:

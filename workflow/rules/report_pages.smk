@@ -6,9 +6,10 @@ OUT  report/shared_prompts.html, report/recovery.html, report/summary.html (each
      verdict.tsv)
 """
 
-# Cells with tables of pools, and of blocks of prompts: either all cells or none.
+# Cells with tables of pools, of blocks of prompts, and of crossed responses: either all cells or none.
 POOLED = CELLS if POOL_STEPS else []
 BLOCKED = CELLS if BLOCK_PAIRS else []
+CROSSED = CELLS if CROSSED_PAIRS else []
 
 
 rule write_shared_prompts:
@@ -69,6 +70,7 @@ rule write_summary:
         sizes="<results>/overlap/region_sizes.parquet",
         pools=collect("<results>/overlap/{cell}.pools.parquet", cell=POOLED),
         blocks=collect("<results>/overlap/{cell}.sample_sizes.parquet", cell=BLOCKED),
+        crossed=collect("<results>/overlap/{cell}.crossed.parquet", cell=CROSSED),
         recovery=collect(
             "<results>/recovery/{organism}.parquet", organism=STUDY.planted
         ),
@@ -81,9 +83,12 @@ rule write_summary:
         "../../envs/analysis.yaml"
     params:
         names=sorted(STUDY.identification),
-        pooled=POOLED,
-        blocked=BLOCKED,
-        planted=STUDY.planted,
+        beside={
+            "pools": POOLED,
+            "blocks": BLOCKED,
+            "crossed": CROSSED,
+            "recovery": STUDY.planted,
+        },
         data_free=data_free_methods(STUDY),
         facts=study_facts(STUDY),
         files=RESULT_FILES,

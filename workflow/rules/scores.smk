@@ -3,31 +3,14 @@
 One job computes all shuffles of a name in one pass.
 
 IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the backbone's checkpoint
-OUT  scores/{backbone}/{method}/{name}.parquet
+OUT  scores/{backbone}/{method}/{name}.parquet; overlap/{backbone}/{method}/labels/{name}.parquet if the config asks
+     for label permutations
 """
 
 
 rule score:
     input:
-        responses=lambda wc: collect(
-            "<results>/responses/{backbone}/{dataset}.parquet",
-            backbone=wc.backbone,
-            dataset=grid.name_datasets(wc.name),
-        ),
-        contrast=lambda wc: collect(
-            "<results>/responses/{backbone}/{dataset}.parquet",
-            backbone=wc.backbone,
-            dataset=STUDY.contrast_of(wc.method) or [],
-        ),
-        adapter=lambda wc: (
-            adapter_files(wc.backbone) if STUDY.needs_adapter(wc.method) else []
-        ),
-        checkpoint=lambda wc: checkpoint_files(wc.backbone),
-        shared=branch(
-            STUDY.samples["drop_shared"],
-            then="<results>/prompts/shared_prompts.parquet",
-            otherwise=[],
-        ),
+        unpack(scoring_inputs),
     output:
         scores="<results>/scores/{backbone}/{method}/{name}.parquet",
     log:
@@ -62,6 +45,57 @@ rule score:
         "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}"
     script:
         "../scripts/score.py"
+
+
+rule permute_labels:
+    input:
+        unpack(scoring_inputs),
+        removed=lambda wc: [
+            f"<results>/regions/{wc.backbone}/{wc.method}/{cell['utility']}/{cell['selection']}/raw.safetensors"
+            for cell in grid.permuted_refinements(STUDY, wc.method)
+        ],
+    output:
+        ious="<results>/overlap/{backbone}/{method}/labels/{name}.parquet",
+    log:
+        "<logs>/permute_labels/{backbone}/{method}/{name}.log",
+    benchmark:
+        "<benchmarks>/permute_labels/{backbone}/{method}/{name}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: memory_mb(
+            STUDY.backbones[wc.backbone], attempt, kept_of(wc.method)
+        ),
+        runtime=lambda wc, attempt: STUDY.label_permutations
+        * minutes("score", STUDY.backbones[wc.backbone], attempt),
+        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone], kept_of(wc.method)),
+        batch_size=8,
+    params:
+        backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),
+        method=lambda wc: STUDY.methods[wc.method].module,
+        options=lambda wc: dict(sorted(STUDY.methods[wc.method].options.items())),
+        kept=lambda wc: dict(sorted(STUDY.methods[wc.method].kept.items())),
+        samples=STUDY.samples["identify"],
+        keep=lambda wc: grid.keep_of(STUDY, wc.name, STUDY.contrast_of(wc.method)),
+        splitting=lambda wc: {
+            "permutations": STUDY.label_permutations,
+            "cells": grid.permuted_cells(STUDY, wc.method),
+            "allow_empty": STUDY.allow_empty,
+        },
+        removed=lambda wc: [
+            f"{cell['selection']}/{cell['refinement']}"
+            for cell in grid.permuted_refinements(STUDY, wc.method)
+        ],
+        code=lambda wc: script_version(
+            "permute_labels.py",
+            model_code(wc.backbone),
+            method_module(STUDY.methods[wc.method].module),
+        ),
+    message:
+        "Splitting the prompts of {wildcards.name} at random: {wildcards.backbone}/{wildcards.method}"
+    script:
+        "../scripts/permute_labels.py"
 
 
 if "" in SHUFFLE_KINDS:

@@ -1,30 +1,35 @@
-"""Compute every IoU of a cell from its membership counts, with floor and ceiling, and the square matrix of pairs."""
+"""Compute every IoU of a cell from its membership counts, with its references, and the square matrix of pairs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from safety_regions.joblog import logged
 
+Paths = Mapping[str, str | Path]
+
 
 def compute_overlap(
-    membership: str | Path, regions: Mapping[str, str | Path], utility: Sequence[str],
-    floors: int, kind: str, marginals: bool, halves: bool, contiguous: bool, output: str | Path, matrix: str | Path,
+    membership: str | Path, regions: Paths, frame: dict, labels: Paths, cell: Mapping[str, str], output: str | Path,
+    matrix: str | Path,
 ) -> None:  # fmt: skip
     """Write the overlaps of a cell with chance, floor and ceiling, and the pairs as a square matrix.
 
     Args:
         membership, regions: the counts, and name -> region file.
-        utility, floors, kind, marginals, halves, contiguous: see `frame_overlap` and `Frame`.
+        frame: the arguments of `Frame`.
+        labels: pool of two sets -> the IoUs of its random splits; ``cell``: selection and refinement.
     """
-    from safety_regions.formats.contracts import OVERLAP
-    from safety_regions.formats.parquet import write_table
+    from safety_regions.formats.contracts import LABELS, OVERLAP
+    from safety_regions.formats.parquet import read_tables, write_table
     from safety_regions.overlap.frame import Frame, frame_overlap
     from safety_regions.overlap.gather import write_square_tsv
     from safety_regions.overlap.iou import iou_matrix
+    from safety_regions.overlap.labels import add_permutations
     from safety_regions.overlap.membership import read_membership, region_totals
 
     counted = read_membership(membership)
-    overlap = frame_overlap(counted, regions, Frame(utility, floors, kind, marginals, halves, contiguous))
+    overlap = frame_overlap(counted, regions, Frame(**frame))
+    overlap = add_permutations(overlap, dict(read_tables(labels, LABELS)), cell)
     write_table(output, overlap, OVERLAP, counted.metadata)
     sizes = region_totals(counted)
     write_square_tsv(matrix, list(sizes), iou_matrix(overlap, sizes))
@@ -32,9 +37,9 @@ def compute_overlap(
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        p, files, out = snakemake.params, snakemake.input, snakemake.output
+        p, files, out, w = snakemake.params, snakemake.input, snakemake.output, snakemake.wildcards
         compute_overlap(
-            membership=files.membership, regions=dict(zip(p.names, files.regions, strict=True)),
-            utility=p.utility, floors=p.floors, kind=p.kind, marginals=p.marginals, halves=p.halves,
-            contiguous=p.contiguous, output=out.overlap, matrix=out.matrix,
+            membership=files.membership, regions=dict(zip(p.names, files.regions, strict=True)), frame=p.frame,
+            labels=dict(zip(p.pools, files.labels, strict=True)), output=out.overlap, matrix=out.matrix,
+            cell={"selection": w.selection, "refinement": w.refinement},
         )  # fmt: skip

@@ -2,36 +2,35 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from safety_regions.joblog import logged
 from safety_regions.model.devices import assigned_gpus
 
 
 def score(
-    outputs: Sequence[str | Path], labels: dict[str, str], card: dict, checkpoint: Sequence[str | Path],
-    method: str, options: dict, kept: dict[str, float], samples: int, keep: dict[str, str],
-    responses: Sequence[str | Path], contrast: Sequence[str | Path], shared: str | Path | None,
-    adapter: Sequence[str | Path], batch_size: int, memory_mb: int,
+    outputs: Sequence[str | Path], responses: Sequence[str | Path], contrast: Sequence[str | Path],
+    shared: str | Path | None, samples: int, keep: dict[str, str], method: str, **job: Any,
 ) -> None:  # fmt: skip
     """Write the score tables of names that differ only in their shuffle; each of ``outputs`` is named after its name.
 
-    ``responses``, ``contrast``: answers to prompts of the names and to ordinary ones; ``shared``: which to exclude."""
-    from safety_regions.formats.contracts import score_contract
-    from safety_regions.formats.parquet import write_groups
+    Args:
+        responses, contrast: answers to the prompts of the names and to ordinary ones; ``shared``: which to exclude.
+        samples, keep: see `choose`; ``method``: its name.
+        job: see `open_job`.
+    """
     from safety_regions.methods import load_method
-    from safety_regions.model.loading import load_backbone
-    from safety_regions.scoring import run
+    from safety_regions.scoring.job import open_job
     from safety_regions.scoring.samples import choose_from
     from safety_regions.units.names import parse_name
 
     names, ordinary = ([parse_name(Path(path).stem) for path in paths] for paths in (outputs, contrast))
     chosen = choose_from(responses, names[0], samples, keep, shared)
     against = choose_from(contrast, ordinary[0], samples, keep, shared) if ordinary else None
-    backbone, folder = load_backbone(card, checkpoint), Path(adapter[0]).parent if adapter else None
-    job = run.Job(load_method(method), options, kept, batch_size, memory_mb * 10**6, Path(outputs[0]).parent)
-    scores = run.score(backbone, names, job, chosen, against, folder)
-    for path, (groups, own) in zip(outputs, scores, strict=True):
-        write_groups(path, groups, score_contract(own["granularity"]), labels | backbone.metadata | own)
+    scratch = Path(outputs[0]).parent
+    open_job(method=load_method(method), contrast=against, scratch=scratch, **job).write(
+        outputs, names, chosen
+    )
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from safety_regions.formats.contracts import IOU
 from safety_regions.formats.parquet import iter_rows
 from safety_regions.report.combinations import FRAME, ROLES, check_pairs, pair_rows
 from safety_regions.report.figures.sizes import sizes_by_address, total_percent
-from safety_regions.report.verdict.sentences import verdict_of
+from safety_regions.report.verdict.sentences import SIGNIFICANT, verdict_of
 
 CELL = ["backbone", "method", "selection", "refinement"]
 SEPARATOR = "/"
 MEANS = ("chance", "floor", "floor_low", "floor_high", "floor_marginals", "half_floor", "ceiling")
-MEDIANS = ("iou", "half_iou", "normalised")
+MEDIANS = ("iou", "half_iou", "normalised", "permuted_iou", "permuted_p")
 PREFIX = dict(zip(ROLES, ("", "mixed_", "utility_"), strict=True))
 IDENTIFICATION = (
     "pairs",
@@ -27,6 +27,8 @@ IDENTIFICATION = (
     "iou_max",
     *(name for name in FRAME if name != "iou"),
     "normalised_pairs",
+    "permuted_pairs",
+    "differing_pairs",
     "iou_se",
     "normalised_se",
 )
@@ -39,13 +41,24 @@ BESIDE = (
     "pool_rest",
     "block_n",
     "block_iou",
+    "same_prompts_iou",
+    "same_responses_iou",
     "recovery_iou",
     "recovery_chance",
     "recovery_auroc",
     "recovery_chance_auroc",
     "recovery_baseline",
 )
-COUNTS = ("n_units", "pairs", "defined", "normalised_pairs", "mixed_pairs", "utility_pairs")
+COUNTS = (
+    "n_units",
+    "pairs",
+    "defined",
+    "normalised_pairs",
+    "permuted_pairs",
+    "differing_pairs",
+    "mixed_pairs",
+    "utility_pairs",
+)
 
 
 def model_pairs(path: str | Path) -> pa.Table:
@@ -69,6 +82,7 @@ def measure(
     blocks: Mapping[str, pa.Table] | None = None,
     recovery: Mapping[str, pa.Table] | None = None,
     data_free: Collection[str] = (),
+    crossed: Mapping[str, pa.Table] | None = None,
 ) -> pd.DataFrame:
     """Return one row per cell of the grid, in the order of ``sizes``.
 
@@ -80,6 +94,7 @@ def measure(
         blocks: cell -> `contracts.SAMPLE_SIZES`.
         recovery: planted organism -> `contracts.RECOVERY`.
         data_free: labels of the methods whose scores depend on no prompt.
+        crossed: cell -> `contracts.CROSSED`.
 
     Returns:
         Columns of `CELL`; ``percent`` (region size in % of all units, mean over sets), ``n_units``, ``whole_layers``;
@@ -92,6 +107,10 @@ def measure(
           (``utility_``);
         - ``pool_next``, ``pool_rest``: median IoU of the pool of ``pool_k`` sets (all but one) with the pool of all
           sets and with the left-out set;
+        - ``permuted_iou``, ``permuted_p``: medians over the ``permuted_pairs`` of identification sets that were split
+          at random; ``differing_pairs``: how many of them have a p-value of at most `SIGNIFICANT`;
+        - ``same_prompts_iou``, ``same_responses_iou``: median IoU of a set with its own prompts, and with its own
+          responses, crossed with those of another set;
         - ``block_iou``: median IoU of two blocks of ``block_n`` prompts of one set, for the largest ``block_n``;
         - ``recovery_...``: medians over sets, compared with the planted region, and ``recovery_baseline``, the best
           AUROC of a data-free method on the same organism;
@@ -117,6 +136,7 @@ def measure(
             }
             | _pool((pools or {}).get(cell))
             | _block((blocks or {}).get(cell))
+            | _crossed((crossed or {}).get(cell))
             | _recovered((recovery or {}).get(labels["backbone"]), labels, data_free)
         )
     columns = [*CELL, "percent", "n_units", "whole_layers", *IDENTIFICATION]
@@ -148,6 +168,8 @@ def _role(rows: pd.DataFrame, prefix: str) -> dict[str, float]:
         "iou_min": rows["iou"].min(),
         "iou_max": rows["iou"].max(),
         "normalised_pairs": int(rows["normalised"].count()),
+        "permuted_pairs": int(rows["permuted_p"].count()),
+        "differing_pairs": int((rows["permuted_p"] <= SIGNIFICANT).sum()),
         **{name: rows[name].median() for name in MEDIANS},
         **{name: rows[name].mean() for name in MEANS},
         **{f"{name}_se": jackknife(rows, name) for name in ("iou", "normalised")},
@@ -187,6 +209,13 @@ def _block(table: pa.Table | None) -> dict[str, float]:
     frame = frame[frame["pair"].astype(str) == "blocks"]
     largest = frame[frame["n"] == frame["n"].max()]
     return {"block_n": largest["n"].max(), "block_iou": largest["iou"].median()}
+
+
+def _crossed(table: pa.Table | None) -> dict[str, float]:
+    if table is None:
+        return {}
+    medians = table.to_pandas().astype({"same": str}).groupby("same")["iou"].median()
+    return {f"same_{same}_iou": medians[same] for same in ("prompts", "responses")}
 
 
 def _recovered(

@@ -30,8 +30,11 @@ SETTLED = 0.9
 FOUND = 0.05
 """AUROC above chance and every data-free baseline from which on scores are said to distinguish a planted region."""
 
+SIGNIFICANT = 0.05
+"""p-value of a label permutation test up to which two sets are said to differ, without correction for several pairs."""
+
 DIGITS = {"normalised": 2, "mixed_normalised": 2, "n_units": 0, "pairs": 0, "normalised_pairs": 0, "pool_k": 0,
-          "block_n": 0}  # fmt: skip
+          "block_n": 0, "permuted_pairs": 0, "differing_pairs": 0}  # fmt: skip
 GROUND = {True: "layers placed at random", False: "shuffled statistics"}
 """What the floor is computed from, by whether units are whole layers."""
 
@@ -105,6 +108,24 @@ ORDINARY = (
          "{share} % of this is also shared with ordinary prompts (normalised {mixed_normalised}), so only the rest "
          "can be about harm."),
 )  # fmt: skip
+LABELS = (
+    Rule(lambda r: not compared(r) or pd.isna(r["permuted_iou"]), ""),
+    Rule(lambda r: r["differing_pairs"] == 0,
+         "No pair of sets differs more than random parts of its pooled prompts do (median IoU of the parts "
+         "{permuted_iou}, median p {permuted_p})."),
+    Rule(lambda r: True,
+         "{differing_pairs} of {permuted_pairs} pairs of sets differ more than random parts of their pooled prompts do "
+         "(median IoU of the parts {permuted_iou}, median p {permuted_p})."),
+)  # fmt: skip
+RESPONSES = (
+    Rule(lambda r: not compared(r) or pd.isna(r["same_prompts_iou"]), ""),
+    Rule(lambda r: r["same_responses_iou"] >= r["same_prompts_iou"],
+         "The responses determine the region at least as much as the prompts do: two sets of prompts with the same "
+         "responses have IoU {same_responses_iou}, the same prompts with two sets of responses {same_prompts_iou}."),
+    Rule(lambda r: True,
+         "The prompts determine the region more than the responses do: the same prompts with two sets of responses "
+         "have IoU {same_prompts_iou}, two sets of prompts with the same responses {same_responses_iou}."),
+)  # fmt: skip
 POOLS = (
     Rule(lambda r: not compared(r) or pd.isna(r["pool_next"]), ""),
     Rule(lambda r: r["pool_next"] >= SETTLED,
@@ -136,7 +157,7 @@ PLANT = (
          "{recovery_chance_auroc}, best data-free baseline {recovery_baseline}; IoU {recovery_iou}, chance "
          "{recovery_chance})."),
 )  # fmt: skip
-CHAPTERS = (SETS, ORDINARY, POOLS, BLOCKS, PLANT)
+CHAPTERS = (SETS, LABELS, ORDINARY, RESPONSES, POOLS, BLOCKS, PLANT)
 FRAMES = {
     "floor": "floor",
     "ceiling": "ceiling",
@@ -178,8 +199,9 @@ def explained() -> str:
         f" and the verdict uses its median over pairs. Below {NOTHING:g}, sets share little or nothing beyond the "
         f"floor; below {MOSTLY:g}, they share partly; from {MOSTLY:g}, mostly; from {SAME:g}, they are as similar "
         f"as two halves of one set. If the ceiling is less than {ROOM:g} above the floor, the verdict makes no "
-        f"claim. A pool hardly changes if its IoU with the next pool is at least {SETTLED:g}. Scores distinguish a"
-        " planted region if their AUROC exceeds the one by chance, and that of every data-free baseline, by at "
-        f"least {FOUND:g}. Up to {FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All "
-        "thresholds are conventions, so always read the numbers too."
+        f"claim. Two sets differ if the p-value of their label permutation test is at most {SIGNIFICANT:g}; it is not "
+        "corrected for the number of pairs. A pool hardly changes if its IoU with the next pool is at least "
+        f"{SETTLED:g}. Scores distinguish a planted region if their AUROC exceeds the one by chance, and that of every "
+        f"data-free baseline, by at least {FOUND:g}. Up to {FEW_LAYERS} whole layers are too few units for a verdict "
+        "on the overlap. All thresholds are conventions, so always read the numbers too."
     )

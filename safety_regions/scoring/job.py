@@ -1,0 +1,59 @@
+"""A scoring job: open the backbone once, then write the score tables of any prompts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from safety_regions.formats.contracts import score_contract
+from safety_regions.formats.parquet import write_groups
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.loading import load_backbone
+from safety_regions.scoring import run
+from safety_regions.scoring.method import Method
+from safety_regions.scoring.samples import Chosen
+from safety_regions.units.names import Name
+
+
+class ScoringJob(NamedTuple):
+    """What the scores of a job have in common.
+
+    Attributes:
+        backbone: the model.
+        settings: method, options, kept fractions, limits.
+        labels: metadata of every table: the backbone's name and the method's label.
+        contrast: ordinary prompts, for a method with a contrast dataset.
+        adapter: directory of the LoRA adapter, for a method that scores one.
+    """
+
+    backbone: Backbone
+    settings: run.Job
+    labels: dict[str, str]
+    contrast: Chosen | None = None
+    adapter: Path | None = None
+
+    def write(self, paths: Sequence[str | Path], names: Sequence[Name], chosen: Chosen) -> None:
+        """Score the chosen prompts and write one table per name; the names differ only in their shuffle."""
+        scores = run.score(self.backbone, names, self.settings, chosen, self.contrast, self.adapter)
+        for path, (groups, own) in zip(paths, scores, strict=True):
+            metadata = self.labels | self.backbone.metadata | own
+            write_groups(path, groups, score_contract(own["granularity"]), metadata)
+
+
+def open_job(
+    card: dict, checkpoint: Sequence[str | Path], method: Method, options: dict, kept: dict[str, float],
+    labels: dict[str, str], contrast: Chosen | None, adapter: Sequence[str | Path], batch_size: int, memory_mb: int,
+    scratch: Path,
+) -> ScoringJob:  # fmt: skip
+    """Load the backbone of a scoring job.
+
+    Args:
+        card, checkpoint: see `load_backbone`.
+        method: from `safety_regions.methods.load_method`; ``options``: all of its options, with defaults filled in.
+        kept: scope -> stored fraction (0-1].
+        labels, contrast: see `ScoringJob`.
+        adapter: the files of the adapter, empty for none.
+        batch_size: samples per pass; ``memory_mb``: maximum host memory; ``scratch``: folder for temporary files.
+    """
+    settings = run.Job(method, options, kept, batch_size, memory_mb * 10**6, scratch)
+    folder = Path(adapter[0]).parent if adapter else None
+    return ScoringJob(load_backbone(card, checkpoint), settings, labels, contrast, folder)

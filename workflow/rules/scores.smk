@@ -3,7 +3,7 @@
 One job computes all shuffles of a name in one pass.
 
 IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the backbone's checkpoint
-OUT  scores/{backbone}/{method}/{name}.parquet
+OUT  scores/{backbone}/{method}/{name}.parquet, and .sample.parquet with the scores of a fixed sample of units
 """
 
 
@@ -29,7 +29,8 @@ rule score:
             otherwise=[],
         ),
     output:
-        scores="<results>/scores/{backbone}/{method}/{name}.parquet",
+        scores=["<results>/scores/{backbone}/{method}/{name}.parquet"],
+        sample=["<results>/scores/{backbone}/{method}/{name}.sample.parquet"],
     log:
         "<logs>/score/{backbone}/{method}/{name}.log",
     benchmark:
@@ -71,6 +72,7 @@ if "" in SHUFFLE_KINDS:
     use rule score as score_shuffles with:
         output:
             scores=shuffled_scores(""),
+            sample=shuffled_scores("", ".sample"),
         log:
             "<logs>/score_shuffles/{backbone}/{method}/{name}.log",
         benchmark:
@@ -86,6 +88,7 @@ if "r" in SHUFFLE_KINDS:
     use rule score as score_row_shuffles with:
         output:
             scores=shuffled_scores("r"),
+            sample=shuffled_scores("r", ".sample"),
         log:
             "<logs>/score_row_shuffles/{backbone}/{method}/{name}.log",
         benchmark:
@@ -101,6 +104,7 @@ if "m" in SHUFFLE_KINDS:
     use rule score as score_marginal_shuffles with:
         output:
             scores=shuffled_scores("m"),
+            sample=shuffled_scores("m", ".sample"),
         log:
             "<logs>/score_marginal_shuffles/{backbone}/{method}/{name}.log",
         benchmark:

@@ -9,12 +9,13 @@ from safety_regions.joblog import logged
 def compute_overlap(
     membership: str | Path, regions: Mapping[str, str | Path], utility: Sequence[str],
     floors: int, kind: str, marginals: bool, halves: bool, contiguous: bool, output: str | Path, matrix: str | Path,
+    samples: Mapping[str, str | Path] | None = None, removed: str | Path | None = None,
 ) -> None:  # fmt: skip
     """Write the overlaps of a cell with chance, floor and ceiling, and the pairs as a square matrix.
 
     Args:
         membership, regions: the counts, and name -> region file.
-        utility, floors, kind, marginals, halves, contiguous: see `frame_overlap` and `Frame`.
+        utility, floors, kind, marginals, halves, contiguous, samples, removed: see `frame_overlap` and `Frame`.
     """
     from safety_regions.formats.contracts import OVERLAP
     from safety_regions.formats.parquet import write_table
@@ -24,7 +25,8 @@ def compute_overlap(
     from safety_regions.overlap.membership import read_membership, region_totals
 
     counted = read_membership(membership)
-    overlap = frame_overlap(counted, regions, Frame(utility, floors, kind, marginals, halves, contiguous))
+    frame = Frame(utility, floors, kind, marginals, halves, contiguous)
+    overlap = frame_overlap(counted, regions, frame, samples, removed)
     write_table(output, overlap, OVERLAP, counted.metadata)
     sizes = region_totals(counted)
     write_square_tsv(matrix, list(sizes), iou_matrix(overlap, sizes))
@@ -36,5 +38,6 @@ if __name__ == "__main__":
         compute_overlap(
             membership=files.membership, regions=dict(zip(p.names, files.regions, strict=True)),
             utility=p.utility, floors=p.floors, kind=p.kind, marginals=p.marginals, halves=p.halves,
-            contiguous=p.contiguous, output=out.overlap, matrix=out.matrix,
+            contiguous=p.contiguous, output=out.overlap, matrix=out.matrix, removed=next(iter(files.removed), None),
+            samples={Path(path).stem.removesuffix(".sample"): path for path in files.samples},
         )  # fmt: skip

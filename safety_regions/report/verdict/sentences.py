@@ -228,8 +228,8 @@ def explained() -> str:
     """The thresholds in words, for the page."""
     return (
         "Verdicts follow fixed rules. The disattenuated correlation does not depend on the number of prompts: use it "
-        "to compare methods, refinements or studies. The normalised overlap, (half IoU - half floor) / (ceiling - half "
-        "floor), falls as the number of prompts grows, and differently for each method: do not compare methods by it."
+        "to compare methods or studies. The normalised overlap, (half IoU - half floor) / (ceiling - half "
+        "floor), depends on the number of prompts, and differently for each method: do not compare methods by it."
         f" The verdict uses its median over pairs. Below {NOTHING:g}, sets share little or nothing beyond the "
         f"floor; below {MOSTLY:g}, they share partly; from {MOSTLY:g}, mostly; from {SAME:g}, they are as similar "
         f"as two halves of one set. If the ceiling is less than {ROOM:g} above the floor, the verdict makes no "

@@ -111,6 +111,36 @@ _OVERLAP = (
         "fraction of the IoUs of random parts and of the pair itself that are at most the pair's IoU",
         True,
     ),
+    (
+        "correlation",
+        pa.float64(),
+        "correlation of the sets' log scores at half the prompts, within the scope; pairs over the model only",
+        True,
+    ),
+    (
+        "reliability",
+        pa.float64(),
+        "geometric mean of the sets' own correlations of their halves; null if one is not above 0",
+        True,
+    ),
+    (
+        "disattenuated",
+        pa.float64(),
+        "correlation / reliability, independent of n; can exceed 1; null if a set hardly correlates with itself",
+        True,
+    ),
+    (
+        "disattenuated_floor",
+        pa.float64(),
+        "the same with shuffled evidence in the numerator: what shared weights alone give",
+        True,
+    ),
+    (
+        "normalised_ordinary",
+        pa.float64(),
+        "(half_iou - m) / (ceiling - m), m: mean half_iou of the mixed pairs of either set; identification pairs only",
+        True,
+    ),
 )
 _PAIR = (
     ("a", pa.string(), "first name"),
@@ -232,8 +262,8 @@ MEMBERSHIP = _contract(
     ("pattern", pa.int32(), "bit d is set if the unit is in the region of name d (order in the metadata)"),
     ("count", pa.int64(), "number of units with exactly this pattern"),
 )
-OVERLAP = _contract("overlap", 3, "combination of sets x level", *_OVERLAP)
-IOU = _contract("iou", 3, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
+OVERLAP = _contract("overlap", 4, "combination of sets x level", *_OVERLAP)
+IOU = _contract("iou", 4, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
 POOLS = _contract(
     "pools",
     1,

@@ -16,7 +16,8 @@ ceiling          split-half reliability: mean of ``a.1`` with ``a.2`` and ``b.1`
 
     normalised = (half_iou - half_floor) / (ceiling - half_floor)
 
-is 0 if two sets share only what the weights alone give, and 1 if they share as much as two halves of one set.
+is 0 if two sets share only what the weights alone give, and 1 if they share as much as two halves of one set. It
+depends on the number of prompts; the columns of `correlation` do not. `ordinary` has the same with another zero.
 A refinement subtracts the same utility region from shuffles and halves as from the set itself, and a refined shuffle
 has as many units as the refined set.
 
@@ -34,8 +35,10 @@ import pyarrow as pa
 from scipy.special import stdtrit
 
 from safety_regions.formats.columns import column, numbers
+from safety_regions.overlap.correlation import correlations
 from safety_regions.overlap.iou import JOIN, compute_overlap, overlap_of_pairs
 from safety_regions.overlap.membership import Membership, count_membership
+from safety_regions.overlap.ordinary import normalised_ordinary
 from safety_regions.overlap.placements import NOWHERE, placed_iou
 from safety_regions.units.addresses import LAYERS
 from safety_regions.units.granularity import GRANULARITIES
@@ -67,7 +70,13 @@ class Frame(NamedTuple):
     contiguous: bool = False
 
 
-def frame_overlap(membership: Membership, paths: Paths, frame: Frame) -> pa.Table:
+def frame_overlap(
+    membership: Membership,
+    paths: Paths,
+    frame: Frame,
+    samples: Paths | None = None,
+    removed: str | Path | None = None,
+) -> pa.Table:
     """Return every IoU of a cell with its chance, floor and ceiling: an `OVERLAP` table.
 
     Combinations are those of `compute_overlap` for the sets of the membership table, and all pairs that contain a
@@ -78,6 +87,7 @@ def frame_overlap(membership: Membership, paths: Paths, frame: Frame) -> pa.Tabl
         paths: name -> region file: of every set if there are utility sets, and of the shuffles and halves that the
             frame asks for.
         frame: what to compare with.
+        samples, removed: as in `correlations`; without samples, nothing is correlated.
 
     Raises:
         StudyError: a region is damaged or cannot be compared with the others.
@@ -112,6 +122,8 @@ def frame_overlap(membership: Membership, paths: Paths, frame: Frame) -> pa.Tabl
     if halves:
         columns["half_iou"] = _mean(np.array([_iou(half) for half in halves]))
         columns["ceiling"] = _ceiling(plain, paths, [*sets, *frame.utility])
+    if samples:
+        columns |= correlations(plain, samples, membership.metadata["scope"], removed)
     return _framed(plain, columns)
 
 
@@ -177,6 +189,8 @@ def _framed(overlap: pa.Table, columns: dict[str, np.ndarray]) -> pa.Table:
         room = columns["ceiling"] - columns["half_floor"]
         above = columns["half_iou"] - columns["half_floor"]
         columns["normalised"] = np.divide(above, room, out=np.full(room.shape, np.nan), where=room > 0)
+    if {"half_iou", "ceiling"} <= columns.keys():
+        columns["normalised_ordinary"] = normalised_ordinary(overlap, columns["half_iou"], columns["ceiling"])
     for name, values in columns.items():
         place = overlap.schema.get_field_index(name)
         overlap = overlap.set_column(

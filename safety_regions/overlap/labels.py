@@ -58,7 +58,7 @@ def permute_labels(
         with TemporaryDirectory(dir=scoring.settings.scratch) as folder:
             paths = [Path(folder) / f"{part}.parquet" for part in "ab"]
             for path, part in zip(paths, split_pool(*sets, f"{pool} {number}"), strict=True):
-                scoring.write([path], [pool], part)
+                scoring.write([path], [path.with_suffix(".sample")], [pool], part)
             rows += [
                 {"permutation": number, **row} for row in compare_parts(paths, cells, removed, allow_empty)
             ]
@@ -130,6 +130,9 @@ def add_permutations(overlap: pa.Table, labels: Mapping[str, pa.Table], cell: Ce
 
 def read_ious(table: pa.Table, cell: Cell) -> list[float]:
     """The IoUs of the splits in one cell of a `LABELS` table; NaN where undefined."""
-    rows = table.to_pylist()
-    found = [row["iou"] for row in rows if all(row[key] == value for key, value in cell.items())]
+    found = [
+        row["iou"]
+        for row in table.to_pylist()
+        if all(row[key] == cell[key] for key in ("selection", "refinement"))
+    ]
     return [np.nan if value is None else value for value in found]

@@ -28,8 +28,12 @@ FRAME = (
     "normalised",
     "permuted_iou",
     "permuted_p",
+    "reliability",
+    "disattenuated",
+    "disattenuated_floor",
+    "normalised_ordinary",
 )
-"""The columns of `contracts.OVERLAP` that place a pair between chance and ceiling."""
+"""The columns of `contracts.OVERLAP` that place a pair between chance and ceiling, or correct it for noise."""
 
 ROLES = ("identification", "mixed", "utility")
 """Kinds of pairs: two identification sets, one set of each role, two utility sets."""

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from safety_regions.formats.contracts import score_contract
-from safety_regions.formats.parquet import write_groups
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.loading import load_backbone
 from safety_regions.scoring import run
@@ -31,12 +29,21 @@ class ScoringJob(NamedTuple):
     contrast: Chosen | None = None
     adapter: Path | None = None
 
-    def write(self, paths: Sequence[str | Path], names: Sequence[Name], chosen: Chosen) -> None:
-        """Score the chosen prompts and write one table per name; the names differ only in their shuffle."""
+    def write(
+        self,
+        paths: Sequence[str | Path],
+        samples: Sequence[str | Path],
+        names: Sequence[Name],
+        chosen: Chosen,
+    ) -> None:
+        """Score the chosen prompts and write the tables of each name; the names differ only in their shuffle.
+
+        Args:
+            paths, samples: files for the scores and for those of the fixed sample of units; see `run.write_scores`.
+        """
         scores = run.score(self.backbone, names, self.settings, chosen, self.contrast, self.adapter)
-        for path, (groups, own) in zip(paths, scores, strict=True):
-            metadata = self.labels | self.backbone.metadata | own
-            write_groups(path, groups, score_contract(own["granularity"]), metadata)
+        for path, sample, found in zip(paths, samples, scores, strict=True):
+            run.write_scores(path, sample, found, self.labels | self.backbone.metadata)
 
 
 def open_job(

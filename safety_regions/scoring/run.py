@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import torch
 from torch import Tensor
 
+from safety_regions.formats.contracts import score_contract
+from safety_regions.formats.parquet import write_groups
 from safety_regions.model.backbone import Backbone
 from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.method import Method
+from safety_regions.scoring.sample import sample_mask
 from safety_regions.scoring.samples import Chosen, Samples, encode_samples
 from safety_regions.units.names import Name
 
@@ -33,10 +37,17 @@ class Job(NamedTuple):
     scratch: Path | None = None
 
 
-class Scores(NamedTuple):
-    """Row groups of the score table, one per address, and the metadata of the file."""
+class Group(NamedTuple):
+    """Two row groups of one address: its stored scores, and those of its fixed sample (none of whole layers)."""
 
-    groups: Iterator[pa.Table]
+    stored: pa.Table
+    sample: pa.Table
+
+
+class Scores(NamedTuple):
+    """The row groups of each address, and the metadata of the score table."""
+
+    groups: Iterator[Group]
     metadata: dict
 
 
@@ -83,17 +94,39 @@ def score(
         yield Scores(_groups(backbone, evidence, job), {**metadata, "found": findings, "name": str(name)})
 
 
+def write_scores(path: str | Path, sample: str | Path, scores: Scores, labels: dict) -> None:
+    """Write the score table, and the scores of the fixed sample of units as a table of the same kind.
+
+    Args:
+        path, sample: the two files. The sample keeps no best units, so its metadata has an empty ``kept``.
+        scores: from `score`; its groups are used up.
+        labels: more metadata.
+    """
+    contract, metadata = score_contract(scores.metadata["granularity"]), labels | scores.metadata
+    samples: list[pa.Table] = []
+
+    def stored() -> Iterator[pa.Table]:
+        for group in scores.groups:
+            samples.append(group.sample)
+            yield group.stored
+
+    write_groups(path, stored(), contract, metadata)
+    write_groups(sample, samples, contract, metadata | {"kept": {}})
+
+
 def _seed(name: Name) -> int:
     """The seed of a name's shuffle. It depends on the full name, so that ``a~7`` and ``b~7`` are independent."""
     return zlib.crc32(str(name).encode())
 
 
-def _groups(backbone: Backbone, evidence: Any, job: Job) -> Iterator[pa.Table]:
-    """Yield the stored scores of each address."""
+def _groups(backbone: Backbone, evidence: Any, job: Job) -> Iterator[Group]:
+    """Yield the stored scores of each address and those of its sample."""
+    kind = job.method.granularity
 
     def scored() -> Iterator[tuple[str, Tensor]]:
         return job.method.scores(backbone, evidence, job.options)
 
     for address, scores, mask in keep_top(scored, job.kept):
         details = job.method.details(backbone, evidence, job.options, address)
-        yield as_table(job.method.granularity, address, scores, mask, details)
+        sample = torch.zeros_like(mask) if kind.whole_layers else sample_mask(address, scores)
+        yield Group(as_table(kind, address, scores, mask, details), as_table(kind, address, scores, sample))

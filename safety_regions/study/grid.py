@@ -138,6 +138,23 @@ def framed_names(study: Study, label: str, selection: str, refinement: str) -> l
     return [name + suffix for suffix in suffixes for name in sets]
 
 
+def correlated_names(study: Study, label: str, selection: str, refinement: str) -> list[str]:
+    """Names among `framed_names` whose sampled scores are correlated: halves and their shuffles, if there are ceilings.
+
+    Whole layers have no sample of scores.
+    """
+    if not study.ceilings or granularity_of(study.methods[label].module).whole_layers:
+        return []
+    framed = framed_names(study, label, selection, refinement)
+    return [name for name in framed if parse_name(name).parts[0].half]
+
+
+def uncorrelated_regions(study: Study, label: str, selection: str, refinement: str) -> list[str]:
+    """The utility set whose units a refined cell leaves out of its correlations: at most one."""
+    name = subtracted(refinement)
+    return [name] if name and correlated_names(study, label, selection, refinement) else []
+
+
 def shuffle_kind(selection: str) -> str:
     """The kind of shuffle (`names.SHUFFLES`) within the scope in which a selection ranks units."""
     ranked = parse_selection(selection)

@@ -187,7 +187,7 @@ def test_a_job_stores_what_the_method_scores(label, family, adapter_of):
     [(groups, metadata)] = score(
         backbone, [parse_name("a")], job, chosen("a"), chosen("n"), adapter_of(family)
     )
-    table = conform(pa.concat_tables(list(groups)), score_contract(granularity))
+    table = conform(pa.concat_tables([group.stored for group in groups]), score_contract(granularity))
     shapes = expected_shapes(granularity, backbone)
     assert metadata["granularity"] == granularity and metadata["shapes"] == {
         a: list(s) for a, s in shapes.items()

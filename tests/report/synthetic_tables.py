@@ -108,6 +108,13 @@ def framed(table: pa.Table, floor: float = 0.1, ceiling: float = 0.7, seed: int 
     frame["normalised"] = ((frame["half_iou"] - frame["half_floor"]) / room).where(room > 0)
     frame["permuted_iou"] = frame["ceiling"] + 0.01
     frame["permuted_p"] = np.where(frame["ceiling"].notna(), rng.choice([0.05, 0.5], len(frame)), np.nan)
+    ordinary = frame["half_floor"] + 0.05
+    frame["normalised_ordinary"] = ((frame["half_iou"] - ordinary) / (frame["ceiling"] - ordinary)).where(
+        pair & (frame["between"] == "identification")
+    )
+    frame["reliability"] = np.where(pair & there, 0.9 + noise[0], np.nan)
+    frame["disattenuated"] = (frame["normalised"] + 0.3).where(pair)
+    frame["disattenuated_floor"] = np.where(pair & there, 0.5 + noise[1], np.nan)
     return conform(pa.Table.from_pandas(frame, schema=OVERLAP.schema, preserve_index=False), OVERLAP)
 
 

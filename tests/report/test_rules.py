@@ -1,18 +1,22 @@
 """Every rule of the verdict must be reached, also at its thresholds, and none may claim what was not measured."""
 
 import math
+from itertools import combinations
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safety_regions.report.verdict import sentences as rules
+from safety_regions.report.verdict.measure import jackknife
 from safety_regions.report.verdict.sentences import CHAPTERS, FRAMES, verdict_of
 
 NAN = math.nan
 CHAPTER = dict(
     zip(
-        ("sets", "labels", "ordinary", "responses", "pools", "blocks", "plant"),
+        ("sets", "labels", "correlation", "ordinary", "responses", "pools", "blocks", "plant"),
         range(len(CHAPTERS)),
         strict=True,
     )
@@ -21,7 +25,8 @@ MEASURED = {
     "refinement": "raw",
     "whole_layers": False, "n_units": 1000, "pairs": 3, "defined": 3, "normalised_pairs": 3, "chance": 0.03,
     "iou": 0.3, "floor": 0.1, "floor_low": 0.08, "floor_high": 0.12, "half_iou": 0.25, "half_floor": 0.1,
-    "ceiling": 0.6, "normalised": 0.3, "mixed_pairs": 6, "mixed_iou": 0.2, "mixed_floor": 0.1,
+    "ceiling": 0.6, "normalised": 0.3, "disattenuated": 0.8,
+    "disattenuated_floor": 0.6, "normalised_ordinary": 0.2, "mixed_pairs": 6, "mixed_iou": 0.2, "mixed_floor": 0.1,
     "mixed_half_floor": 0.1, "mixed_ceiling": 0.6,
     "mixed_normalised": 0.2, "utility_pairs": 1, "utility_iou": 0.4, "pool_k": 2.0, "pool_next": 0.7, "pool_rest": 0.4,
     "block_n": 50.0, "block_iou": 0.45, "recovery_iou": 0.2, "recovery_chance": 0.03, "recovery_auroc": 0.8,
@@ -30,7 +35,7 @@ MEASURED = {
 }  # fmt: skip
 """A cell in which everything was measured."""
 
-OPTIONAL = ("permuted_iou", "same_prompts_iou", "recovery_iou")
+OPTIONAL = ("permuted_iou", "disattenuated", "same_prompts_iou", "recovery_iou")
 """Values that a verdict does not miss."""
 
 LAYERS = {"whole_layers": True}
@@ -41,22 +46,27 @@ CASES = [
     ("sets", 1, {"defined": 0, "iou": NAN}, "Every region is empty"),
     ("sets", 2, {**LAYERS, "n_units": 4}, "The units are 4 whole layers, too few"),
     ("sets", 3, {"floor": NAN}, "IoU 0.300 (chance 0.030). No floor is available"),
-    ("sets", 4, {"ceiling": NAN}, "IoU 0.300 is above the floor (0.100, from shuffled statistics). No ceiling"),
-    ("sets", 4, {"ceiling": NAN, **LAYERS}, "above the floor (0.100, from layers placed at random)"),
-    ("sets", 5, BELOW, "IoU 0.120 is not above the floor (0.100, upper limit 0.120, from shuffled statistics)"),
-    ("sets", 6, {"ceiling": 0.14}, "The ceiling (0.140, from two halves of one set) is at most slightly above"),
-    ("sets", 6, {"ceiling": 0.05}, "The ceiling (0.050, from two halves of one set) is at most slightly above"),
-    ("sets", 7, {"normalised": NAN}, "The floor is 0.100 and the ceiling 0.600, but no pair"),
-    ("sets", 8, {"normalised": math.nextafter(0.1, 0)}, "little or nothing beyond the floor, from shuffled stat"),
-    ("sets", 8, {"normalised": -0.2, **LAYERS}, "layers placed at random (normalised -0.20)."),
-    ("sets", 9, {"normalised": 0.1}, "Partly shared (normalised 0.10)."),
-    ("sets", 9, {"normalised": math.nextafter(0.5, 0)}, "Partly shared"),
-    ("sets", 9, {"normalised_pairs": 2}, "Partly shared (normalised 0.30 over 2 of 3 pairs)."),
-    ("sets", 10, {"normalised": 0.5}, "Mostly shared (normalised 0.50)."),
-    ("sets", 10, {"normalised": math.nextafter(0.9, 0)}, "Mostly shared"),
-    ("sets", 10, {"normalised": 0.6, "half_floor": 0.0, "ceiling": 0.05}, "Mostly shared"),
-    ("sets", 11, {"normalised": 0.9}, "As similar as two halves of one set (normalised 0.90)."),
-    ("sets", 11, {**LAYERS, "n_units": 5, "normalised": 1.2}, "As similar as two halves of one set"),
+    ("sets", 4, {"ceiling": NAN, "iou_se": 0.2}, "IoU 0.300 ± 0.200 is near the upper limit of the floor (0.120, from"),
+    ("sets", 5, {"ceiling": NAN}, "IoU 0.300 is above the floor (0.100, from shuffled statistics). No ceiling"),
+    ("sets", 5, {"ceiling": NAN, **LAYERS}, "above the floor (0.100, from layers placed at random)"),
+    ("sets", 6, BELOW, "IoU 0.120 is not above the floor (0.100, upper limit 0.120, from shuffled statistics)"),
+    ("sets", 7, {"ceiling": 0.14}, "The ceiling (0.140, from two halves of one set) is at most slightly above"),
+    ("sets", 7, {"ceiling": 0.05}, "The ceiling (0.050, from two halves of one set) is at most slightly above"),
+    ("sets", 7, {"ceiling": 0.16, "room_se": 0.02}, "The ceiling (0.160, from two halves of one set) is at most sli"),
+    ("sets", 8, {"normalised": NAN}, "The floor is 0.100 and the ceiling 0.600, but no pair"),
+    ("sets", 9, {"normalised_se": 0.2}, "Sets share little or nothing or a part or most of what two halves of one set"),
+    ("sets", 9, {"normalised": 0.52, "normalised_se": 0.03}, "Sets share a part or most of what two halves of one set"),
+    ("sets", 9, {"normalised": 0.87, "normalised_se": 0.031}, "above the floor, from shuffled statistics: near the"),
+    ("sets", 10, {"normalised": math.nextafter(0.1, 0)}, "little or nothing beyond the floor, from shuffled stat"),
+    ("sets", 10, {"normalised": -0.2, **LAYERS}, "layers placed at random (normalised -0.20)."),
+    ("sets", 11, {"normalised": 0.1}, "Partly shared (normalised 0.10)."),
+    ("sets", 11, {"normalised": math.nextafter(0.5, 0)}, "Partly shared"),
+    ("sets", 11, {"normalised_pairs": 2}, "Partly shared (normalised 0.30 over 2 of 3 pairs)."),
+    ("sets", 12, {"normalised": 0.5}, "Mostly shared (normalised 0.50)."),
+    ("sets", 12, {"normalised": math.nextafter(0.9, 0)}, "Mostly shared"),
+    ("sets", 12, {"normalised": 0.6, "half_floor": 0.0, "ceiling": 0.05}, "Mostly shared"),
+    ("sets", 13, {"normalised": 0.9}, "As similar as two halves of one set (normalised 0.90)."),
+    ("sets", 13, {**LAYERS, "n_units": 5, "normalised": 1.2}, "As similar as two halves of one set"),
     ("labels", 0, {"permuted_iou": NAN}, ""),
     ("labels", 0, {**LAYERS, "n_units": 4}, ""),
     ("labels", 1, {"differing_pairs": 0}, "No pair of sets differs more than random parts of its pooled prompts"),
@@ -69,25 +79,33 @@ CASES = [
     ("ordinary", 1, {"half_floor": NAN}, "The IoU with utility sets is 0.200."),
     ("ordinary", 1, {"mixed_normalised": NAN}, "The IoU with utility sets is 0.200."),
     ("ordinary", 1, {"mixed_ceiling": 0.14}, "The IoU with utility sets is 0.200."),
-    ("ordinary", 2, {"refinement": "minus-everyday"}, "was subtracted, so little is left of it by construction (n"),
-    ("ordinary", 3, {"normalised": 0.05}, "too little for a comparison with utility sets (normalised 0.20)."),
-    ("ordinary", 4, {"normalised": 0.5, "mixed_normalised": 0.5}, "At least as much is shared with ordinary prompts"),
-    ("ordinary", 5, {"normalised": 0.5, "mixed_normalised": 0.4}, "80 % of this is also shared with ordinary prompts"),
-    ("ordinary", 5, {"normalised": 0.5, "mixed_normalised": -0.1}, "0 % of this is also shared with ordinary prompts"),
+    ("ordinary", 2, {"refinement": "minus-everyday"}, "was subtracted, so little is left of it by construction (I"),
+    ("ordinary", 1, {"normalised_ordinary": NAN}, "The IoU with utility sets is 0.200."),
+    ("ordinary", 3, {"normalised_ordinary_se": 0.2}, "an ordinary one is open: with ordinary pairs as zero, the norma"),
+    ("ordinary", 3, {"normalised_ordinary": -0.1, "normalised_ordinary_se": 0.2}, "is -0.10 ± 0.20, near zero."),
+    ("ordinary", 4, {"normalised_ordinary": 0.0}, "At least as much is shared with ordinary prompts (normalised 0.00"),
+    ("ordinary", 4, {"normalised_ordinary": -0.2, "normalised_ordinary_se": 0.1}, "(normalised -0.20 ± 0.10 with ord"),
+    ("ordinary", 5, {}, "With ordinary pairs as zero, the normalised overlap is 0.20: only this part can be"),
+    ("ordinary", 5, {"normalised_ordinary_se": 0.19}, "the normalised overlap is 0.20 ± 0.19: only this part can be"),
+    ("correlation", 0, {"disattenuated": NAN}, ""),
+    ("correlation", 1, {"disattenuated_floor": NAN}, "sets correlate by 0.80, corrected for the number of prompts."),
+    ("correlation", 2, {"disattenuated_se": 0.02}, "correlate by 0.80 ± 0.02, corrected for the number of prompts (0."),
     ("pools", 0, {"pool_next": NAN}, ""),
-    ("pools", 1, {"pool_next": 0.9}, "2 pooled sets hardly changes when one more set is added (IoU 0.900; with"),
-    ("pools", 2, {"pool_next": 0.899}, "2 pooled sets still changes when one more set is added (IoU 0.899; with"),
-    ("pools", 2, {"pool_rest": NAN}, "(IoU 0.700; with the region of the left-out set: undefined)"),
+    ("pools", 1, {"pool_next": 0.89, "pool_next_se": 0.02}, "set is added is open: the IoU is near the threshold"),
+    ("pools", 2, {"pool_next": 0.9}, "2 pooled sets hardly changes when one more set is added (IoU 0.900; with"),
+    ("pools", 3, {"pool_next": 0.899}, "2 pooled sets still changes when one more set is added (IoU 0.899; with"),
+    ("pools", 3, {"pool_rest": NAN}, "(IoU 0.700; with the region of the left-out set: undefined)"),
     ("blocks", 0, {"block_iou": NAN}, ""),
     ("blocks", 1, {}, "Two blocks of 50 prompts from one set have IoU 0.450."),
     ("plant", 0, {"recovery_iou": NAN}, ""),
     ("plant", 1, {"recovery_auroc": NAN}, "The IoU with the planted region is 0.200 (chance 0.030)."),
     ("plant", 2, {"recovery_chance_auroc": NAN}, "AUROC 0.800. Whole layers are too few to say"),
     ("plant", 3, {"recovery_baseline": NAN}, "(by chance 0.520). No data-free baseline"),
-    ("plant", 4, {"recovery_auroc": 0.65}, "Scores distinguish the planted region from the rest (AUROC 0.650; by"),
-    ("plant", 4, {"recovery_chance_auroc": 0.75, "recovery_baseline": 0.4}, "Scores distinguish the planted region"),
-    ("plant", 5, {"recovery_auroc": 0.649}, "Scores do not distinguish the planted region from the rest (AUROC 0.649"),
-    ("plant", 5, {"recovery_chance_auroc": 0.78}, "Scores do not distinguish the planted region from the rest"),
+    ("plant", 4, {"recovery_auroc": 0.66, "recovery_auroc_se": 0.02}, "is open: the AUROC is near the threshold (AU"),
+    ("plant", 5, {"recovery_auroc": 0.65}, "Scores distinguish the planted region from the rest (AUROC 0.650; by"),
+    ("plant", 5, {"recovery_chance_auroc": 0.75, "recovery_baseline": 0.4}, "Scores distinguish the planted region"),
+    ("plant", 6, {"recovery_auroc": 0.649}, "Scores do not distinguish the planted region from the rest (AUROC 0.649"),
+    ("plant", 6, {"recovery_chance_auroc": 0.78}, "Scores do not distinguish the planted region from the rest"),
 ]  # fmt: skip
 
 
@@ -137,7 +155,9 @@ CLAIMS = (
     "Mostly shared",
     "As similar",
     "At least as much is",
-    "% of this is also",
+    "only this part",
+    "above the floor, from",
+    "Whether two harmful",
 )
 
 
@@ -148,7 +168,8 @@ def test_no_verdict_claims_what_has_no_number(data):
     counts |= {"defined": data.draw(st.integers(0, counts["pairs"])), "n_units": data.draw(st.integers(1, 9))}
     counts |= {"normalised_pairs": data.draw(st.integers(0, counts["defined"]))}
     counts |= {"refinement": data.draw(st.sampled_from(["raw", "minus-everyday"]))}
-    record = {name: data.draw(number) for name in MEASURED if name not in counts} | counts
+    names = [*MEASURED, "normalised_se", "normalised_ordinary_se", "room_se", "recovery_auroc_se"]
+    record = {name: data.draw(number) for name in names if name not in counts} | counts
     said = verdict_of(record)
     assert "nan" not in said and "{" not in said and "  " not in said and said
     if any(claim in said for claim in CLAIMS):
@@ -158,3 +179,39 @@ def test_no_verdict_claims_what_has_no_number(data):
         assert all(
             (name in said.split("undefined: ")[-1]) for c, name in FRAMES.items() if math.isnan(record[c])
         )
+
+
+def stated(normalised: pd.DataFrame, ordinary: pd.DataFrame, errors: bool) -> tuple[int | None, int | None]:
+    """Return the sentences that a cell with these values of pairs states, None if it leaves the question open."""
+    record = dict(MEASURED)
+    for name, rows in (("normalised", normalised), ("normalised_ordinary", ordinary)):
+        record |= {name: rows["value"].median(), f"{name}_se": jackknife(rows, "value") if errors else NAN}
+    found = reached(record, "sets"), reached(record, "ordinary")
+    return tuple(None if i == still_open else i for i, still_open in zip(found, (9, 3), strict=True))
+
+
+def flips(k: int, errors: bool) -> tuple[int, int]:
+    """Return how many stated sentences leaving one set out turns into another one, and how many are stated."""
+    rng, flipped, said = np.random.default_rng(k), 0, 0
+    for _ in range(25):
+        found = []
+        for middle in (rng.uniform(-0.05, 1.05), rng.uniform(-0.15, 0.15)):
+            effect, pairs = rng.normal(0, 0.05, k), combinations(range(k), 2)
+            values = [(a, b, middle + effect[a] + effect[b] + rng.normal(0, 0.02)) for a, b in pairs]
+            found.append(pd.DataFrame(values, columns=["a", "b", "value"]))
+        whole = stated(*found, errors)
+        for one in range(k):
+            part = stated(*(rows[(rows["a"] != one) & (rows["b"] != one)] for rows in found), errors)
+            for before, after in zip(whole, part, strict=True):
+                said += before is not None
+                flipped += None not in (before, after) and before != after
+    return flipped, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [4, 6, 8])
+def test_leaving_one_set_out_flips_no_stated_sentence(k):
+    """Sets with an effect each, so that pairs are not independent: a sentence may become open, never another one."""
+    flipped, said = flips(k, errors=True)
+    assert flipped == 0 and said > 25 * k
+    assert flips(k, errors=False)[0] > 0, "without standard errors, sentences do flip"

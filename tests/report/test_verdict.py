@@ -49,6 +49,16 @@ def known(values) -> list[float]:
     return [float(value) for value in values if not pd.isna(value)]
 
 
+def number(row, name: str) -> str:
+    """A number as the page shows it, with its standard error if there is one."""
+    error = row.get(f"{name}_se", math.nan)
+    return (
+        "–"
+        if math.isnan(row[name])
+        else f"{row[name]:.3f}" + ("" if math.isnan(error) else f" ± {error:.3f}")
+    )
+
+
 def test_there_is_a_row_for_each_cell_in_the_studys_order(study):
     _, verdicts, _ = study
     assert verdicts[CELL].to_numpy().tolist() == [list(cell) for cell in CELLS]
@@ -67,6 +77,10 @@ def test_numbers_are_those_of_the_pairs(study, i):
         for name in [n for n in (*MEDIANS, *MEANS) if f"{prefix}{n}" in verdicts]:
             statistic = median if name in MEDIANS else fmean
             assert row[f"{prefix}{name}"] == pytest.approx(statistic(known(r[name] for r in one)))
+            if name in MEDIANS:
+                labelled = [dict(zip("ab", r["combination"].split(" & "), strict=True)) | r for r in one]
+                error = jackknife(pd.DataFrame(labelled), name)
+                assert row[f"{prefix}{name}_se"] == pytest.approx(error, nan_ok=True)
     ious = known(r["iou"] for r in pairs if r["between"] == "identification")
     assert (
         row["defined"]
@@ -141,7 +155,7 @@ def test_a_study_without_frames_says_so():
     assert all(said.endswith(missing) for said in verdicts["verdict"])
     page = summary_page(verdicts, {}, {})
     heads = [header for header in COLUMNS if f">{header}</th>" in page]
-    assert heads == ["region size, %", "pairs", "IoU, median", "s.e.", "IoU, range", "chance"]
+    assert heads == ["region size, %", "pairs", "IoU, median", "IoU, range", "chance"]
     assert "Floor is" not in page and "Pools:" not in page
 
 
@@ -201,13 +215,13 @@ def test_the_page_shows_every_number_of_the_table(study):
     rows = cells_of(page)
     first, second = rows[1 : 1 + len(CELLS)], rows[2 + len(CELLS) : 2 + 2 * len(CELLS)]
     for one, cell, words, numbers in zip(verdicts.to_dict("records"), CELLS, first, second, strict=True):
-        shown = ("iou", "iou_se", "chance", "normalised", "normalised_se")
-        said = ["–" if math.isnan(one[name]) else f"{one[name]:.3f}" for name in shown]
+        shown = ("iou", "chance", "disattenuated", "disattenuated_floor", "mixed_disattenuated")
+        said = [number(one, name) for name in shown]
         assert words == [*cell, *said, one["verdict"]]
         assert numbers == [*cell, *(show(one) for _, show in COLUMNS.values())]
-    assert second[0][4:7] == [f"{verdicts['percent'][0]:.2f}", "2 of 3", f"{verdicts['iou'][0]:.3f}"]
-    assert second[0][8] == f"{verdicts['iou_min'][0]:.3f}-{verdicts['iou_max'][0]:.3f}"
-    assert f"{verdicts['block_iou'][1]:.3f} (n 50)" in second[1]
+    assert second[0][4:7] == [f"{verdicts['percent'][0]:.2f}", "2 of 3", number(verdicts.iloc[0], "iou")]
+    assert second[0][7] == f"{verdicts['iou_min'][0]:.3f}-{verdicts['iou_max'][0]:.3f}"
+    assert f"{number(verdicts.iloc[1], 'block_iou')} (n 50)" in second[1] and "±" in second[1][6]
     assert "a set, another" in page and ["overlap/iou.parquet", "every IoU"] in rows
     assert all(
         word in page

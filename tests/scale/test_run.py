@@ -108,7 +108,9 @@ def test_another_set_plans_its_own_jobs_and_the_aggregation(grown):
     assert planned == added_jobs(grown.config, {**grown.config, "datasets": more})
     places = [PurePath(path).relative_to("results").parts for path in outputs]
     assert {set_of(place) for place in places} - {None} == {RESERVE}
-    assert sum(place[0] == "scores" for place in places) == planned["score"] + planned["sweep"]
+    assert sum(place[0] == "scores" for place in places) == 2 * planned["score"] + planned["sweep"], (
+        "a score table and a sample of scores each"
+    )
 
 
 def set_of(place: tuple[str, ...]) -> str | None:

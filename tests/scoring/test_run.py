@@ -21,7 +21,7 @@ def tables(names, prompts=("one", "two words", "three words here")):
     rows = [{"prompt_id": f"a/{i}", "prompt": text, "response": "No."} for i, text in enumerate(prompts)]
     job = Job(load_method("wanda"), WANDA, ALL, batch_size=2)
     scored = score(tiny_backbone("llama"), [parse_name(n) for n in names], job, Chosen(rows, {}))
-    return {s.metadata["name"]: [group.to_pydict() for group in s.groups] for s in scored}
+    return {s.metadata["name"]: [group.to_pydict() for group, _ in s.groups] for s in scored}
 
 
 def test_shuffles_share_a_pass_and_nothing_else():

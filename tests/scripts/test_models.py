@@ -45,8 +45,9 @@ def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpo
     answers = responses_of("harm", [True] * 6)
     write_table(tmp_path / "harm.parquet", answers, RESPONSES)
     out, kept = [tmp_path / "scores" / f"{name}.parquet" for name in ("harm", "harm~1")], {"row": 1.0}
+    sampled = [path.with_suffix(".sample.parquet") for path in out]
     load_script("score")(
-        outputs=out, labels={"backbone": "tiny", "label": "mine"}, card=CARD, checkpoint=checkpoint,
+        outputs=out, sampled=sampled, labels={"backbone": "tiny", "label": "mine"}, card=CARD, checkpoint=checkpoint,
         method="wanda", options=WANDA, kept=kept, samples=3, keep={"harm": "refused"},
         responses=[tmp_path / "harm.parquet"], contrast=[], shared=None, adapter=[], batch_size=2, memory_mb=4000,
     )  # fmt: skip
@@ -54,10 +55,12 @@ def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpo
     chosen = choose(names[0], {"harm": answers}, 3, {"harm": "refused"})
     expected = score_names(tiny_backbone("llama"), names, Job(load_method("wanda"), WANDA, kept, 2), chosen)
     for path, (groups, _) in zip(out, expected, strict=True):
-        metadata, values = read_metadata(path), [x for group in groups for x in group["score"].to_pylist()]
+        metadata, values = read_metadata(path), [x for group, _ in groups for x in group["score"].to_pylist()]
         assert read_table(path, WEIGHT_SCORES)["score"].to_pylist() == pytest.approx(values)
         assert (metadata["name"], metadata["label"], metadata["backbone"]) == (path.stem, "mine", "tiny")
         assert metadata["samples_used"] == 3
+        sample = read_metadata(path.with_suffix(".sample.parquet"))
+        assert sample == {**metadata, "kept": {}}
 
 
 def test_train_adapter_writes_weights_beside_its_log(checkpoint, tmp_path):

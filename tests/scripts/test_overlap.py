@@ -62,7 +62,7 @@ def test_count_membership_writes_the_counts(paths, tmp_path):
 def test_compute_overlap_writes_the_frame_and_the_pairs(paths, drawn, tmp_path):
     load_script("count_membership")(paths, tmp_path / "membership.parquet")
     table, matrix = tmp_path / "overlap.parquet", tmp_path / "iou.tsv"
-    load_script("compute_overlap")(tmp_path / "membership.parquet", paths, {}, {}, CELL, table, matrix)
+    load_script("compute_overlap")(tmp_path / "membership.parquet", paths, {}, {}, [], {}, CELL, table, matrix)
     assert read_table(table, OVERLAP).equals(frame_overlap(count_membership(paths), paths, Frame()))
     square = read_square(matrix)
     for (a, b), value in square.items():
@@ -78,6 +78,8 @@ def test_the_floor_of_unbroken_ranges_is_another(tmp_path, contiguous):
         tmp_path / "m.parquet",
         paths,
         {"floors": 2, "contiguous": contiguous},
+        {},
+        [],
         {},
         CELL,
         tmp_path / "o",

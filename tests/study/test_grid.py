@@ -48,6 +48,18 @@ def test_floors_and_ceilings_are_planned_when_asked():
     assert grid.shuffle_kinds(asked) == {"r", "m"} and grid.shuffle_kinds(study()) == set()
 
 
+def test_scores_are_correlated_where_there_are_halves_of_units_smaller_than_layers():
+    asked, cell = study(floors=2, ceilings=True), ("row-0.05", "minus-everyday")
+    sets, suffixes = [*SETS, "lookalikes"], (".1~1r", ".1~2r", ".1", ".2")
+    assert grid.correlated_names(asked, "snip", *cell) == [name + s for s in suffixes for name in sets]
+    assert grid.uncorrelated_regions(asked, "snip", *cell) == ["everyday"]
+    assert grid.uncorrelated_regions(asked, "snip", "row-0.05", "raw") == []
+    for plain, label in ((asked, "safelayer"), (study(floors=2), "snip")):
+        assert (
+            grid.correlated_names(plain, label, *cell) == grid.uncorrelated_regions(plain, label, *cell) == []
+        )
+
+
 def test_a_shuffle_is_cut_to_the_size_of_its_own_name():
     assert grid.unshuffled("a.1+b~7r", "row-0.05") == ["a.1+b"]
     assert grid.unshuffled("a~7", "common-0.2") == grid.unshuffled("a.1", "row-0.05") == []

@@ -36,7 +36,9 @@ def test_editing_a_method_plans_that_method_only(project):
     project.edit("safety_regions/methods/wanda.py", "weight.float().abs() *", "weight.float().abs() * 2 *")
     outputs = project.planned_outputs()
     assert {o for o in outputs if "/scores/" in o} == {
-        f"results/scores/tiny/wanda/{name}.parquet" for name in ("one", "two", "plain")
+        f"results/scores/tiny/wanda/{name}{part}.parquet"
+        for name in ("one", "two", "plain")
+        for part in ("", ".sample")
     }
     assert not any("/snip/" in o and "/report/" not in o for o in outputs)
 

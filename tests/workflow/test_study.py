@@ -27,7 +27,9 @@ def test_every_promised_file_is_there(finished):
     expected = [f"prompts/{name}.parquet" for name in NAMES]
     expected += [f"responses/tiny/{name}.parquet" for name in NAMES]
     for method in ("snip", "wanda"):
-        expected += [f"scores/tiny/{method}/{name}.parquet" for name in NAMES]
+        expected += [
+            f"scores/tiny/{method}/{name}{part}.parquet" for name in NAMES for part in ("", ".sample")
+        ]
         expected += [f"regions/tiny/{method}/{name}/row-0.05/raw.safetensors" for name in NAMES]
         for refinement in ("raw", "minus-plain"):
             cell = f"overlap/tiny/{method}/row-0.05/{refinement}"

@@ -100,12 +100,13 @@ def scoring_inputs(wildcards):
     return found
 
 
-def shuffled_scores(kind):
-    """Return the score tables of all shuffles of a name of one kind: one job writes them."""
+def shuffled_scores(kind, part=""):
+    """Return the score tables (or a ``part`` of them) of all shuffles of a name of one kind: one job writes them."""
     return collect(
-        "<results>/scores/{{backbone}}/{{method}}/{{name}}~{seed}{kind}.parquet",
+        "<results>/scores/{{backbone}}/{{method}}/{{name}}~{seed}{kind}{part}.parquet",
         seed=grid.shuffle_seeds(STUDY),
         kind=kind,
+        part=part,
     )
 
 

@@ -1,7 +1,8 @@
 """Overlap: count membership, compute every IoU and its references (chance, floor, ceiling), aggregate over the grid.
 
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
-     sets, shuffles, halves, pools and blocks of prompts if the config asks for them
+     sets, shuffles, halves, pools and blocks of prompts if the config asks for them; with halves, also their
+     scores/{backbone}/{method}/{name}.sample.parquet
 OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv,
      .pools.parquet, .sample_sizes.parquet, .crossed.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
 """
@@ -40,6 +41,18 @@ rule compute_overlap:
             method=wc.method,
             pool=grid.permuted_pools(STUDY, wc.method, wc.selection),
         ),
+        samples=lambda wc: collect(
+            "<results>/scores/{backbone}/{method}/{name}.sample.parquet",
+            backbone=wc.backbone,
+            method=wc.method,
+            name=grid.correlated_names(STUDY, wc.method, wc.selection, wc.refinement),
+        ),
+        removed=lambda wc: [
+            f"<results>/regions/{wc.backbone}/{wc.method}/{name}/{wc.selection}/raw.safetensors"
+            for name in grid.uncorrelated_regions(
+                STUDY, wc.method, wc.selection, wc.refinement
+            )
+        ],
     output:
         overlap="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.parquet",
         matrix="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.iou.tsv",
@@ -60,6 +73,9 @@ rule compute_overlap:
             "contiguous": wc.refinement == "raw"
             and grid.is_contiguous(STUDY, wc.method, wc.selection),
         },
+        correlated=lambda wc: grid.correlated_names(
+            STUDY, wc.method, wc.selection, wc.refinement
+        ),
         pools=lambda wc: grid.permuted_pools(STUDY, wc.method, wc.selection),
         code=script_version("compute_overlap.py"),
     message:

@@ -3,8 +3,8 @@
 One job computes all shuffles of a name in one pass.
 
 IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the backbone's checkpoint
-OUT  scores/{backbone}/{method}/{name}.parquet; overlap/{backbone}/{method}/labels/{name}.parquet if the config asks
-     for label permutations
+OUT  scores/{backbone}/{method}/{name}.parquet, and .sample.parquet with the scores of a fixed sample of units;
+     overlap/{backbone}/{method}/labels/{name}.parquet if the config asks for label permutations
 """
 
 
@@ -12,7 +12,8 @@ rule score:
     input:
         unpack(scoring_inputs),
     output:
-        scores="<results>/scores/{backbone}/{method}/{name}.parquet",
+        scores=["<results>/scores/{backbone}/{method}/{name}.parquet"],
+        sample=["<results>/scores/{backbone}/{method}/{name}.sample.parquet"],
     log:
         "<logs>/score/{backbone}/{method}/{name}.log",
     benchmark:
@@ -105,6 +106,7 @@ if "" in SHUFFLE_KINDS:
     use rule score as score_shuffles with:
         output:
             scores=shuffled_scores(""),
+            sample=shuffled_scores("", ".sample"),
         log:
             "<logs>/score_shuffles/{backbone}/{method}/{name}.log",
         benchmark:
@@ -120,6 +122,7 @@ if "r" in SHUFFLE_KINDS:
     use rule score as score_row_shuffles with:
         output:
             scores=shuffled_scores("r"),
+            sample=shuffled_scores("r", ".sample"),
         log:
             "<logs>/score_row_shuffles/{backbone}/{method}/{name}.log",
         benchmark:
@@ -135,6 +138,7 @@ if "m" in SHUFFLE_KINDS:
     use rule score as score_marginal_shuffles with:
         output:
             scores=shuffled_scores("m"),
+            sample=shuffled_scores("m", ".sample"),
         log:
             "<logs>/score_marginal_shuffles/{backbone}/{method}/{name}.log",
         benchmark:

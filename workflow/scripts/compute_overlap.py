@@ -1,6 +1,6 @@
 """Compute every IoU of a cell from its membership counts, with its references, and the square matrix of pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
@@ -9,16 +9,13 @@ Paths = Mapping[str, str | Path]
 
 
 def compute_overlap(
-    membership: str | Path, regions: Paths, frame: dict, labels: Paths, cell: Mapping[str, str], output: str | Path,
-    matrix: str | Path,
+    membership: str | Path, regions: Paths, frame: dict, samples: Paths, removed: Sequence[str | Path], labels: Paths,
+    cell: Mapping[str, str], output: str | Path, matrix: str | Path,
 ) -> None:  # fmt: skip
-    """Write the overlaps of a cell with chance, floor and ceiling, and the pairs as a square matrix.
+    """Write the overlaps of a cell with all references, and the pairs as a square matrix.
 
-    Args:
-        membership, regions: the counts, and name -> region file.
-        frame: the arguments of `Frame`.
-        labels: pool of two sets -> the IoUs of its random splits; ``cell``: selection and refinement.
-    """
+    ``membership``, ``regions``: the counts, and name -> region file; ``frame``: arguments of `Frame`; ``samples``,
+    ``removed``: see `frame_overlap`; ``labels``: pool of two sets -> IoUs of its splits; ``cell``: of the table."""
     from safety_regions.formats.contracts import LABELS, OVERLAP
     from safety_regions.formats.parquet import read_tables, write_table
     from safety_regions.overlap.frame import Frame, frame_overlap
@@ -28,7 +25,7 @@ def compute_overlap(
     from safety_regions.overlap.membership import read_membership, region_totals
 
     counted = read_membership(membership)
-    overlap = frame_overlap(counted, regions, Frame(**frame))
+    overlap = frame_overlap(counted, regions, Frame(**frame), samples, next(iter(removed), None))
     overlap = add_permutations(overlap, dict(read_tables(labels, LABELS)), cell)
     write_table(output, overlap, OVERLAP, counted.metadata)
     sizes = region_totals(counted)
@@ -37,9 +34,10 @@ def compute_overlap(
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        p, files, out, w = snakemake.params, snakemake.input, snakemake.output, snakemake.wildcards
+        p, files, out = snakemake.params, snakemake.input, snakemake.output
         compute_overlap(
             membership=files.membership, regions=dict(zip(p.names, files.regions, strict=True)), frame=p.frame,
-            labels=dict(zip(p.pools, files.labels, strict=True)), output=out.overlap, matrix=out.matrix,
-            cell={"selection": w.selection, "refinement": w.refinement},
+            samples=dict(zip(p.correlated, files.samples, strict=True)), removed=files.removed,
+            labels=dict(zip(p.pools, files.labels, strict=True)), cell=dict(snakemake.wildcards),
+            output=out.overlap, matrix=out.matrix,
         )  # fmt: skip

@@ -9,15 +9,16 @@ from safety_regions.model.devices import assigned_gpus
 
 
 def score(
-    outputs: Sequence[str | Path], responses: Sequence[str | Path], contrast: Sequence[str | Path],
-    shared: str | Path | None, samples: int, keep: dict[str, str], method: str, **job: Any,
+    outputs: Sequence[str | Path], sampled: Sequence[str | Path], responses: Sequence[str | Path],
+    contrast: Sequence[str | Path], shared: str | Path | None, samples: int, keep: dict[str, str], method: str,
+    **job: Any,
 ) -> None:  # fmt: skip
     """Write the score tables of names that differ only in their shuffle; each of ``outputs`` is named after its name.
 
     Args:
+        sampled: files for the scores of the fixed sample of units, one per name.
         responses, contrast: answers to the prompts of the names and to ordinary ones; ``shared``: which to exclude.
-        samples, keep: see `choose`; ``method``: its name.
-        job: see `open_job`.
+        samples, keep: see `choose`; ``method``: its name; ``job``: see `open_job`.
     """
     from safety_regions.methods import load_method
     from safety_regions.scoring.job import open_job
@@ -28,17 +29,17 @@ def score(
     chosen = choose_from(responses, names[0], samples, keep, shared)
     against = choose_from(contrast, ordinary[0], samples, keep, shared) if ordinary else None
     scratch = Path(outputs[0]).parent
-    open_job(method=load_method(method), contrast=against, scratch=scratch, **job).write(
-        outputs, names, chosen
-    )
+    scoring = open_job(method=load_method(method), contrast=against, scratch=scratch, **job)
+    scoring.write(outputs, sampled, names, chosen)
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
         p, files, r, w = snakemake.params, snakemake.input, snakemake.resources, snakemake.wildcards
         score(
-            outputs=snakemake.output, labels={"backbone": w.backbone, "label": w.method}, card=p.backbone,
-            checkpoint=files.checkpoint, method=p.method, options=p.options, kept=p.kept, samples=p.samples,
-            keep=p.keep, responses=files.responses, contrast=files.contrast, shared=files.shared or None,
-            adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb,
+            outputs=snakemake.output.scores, sampled=snakemake.output.sample, card=p.backbone,
+            labels={"backbone": w.backbone, "label": w.method}, checkpoint=files.checkpoint, method=p.method,
+            options=p.options, kept=p.kept, samples=p.samples, keep=p.keep, responses=files.responses,
+            contrast=files.contrast, shared=files.shared or None, adapter=files.adapter, batch_size=r.batch_size,
+            memory_mb=r.mem_mb,
         )  # fmt: skip

@@ -61,7 +61,7 @@ def draw_ladder(rows: pd.DataFrame, where: str) -> Figure:
         for role in ROLES
     ]
     steps = [step for step in steps if len(step[2])]
-    figure = Figure(figsize=(9.4, 0.62 * max(len(steps), 2) + 1.9), layout="constrained")
+    figure = Figure(figsize=(9.4, 0.7 * max(len(steps), 2) + 1.9), layout="constrained")
     axis = figure.subplots()
     entitle(figure, "From chance to ceiling: pairwise IoU, whole model", where)
     if not steps:
@@ -110,9 +110,9 @@ def _finish(axis: Axes, steps: list[tuple[str, str, pd.DataFrame]]) -> None:
 
 
 def _said(one: pd.DataFrame) -> str:
-    """Return the median normalised overlap as a label, empty if no pair has one."""
-    known = one["normalised"].dropna()
-    return "" if known.empty else f"\nnormalised {known.median():.2f}"
+    """Return the medians of the normalised overlap and of the corrected correlation as a label, as far as known."""
+    names = [name for name in ("normalised", "disattenuated") if one[name].notna().any()]
+    return "".join(f"\n{name} {one[name].median():.2f}" for name in names)
 
 
 def _legend(axis: Axes, shown: pd.DataFrame) -> None:

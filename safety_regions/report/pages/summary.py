@@ -10,14 +10,14 @@ from safety_regions.report.verdict.sentences import explained
 
 
 def _number(column: str) -> Callable[[Mapping], str]:
-    return lambda r: _said(r[column])
+    """The number, with ± its standard error if the table has one."""
+    return lambda r: _said(r[column], r.get(f"{column}_se"))
 
 
 COLUMNS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
     "region size, %": ("percent", lambda r: f"{r['percent']:.2f}"),
     "pairs": ("pairs", lambda r: f"{r['defined']} of {r['pairs']}"),
     "IoU, median": ("pairs", _number("iou")),
-    "s.e.": ("iou_se", _number("iou_se")),
     "IoU, range": ("pairs", lambda r: _range(r["iou_min"], r["iou_max"])),
     "chance": ("chance", _number("chance")),
     "floor": ("floor", _number("floor")),
@@ -26,12 +26,16 @@ COLUMNS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
     "half IoU": ("half_iou", _number("half_iou")),
     "half floor": ("half_floor", _number("half_floor")),
     "ceiling": ("ceiling", _number("ceiling")),
+    "disattenuated": ("disattenuated", _number("disattenuated")),
+    "… with shuffled statistics": ("disattenuated_floor", _number("disattenuated_floor")),
+    "reliability": ("reliability", _number("reliability")),
     "normalised": ("normalised", _number("normalised")),
-    "s.e. ": ("normalised_se", _number("normalised_se")),
+    "… ordinary pairs as zero": ("normalised_ordinary", _number("normalised_ordinary")),
     "with utility sets": ("mixed_iou", _number("mixed_iou")),
+    "… disattenuated": ("mixed_disattenuated", _number("mixed_disattenuated")),
     "… normalised": ("mixed_normalised", _number("mixed_normalised")),
-    "… s.e.": ("mixed_normalised_se", _number("mixed_normalised_se")),
     "among utility sets": ("utility_iou", _number("utility_iou")),
+    "… disattenuated ": ("utility_disattenuated", _number("utility_disattenuated")),
     "… normalised ": ("utility_normalised", _number("utility_normalised")),
     "pool of all but one set, with all sets": ("pool_next", _number("pool_next")),
     "… with the left-out set": ("pool_rest", _number("pool_rest")),
@@ -46,8 +50,8 @@ COLUMNS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
 }
 """Header -> (column that must have a number in some row to be shown, function from a row to the text of its cell)."""
 
-FIRST = ("IoU, median", "s.e.", "chance", "normalised", "s.e. ")
-"""Columns of numbers in the first table, next to the verdicts."""
+FIRST = ("IoU, median", "chance", "disattenuated", "… with shuffled statistics", "… disattenuated")
+"""Columns of numbers in the first table, next to the verdicts: those that may be compared between methods."""
 
 
 def summary_page(verdicts: pd.DataFrame, facts: Mapping[str, Sequence[str]], files: Mapping[str, str]) -> str:
@@ -84,8 +88,10 @@ def _table(verdicts: pd.DataFrame, shown: Sequence[str], words: Sequence[str]) -
     return Table([*CELL, *shown, *words], rows, numbers=shown)
 
 
-def _said(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.3f}"
+def _said(value: float, error: float | None = None) -> str:
+    if pd.isna(value):
+        return "–"
+    return f"{value:.3f}" if pd.isna(error) else f"{value:.3f} ± {error:.3f}"
 
 
 def _range(low: float, high: float) -> str:
@@ -94,5 +100,7 @@ def _range(low: float, high: float) -> str:
 
 def _blocks(r: Mapping) -> str:
     return (
-        _said(r["block_iou"]) if pd.isna(r["block_n"]) else f"{_said(r['block_iou'])} (n {r['block_n']:.0f})"
+        _said(r["block_iou"])
+        if pd.isna(r["block_n"])
+        else f"{_said(r['block_iou'], r['block_iou_se'])} (n {r['block_n']:.0f})"
     )

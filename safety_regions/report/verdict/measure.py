@@ -13,11 +13,22 @@ from safety_regions.formats.parquet import iter_rows
 from safety_regions.report.combinations import FRAME, ROLES, check_pairs, pair_rows
 from safety_regions.report.figures.sizes import sizes_by_address, total_percent
 from safety_regions.report.verdict.sentences import SIGNIFICANT, verdict_of
+from safety_regions.units.names import parse_name
 
 CELL = ["backbone", "method", "selection", "refinement"]
 SEPARATOR = "/"
-MEANS = ("chance", "floor", "floor_low", "floor_high", "floor_marginals", "half_floor", "ceiling")
-MEDIANS = ("iou", "half_iou", "normalised", "permuted_iou", "permuted_p")
+MEANS = (
+    "chance",
+    "floor",
+    "floor_low",
+    "floor_high",
+    "floor_marginals",
+    "half_floor",
+    "ceiling",
+    "reliability",
+)
+CORRECTED = ("iou", "half_iou", "normalised", "disattenuated", "disattenuated_floor", "normalised_ordinary")
+MEDIANS = (*CORRECTED, "permuted_iou", "permuted_p")
 PREFIX = dict(zip(ROLES, ("", "mixed_", "utility_"), strict=True))
 IDENTIFICATION = (
     "pairs",
@@ -29,23 +40,31 @@ IDENTIFICATION = (
     "normalised_pairs",
     "permuted_pairs",
     "differing_pairs",
-    "iou_se",
-    "normalised_se",
+    *(f"{name}_se" for name in CORRECTED),
+    "room_se",
 )
-OTHERS = ("pairs", "iou", "floor", "half_floor", "ceiling", "normalised", "iou_se", "normalised_se")
+OTHERS = (
+    *("pairs", "iou", "floor", "half_floor", "ceiling", "normalised", "disattenuated", "disattenuated_floor"),
+    *("iou_se", "normalised_se", "disattenuated_se", "disattenuated_floor_se", "room_se"),
+)
 """Columns for pairs with one or two utility sets, as ``mixed_iou``, ``utility_iou`` and so on."""
 
 BESIDE = (
     "pool_k",
     "pool_next",
+    "pool_next_se",
     "pool_rest",
+    "pool_rest_se",
     "block_n",
     "block_iou",
+    "block_iou_se",
     "same_prompts_iou",
     "same_responses_iou",
     "recovery_iou",
+    "recovery_iou_se",
     "recovery_chance",
     "recovery_auroc",
+    "recovery_auroc_se",
     "recovery_chance_auroc",
     "recovery_baseline",
 )
@@ -101,8 +120,8 @@ def measure(
         then, for the whole model:
 
         - `IDENTIFICATION`: pairs of identification sets, how many have an IoU (``defined``), medians of `MEDIANS`
-          over the pairs that have them, means of `MEANS`, and jackknife standard errors of two medians
-          (``iou_se``, ``normalised_se``, see `jackknife`);
+          over the pairs that have them, means of `MEANS`, and jackknife standard errors of the medians (``iou_se``
+          and so on, see `jackknife`) and of the median of ceiling - half_floor (``room_se``);
         - `OTHERS` for pairs of one identification and one utility set (``mixed_``) and of two utility sets
           (``utility_``);
         - ``pool_next``, ``pool_rest``: median IoU of the pool of ``pool_k`` sets (all but one) with the pool of all
@@ -114,6 +133,7 @@ def measure(
         - ``block_iou``: median IoU of two blocks of ``block_n`` prompts of one set, for the largest ``block_n``;
         - ``recovery_...``: medians over sets, compared with the planted region, and ``recovery_baseline``, the best
           AUROC of a data-free method on the same organism;
+        - standard errors of these medians, from leaving out one set (of pools, the set that the pool lacks);
         - ``verdict``, see `sentences`. Values that were not measured are null.
 
     Raises:
@@ -162,6 +182,7 @@ def _by_role(rows: pd.DataFrame, cell: str) -> dict[str, pd.DataFrame]:
 
 
 def _role(rows: pd.DataFrame, prefix: str) -> dict[str, float]:
+    rows = rows.assign(room=rows["ceiling"] - rows["half_floor"])
     values = {
         "pairs": len(rows),
         "defined": int(rows["iou"].count()),
@@ -172,7 +193,7 @@ def _role(rows: pd.DataFrame, prefix: str) -> dict[str, float]:
         "differing_pairs": int((rows["permuted_p"] <= SIGNIFICANT).sum()),
         **{name: rows[name].median() for name in MEDIANS},
         **{name: rows[name].mean() for name in MEANS},
-        **{f"{name}_se": jackknife(rows, name) for name in ("iou", "normalised")},
+        **{f"{name}_se": jackknife(rows, name) for name in (*CORRECTED, "room")},
     }
     return {prefix + name: value for name, value in values.items()}
 
@@ -198,8 +219,13 @@ def _pool(table: pa.Table | None) -> dict[str, float]:
         return {}
     frame = table.to_pandas().astype({"against": str})
     last = frame[frame["k"] == frame["k"].max()]
-    by_kind = {kind: last.loc[last["against"] == kind, "iou"].median() for kind in ("next", "rest")}
-    return {"pool_k": last["k"].max(), "pool_next": by_kind["next"], "pool_rest": by_kind["rest"]}
+    left_out = last[last["against"] == "rest"].set_index("order")["b"]
+    last = last.assign(a=last["order"].map(left_out), b=last["order"].map(left_out))
+    found = {"pool_k": last["k"].max()}
+    for kind in ("next", "rest"):
+        rows = last[last["against"] == kind]
+        found |= {f"pool_{kind}": rows["iou"].median(), f"pool_{kind}_se": jackknife(rows, "iou")}
+    return found
 
 
 def _block(table: pa.Table | None) -> dict[str, float]:
@@ -208,7 +234,9 @@ def _block(table: pa.Table | None) -> dict[str, float]:
     frame = table.to_pandas()
     frame = frame[frame["pair"].astype(str) == "blocks"]
     largest = frame[frame["n"] == frame["n"].max()]
-    return {"block_n": largest["n"].max(), "block_iou": largest["iou"].median()}
+    sets = {name: largest[name].map(lambda block: parse_name(block).datasets[0]) for name in ("a", "b")}
+    error = jackknife(largest.assign(**sets), "iou")
+    return {"block_n": largest["n"].max(), "block_iou": largest["iou"].median(), "block_iou_se": error}
 
 
 def _crossed(table: pa.Table | None) -> dict[str, float]:
@@ -230,5 +258,7 @@ def _recovered(
         f"recovery_{name}": frame.loc[wanted, name].median()
         for name in ("iou", "chance", "auroc", "chance_auroc")
     }
+    one = frame[wanted].assign(a=frame["name"], b=frame["name"])
+    medians |= {f"recovery_{name}_se": jackknife(one, name) for name in ("iou", "auroc")}
     baselines = frame[frame["method"].isin(data_free)].groupby("method")["auroc"].median()
     return {**medians, "recovery_baseline": baselines.max()}

@@ -1,7 +1,8 @@
 """Rules that turn the numbers of a cell into sentences that claim no more than the numbers support.
 
 A verdict has chapters; each chapter contributes the sentence of its first rule that applies. The thresholds are
-named below; they are conventions of this project, and no paper defines them.
+named below; they are conventions of this project, and no paper defines them. A value within one jackknife standard
+error of a threshold is called near it, or gets the weaker sentence: leaving out one set could move it across.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,8 +34,12 @@ FOUND = 0.05
 SIGNIFICANT = 0.05
 """p-value of a label permutation test up to which two sets are said to differ, without correction for several pairs."""
 
-DIGITS = {"normalised": 2, "mixed_normalised": 2, "n_units": 0, "pairs": 0, "normalised_pairs": 0, "pool_k": 0,
-          "block_n": 0, "permuted_pairs": 0, "differing_pairs": 0}  # fmt: skip
+SHARES = ("little or nothing", "a part", "most", "all")
+"""What sets share of what two halves of one set share, below and between `NOTHING`, `MOSTLY` and `SAME`."""
+
+DIGITS = {"normalised": 2, "normalised_ordinary": 2, "disattenuated": 2, "disattenuated_floor": 2, "n_units": 0,
+          "pairs": 0, "normalised_pairs": 0, "pool_k": 0, "block_n": 0, "permuted_pairs": 0,
+          "differing_pairs": 0}  # fmt: skip
 GROUND = {True: "layers placed at random", False: "shuffled statistics"}
 """What the floor is computed from, by whether units are whole layers."""
 
@@ -50,6 +55,27 @@ class Rule(NamedTuple):
 
 def _unknown(name: str) -> Callable[[Record], bool]:
     return lambda r: bool(pd.isna(r[name]))
+
+
+def near(r: Record, name: str, threshold: float) -> bool:
+    """Whether a value is within one jackknife standard error of a threshold; False if there is no standard error."""
+    return bool(0 < _error(r, name) >= abs(r[name] - threshold))
+
+
+def _error(r: Record, name: str) -> float:
+    error = r.get(f"{name}_se", 0.0)
+    return 0.0 if pd.isna(error) else error
+
+
+def _open(r: Record) -> list[str]:
+    """Return the `SHARES` that a normalised overlap near one or more thresholds leaves open, else an empty list."""
+    at = [i for i, threshold in enumerate((NOTHING, MOSTLY, SAME)) if near(r, "normalised", threshold)]
+    return list(SHARES[at[0] : at[-1] + 2]) if at else []
+
+
+def _needed(r: Record) -> float:
+    """The AUROC from which on scores are said to distinguish a planted region."""
+    return max(r["recovery_chance_auroc"], r["recovery_baseline"]) + FOUND
 
 
 def compared(r: Record) -> bool:
@@ -68,7 +94,7 @@ def placed(r: Record) -> bool:
 
 def _roomy(r: Record, prefix: str) -> bool:
     # A comparison with NaN is false, so a missing floor or ceiling gives False.
-    room = r[f"{prefix}ceiling"] - r[f"{prefix}half_floor"]
+    room = r[f"{prefix}ceiling"] - r[f"{prefix}half_floor"] - _error(r, f"{prefix}room")
     return bool(room >= ROOM) and not pd.isna(r[f"{prefix}normalised"])
 
 
@@ -78,35 +104,51 @@ SETS = (
     Rule(few_layers, "The units are {n_units} whole layers, too few for the IoU to be informative."),
     Rule(_unknown("floor"),
          "IoU {iou} (chance {chance}). No floor is available, so the IoU is compared with chance only."),
+    Rule(lambda r: pd.isna(r["ceiling"]) and r["iou"] > r["floor_high"] and near(r, "iou", r["floor_high"]),
+         "IoU {iou} is near the upper limit of the floor ({floor_high}, from {ground}), so whether it is above is "
+         "open. No ceiling is available for comparison."),
     Rule(lambda r: pd.isna(r["ceiling"]) and r["iou"] > r["floor_high"],
          "IoU {iou} is above the floor ({floor}, from {ground}). No ceiling is available for comparison."),
     Rule(_unknown("ceiling"), "IoU {iou} is not above the floor ({floor}, upper limit {floor_high}, from {ground})."),
-    Rule(lambda r: not r["ceiling"] - r["half_floor"] >= ROOM,  # also where one of them is unknown
+    Rule(lambda r: not r["ceiling"] - r["half_floor"] - _error(r, "room") >= ROOM,  # also where one is unknown
          "The ceiling ({ceiling}, from two halves of one set) is at most slightly above the floor ({floor}, from "
          "{ground}). Either the estimate has not converged or it does not depend on the prompts, so the IoU ({iou}) "
          "says little."),
     Rule(_unknown("normalised"),
          "The floor is {floor} and the ceiling {ceiling}, but no pair has a normalised overlap."),
+    Rule(lambda r: bool(_open(r)),
+         "Sets share {open} of what two halves of one set share above the floor, from {ground}: near the threshold "
+         "(normalised {normalised}{over})."),
     Rule(lambda r: r["normalised"] < NOTHING,
          "Sets share little or nothing beyond the floor, from {ground} (normalised {normalised}{over})."),
     Rule(lambda r: r["normalised"] < MOSTLY, "Partly shared (normalised {normalised}{over})."),
     Rule(lambda r: r["normalised"] < SAME, "Mostly shared (normalised {normalised}{over})."),
     Rule(lambda r: True, "As similar as two halves of one set (normalised {normalised}{over})."),
 )  # fmt: skip
+CORRELATION = (
+    Rule(lambda r: not compared(r) or pd.isna(r["disattenuated"]), ""),
+    Rule(_unknown("disattenuated_floor"),
+         "The log scores of two sets correlate by {disattenuated}, corrected for the number of prompts."),
+    Rule(lambda r: True,
+         "The log scores of two sets correlate by {disattenuated}, corrected for the number of prompts "
+         "({disattenuated_floor} with shuffled statistics)."),
+)  # fmt: skip
 ORDINARY = (
     Rule(lambda r: not compared(r) or pd.isna(r["mixed_iou"]), ""),
-    Rule(lambda r: not (placed(r) and _roomy(r, "mixed_")), "The IoU with utility sets is {mixed_iou}."),
+    Rule(lambda r: not (placed(r) and _roomy(r, "mixed_")) or pd.isna(r["normalised_ordinary"]),
+         "The IoU with utility sets is {mixed_iou}."),
     Rule(lambda r: r["refinement"] != "raw",
-         "What is shared with ordinary prompts was subtracted, so little is left of it by construction (normalised "
-         "{mixed_normalised})."),
-    Rule(lambda r: r["normalised"] < NOTHING,
-         "Sets share too little for a comparison with utility sets (normalised {mixed_normalised})."),
-    Rule(lambda r: r["mixed_normalised"] >= r["normalised"],
-         "At least as much is shared with ordinary prompts (normalised {mixed_normalised}), which suggests text in "
-         "general rather than safety."),
+         "What is shared with ordinary prompts was subtracted, so little is left of it by construction (IoU with "
+         "utility sets {mixed_iou})."),
+    Rule(lambda r: near(r, "normalised_ordinary", 0),
+         "Whether two harmful sets share more than a harmful and an ordinary one is open: with ordinary pairs as zero, "
+         "the normalised overlap is {normalised_ordinary}, near zero."),
+    Rule(lambda r: r["normalised_ordinary"] <= 0,
+         "At least as much is shared with ordinary prompts (normalised {normalised_ordinary} with ordinary pairs as "
+         "zero), which suggests text in general rather than safety."),
     Rule(lambda r: True,
-         "{share} % of this is also shared with ordinary prompts (normalised {mixed_normalised}), so only the rest "
-         "can be about harm."),
+         "With ordinary pairs as zero, the normalised overlap is {normalised_ordinary}: only this part can be about "
+         "harm."),
 )  # fmt: skip
 LABELS = (
     Rule(lambda r: not compared(r) or pd.isna(r["permuted_iou"]), ""),
@@ -128,6 +170,9 @@ RESPONSES = (
 )  # fmt: skip
 POOLS = (
     Rule(lambda r: not compared(r) or pd.isna(r["pool_next"]), ""),
+    Rule(lambda r: near(r, "pool_next", SETTLED),
+         "Whether the region of {pool_k} pooled sets still changes when one more set is added is open: the IoU is near "
+         "the threshold (IoU {pool_next}; with the region of the left-out set: {pool_rest})."),
     Rule(lambda r: r["pool_next"] >= SETTLED,
          "The region of {pool_k} pooled sets hardly changes when one more set is added (IoU {pool_next}; with the "
          "region of the left-out set: {pool_rest})."),
@@ -148,7 +193,11 @@ PLANT = (
     Rule(_unknown("recovery_baseline"),
          "The IoU with the planted region is {recovery_iou} (chance {recovery_chance}), AUROC {recovery_auroc} (by "
          "chance {recovery_chance_auroc}). No data-free baseline is available for comparison."),
-    Rule(lambda r: r["recovery_auroc"] >= max(r["recovery_chance_auroc"], r["recovery_baseline"]) + FOUND,
+    Rule(lambda r: near(r, "recovery_auroc", _needed(r)),
+         "Whether scores distinguish the planted region from the rest is open: the AUROC is near the threshold (AUROC "
+         "{recovery_auroc}; by chance {recovery_chance_auroc}, best data-free baseline {recovery_baseline}; IoU "
+         "{recovery_iou}, chance {recovery_chance})."),
+    Rule(lambda r: r["recovery_auroc"] >= _needed(r),
          "Scores distinguish the planted region from the rest (AUROC {recovery_auroc}; by chance "
          "{recovery_chance_auroc}, best data-free baseline {recovery_baseline}; IoU {recovery_iou}, chance "
          "{recovery_chance})."),
@@ -157,7 +206,7 @@ PLANT = (
          "{recovery_chance_auroc}, best data-free baseline {recovery_baseline}; IoU {recovery_iou}, chance "
          "{recovery_chance})."),
 )  # fmt: skip
-CHAPTERS = (SETS, LABELS, ORDINARY, RESPONSES, POOLS, BLOCKS, PLANT)
+CHAPTERS = (SETS, LABELS, CORRELATION, ORDINARY, RESPONSES, POOLS, BLOCKS, PLANT)
 FRAMES = {
     "floor": "floor",
     "ceiling": "ceiling",
@@ -185,23 +234,31 @@ def _words(record: Record) -> dict[str, str]:
         for name, value in record.items()
         if not isinstance(value, str)
     }
+    errors = {name: _error(record, name) for name in numbers if f"{name}_se" in record}
+    numbers |= {
+        name: f"{numbers[name]} ± {error:.{DIGITS.get(name, 3)}f}"
+        for name, error in errors.items()
+        if error and not pd.isna(record[name])
+    }
     some = 0 < record["normalised_pairs"] < record["pairs"]
     over = f" over {record['normalised_pairs']} of {record['pairs']} pairs" if some else ""
-    of_it = 100 * record["mixed_normalised"] / record["normalised"] if record["normalised"] else 0
-    share = "undefined" if pd.isna(of_it) else f"{max(0, of_it):.0f}"
-    return {**numbers, "share": share, "ground": GROUND[bool(record["whole_layers"])], "over": over}
+    ground, left_open = GROUND[bool(record["whole_layers"])], " or ".join(_open(record))
+    return {**numbers, "ground": ground, "over": over, "open": left_open}
 
 
 def explained() -> str:
     """The thresholds in words, for the page."""
     return (
-        "Verdicts follow fixed rules. The normalised overlap is (half IoU - half floor) / (ceiling - half floor),"
-        f" and the verdict uses its median over pairs. Below {NOTHING:g}, sets share little or nothing beyond the "
+        "Verdicts follow fixed rules. The disattenuated correlation does not depend on the number of prompts: use it "
+        "to compare methods or studies. The normalised overlap, (half IoU - half floor) / (ceiling - half "
+        "floor), depends on the number of prompts, and differently for each method: do not compare methods by it."
+        f" The verdict uses its median over pairs. Below {NOTHING:g}, sets share little or nothing beyond the "
         f"floor; below {MOSTLY:g}, they share partly; from {MOSTLY:g}, mostly; from {SAME:g}, they are as similar "
         f"as two halves of one set. If the ceiling is less than {ROOM:g} above the floor, the verdict makes no "
         f"claim. Two sets differ if the p-value of their label permutation test is at most {SIGNIFICANT:g}; it is not "
         "corrected for the number of pairs. A pool hardly changes if its IoU with the next pool is at least "
         f"{SETTLED:g}. Scores distinguish a planted region if their AUROC exceeds the one by chance, and that of every "
-        f"data-free baseline, by at least {FOUND:g}. Up to {FEW_LAYERS} whole layers are too few units for a verdict "
-        "on the overlap. All thresholds are conventions, so always read the numbers too."
+        f"data-free baseline, by at least {FOUND:g}. A value within one standard error (±) of a threshold is called "
+        f"near it. Up to {FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All thresholds are "
+        "conventions, so always read the numbers too."
     )

@@ -216,7 +216,12 @@ def score_file(path, backbone: Backbone, name: str = "a", n: int = 5, **options)
     kept = {"matrix": 1.0, "layer": 1.0, "global": 1.0}
     job = Job(load_method("safeneuron"), PAPER | options, kept, batch_size=2)
     [(groups, metadata)] = score(backbone, [parse_name(name)], job, Chosen(rows, {}))
-    write_groups(path, groups, NEURON_SCORES, {"backbone": "tiny", "name": name, **metadata})
+    write_groups(
+        path,
+        (group.stored for group in groups),
+        NEURON_SCORES,
+        {"backbone": "tiny", "name": name, **metadata},
+    )
     return path
 
 

@@ -14,7 +14,7 @@ with logged(snakemake.log[0]):
     p, w = snakemake.params, snakemake.wildcards
     card = method_cards()[p.method]
     granularity, shapes = card["granularity"], scored_shapes(card["granularity"])
-    for path in snakemake.output:
+    for path, sample in zip(snakemake.output.scores, snakemake.output.sample, strict=True):
         name = Path(path).stem
         scores = {
             where: draw_scores(w.backbone, w.method, name, where, shape) for where, shape in shapes.items()
@@ -27,3 +27,7 @@ with logged(snakemake.log[0]):
             "found": {"gap": [best[0], best[0]]} if granularity == "layer" else {},
         }  # fmt: skip
         write_groups(path, score_groups(granularity, scores), score_contract(granularity), metadata)
+        sampled = {} if granularity == "layer" else scores  # all units: there are few
+        write_groups(
+            sample, score_groups(granularity, sampled), score_contract(granularity), metadata | {"kept": {}}
+        )

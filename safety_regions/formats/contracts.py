@@ -99,6 +99,14 @@ _OVERLAP = (
         "(half_iou - half_floor) / (ceiling - half_floor); null if ceiling is not above half_floor",
         True,
     ),
+    ("n_smallest", pa.int32(), "fewest prompts that a region of the combination was found with", True),
+    ("n_largest", pa.int32(), "most prompts that a region of the combination was found with", True),
+    (
+        "shared",
+        pa.float64(),
+        "pairs: share (0-1) of the smaller set's used prompts that are, exactly or nearly, used from the other too",
+        True,
+    ),
 )
 _PAIR = (
     ("a", pa.string(), "first name"),
@@ -122,7 +130,7 @@ PROMPTS = _contract(
 )
 SHARED_PROMPTS = _contract(
     "shared_prompts",
-    1,
+    2,
     "pair of datasets",
     ("a", pa.string(), "first dataset"),
     ("b", pa.string(), "second dataset"),
@@ -134,8 +142,8 @@ SHARED_PROMPTS = _contract(
         pa.int64(),
         "prompts of a with character 5-gram Jaccard > 0.7 to one of b (includes exact ones)",
     ),
-    ("near_a", pa.list_(pa.string()), "prompt ids of a counted in n_near"),
-    ("near_b", pa.list_(pa.string()), "prompt ids of b that match them"),
+    ("near_a", pa.list_(pa.string()), "for each near pair of prompts, sorted: the prompt id in a"),
+    ("near_b", pa.list_(pa.string()), "for each of these pairs: the prompt id in b"),
 )
 RESPONSES = _contract(
     "responses",
@@ -220,11 +228,11 @@ MEMBERSHIP = _contract(
     ("pattern", pa.int32(), "bit d is set if the unit is in the region of name d (order in the metadata)"),
     ("count", pa.int64(), "number of units with exactly this pattern"),
 )
-OVERLAP = _contract("overlap", 3, "combination of sets x level", *_OVERLAP)
-IOU = _contract("iou", 3, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
+OVERLAP = _contract("overlap", 4, "combination of sets x level", *_OVERLAP)
+IOU = _contract("iou", 4, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
 POOLS = _contract(
     "pools",
-    1,
+    2,
     "step of an order x kind of comparison, whole model",
     ("order", pa.int16(), "number of the order of the identification sets, 1-based"),
     ("k", pa.int16(), "number of sets in the pool a: the first k of the order"),
@@ -234,6 +242,17 @@ POOLS = _contract(
         "what b is: next (pool of the first k + 1 sets), rest (pool of the other sets), all (pool of all sets)",
     ),
     *_PAIR,
+    (
+        "shuffled",
+        pa.float64(),
+        "permutation null: iou after the statistics of each set are shuffled by themselves; null if not measured",
+        True,
+    ),
+    (
+        "nested",
+        pa.bool_(),
+        "whether larger pools only lose units, because a unit must qualify for all prompts",
+    ),
 )
 SAMPLE_SIZES = _contract(
     "sample_sizes",

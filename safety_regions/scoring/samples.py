@@ -44,10 +44,14 @@ class Samples(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The rows of the responses tables that a name selects, and for each reason how many rows were left out."""
+    """The rows of the responses tables that a name selects, and for each reason how many rows were left out.
+
+    ``counts``: how many of the rows belong to each part of the name, in its order.
+    """
 
     rows: list[dict]
     skipped: dict[str, int]
+    counts: tuple[int, ...] = ()
 
 
 def choose(
@@ -71,7 +75,7 @@ def choose(
     Raises:
         StudyError: a part has no usable prompt.
     """
-    taken, skipped = [], {}
+    taken, skipped, counts = [], {}, []
     drop = prompts_to_drop(shared) if shared is not None else {}
     for part in name.parts:
         kept, dropped = keep[part.dataset], drop.get(part.dataset, ())
@@ -102,8 +106,9 @@ def choose(
         if len(chosen) < size:
             print(f"'{part}': {len(chosen)} usable prompts, fewer than the {size} asked for")
         taken += chosen
+        counts.append(len(chosen))
         skipped |= {f"{part.dataset}: {reason}": len(ids) for reason, ids in unusable.items() if ids}
-    return Chosen(taken, skipped)
+    return Chosen(taken, skipped, tuple(counts))
 
 
 def choose_from(

@@ -1,6 +1,6 @@
 """Shared prompts must equal their literal definition, pair by pair and gram by gram."""
 
-from itertools import combinations
+from itertools import combinations, product
 from unittest.mock import patch
 
 from hypothesis import given
@@ -56,13 +56,13 @@ def test_shared_prompts_are_those_of_the_definition(sets):
         a, b = sets[row["a"]], sets[row["b"]]
         assert (row["n_a"], row["n_b"]) == (len(a), len(b))
         assert row["n_exact"] == sum(any(x.lower().strip() == y.lower().strip() for y in b) for x in a)
-        assert row["near_a"] == sorted(
-            f"{row['a']}/{i}" for i, x in enumerate(a) if any(near(x, y) for y in b)
+        pairs = sorted(
+            (f"{row['a']}/{i}", f"{row['b']}/{j}")
+            for (i, x), (j, y) in product(enumerate(a), enumerate(b))
+            if near(x, y)
         )
-        assert row["near_b"] == sorted(
-            f"{row['b']}/{i}" for i, y in enumerate(b) if any(near(x, y) for x in a)
-        )
-        assert row["n_near"] == len(row["near_a"]) >= row["n_exact"]
+        assert list(zip(row["near_a"], row["near_b"], strict=True)) == pairs
+        assert row["n_near"] == len(set(row["near_a"])) >= row["n_exact"]
 
 
 @given(sets)

@@ -10,7 +10,13 @@ from safety_regions.report.verdict import sentences as rules
 from safety_regions.report.verdict.sentences import CHAPTERS, FRAMES, verdict_of
 
 NAN = math.nan
-CHAPTER = dict(zip(("sets", "ordinary", "pools", "blocks", "plant"), range(len(CHAPTERS)), strict=True))
+CHAPTER = dict(
+    zip(
+        ("sets", "ordinary", "numbers", "common", "pools", "blocks", "plant"),
+        range(len(CHAPTERS)),
+        strict=True,
+    )
+)
 MEASURED = {
     "refinement": "raw",
     "whole_layers": False, "n_units": 1000, "pairs": 3, "defined": 3, "normalised_pairs": 3, "chance": 0.03,
@@ -18,7 +24,9 @@ MEASURED = {
     "ceiling": 0.6, "normalised": 0.3, "mixed_pairs": 6, "mixed_iou": 0.2, "mixed_floor": 0.1,
     "mixed_half_floor": 0.1, "mixed_ceiling": 0.6,
     "mixed_normalised": 0.2, "utility_pairs": 1, "utility_iou": 0.4, "pool_k": 2.0, "pool_next": 0.7, "pool_rest": 0.4,
-    "block_n": 50.0, "block_iou": 0.45, "recovery_iou": 0.2, "recovery_chance": 0.03, "recovery_auroc": 0.8,
+    "n_smallest": 100.0, "n_largest": 100.0, "shared": 0.0, "pool_shuffled": 0.6, "pool_rest_shuffled": 0.1,
+    "pool_nested": 0.0, "block_n": 50.0, "block_iou": 0.45,
+    "recovery_iou": 0.2, "recovery_chance": 0.03, "recovery_auroc": 0.8,
     "recovery_chance_auroc": 0.52, "recovery_baseline": 0.6,
 }  # fmt: skip
 """A cell in which everything was measured."""
@@ -58,9 +66,19 @@ CASES = [
     ("ordinary", 5, {"normalised": 0.5, "mixed_normalised": 0.4}, "80 % of this is also shared with ordinary prompts"),
     ("ordinary", 5, {"normalised": 0.5, "mixed_normalised": -0.1}, "0 % of this is also shared with ordinary prompts"),
     ("pools", 0, {"pool_next": NAN}, ""),
-    ("pools", 1, {"pool_next": 0.9}, "2 pooled sets hardly changes when one more set is added (IoU 0.900; with"),
-    ("pools", 2, {"pool_next": 0.899}, "2 pooled sets still changes when one more set is added (IoU 0.899; with"),
-    ("pools", 2, {"pool_rest": NAN}, "(IoU 0.700; with the region of the left-out set: undefined)"),
+    ("numbers", 0, {}, ""),
+    ("numbers", 0, {"n_smallest": NAN, "n_largest": NAN}, ""),
+    ("numbers", 1, {"n_smallest": 87.0}, "Sets have 87 to 100 prompts, so their regions can differ for that reason"),
+    ("common", 0, {"shared": 0.02}, ""),
+    ("common", 0, {"shared": NAN}, ""),
+    ("common", 1, {"shared": 0.083}, "Up to 8 % of the prompts of a set are also in another set, which can"),
+    ("pools", 1, {"pool_nested": 1.0, "pool_next": 0.99}, "by the left-out set: the region of 2 pooled sets has"),
+    ("pools", 2, {"pool_next": 0.899}, "2 pooled sets still changes when one more set is added (IoU 0.899, shuffled"),
+    ("pools", 2, {"pool_rest": NAN}, "sets 0.600; with the region of the left-out set: undefined)"),
+    ("pools", 3, {"pool_next": 0.95, "pool_shuffled": NAN}, "(`floors`), this is no sign of convergence."),
+    ("pools", 4, {"pool_next": 0.94, "pool_shuffled": 0.9}, "with nothing in common but the weights change about as"),
+    ("pools", 5, {"pool_next": 0.96, "pool_shuffled": 0.9}, "2 pooled sets hardly changes when one more set is added"),
+    ("pools", 5, {"pool_next": 0.9}, "hardly changes when one more set is added (IoU 0.900, shuffled sets 0.600; with"),
     ("blocks", 0, {"block_iou": NAN}, ""),
     ("blocks", 1, {}, "Two blocks of 50 prompts from one set have IoU 0.450."),
     ("plant", 0, {"recovery_iou": NAN}, ""),

@@ -1,7 +1,7 @@
 """Overlap: count membership, compute every IoU and its references (chance, floor, ceiling), aggregate over the grid.
 
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
-     sets, shuffles, halves, pools and blocks of prompts if the config asks for them
+     sets, shuffles, halves, pools and blocks of prompts if the config asks for them; prompts/shared_prompts.parquet
 OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv,
      .pools.parquet, .sample_sizes.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
 """
@@ -34,6 +34,7 @@ rule compute_overlap:
         regions=lambda wc: regions_of(
             wc, grid.framed_names(STUDY, wc.method, wc.selection, wc.refinement)
         ),
+        shared="<results>/prompts/shared_prompts.parquet",
     output:
         overlap="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.parquet",
         matrix="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.iou.tsv",
@@ -63,7 +64,9 @@ rule compute_overlap:
 
 rule compare_pools:
     input:
-        regions=lambda wc: regions_of(wc, grid.paired_names(POOL_STEPS)),
+        regions=lambda wc: regions_of(
+            wc, grid.pool_names(STUDY, wc.method, wc.selection)
+        ),
     output:
         pairs="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.pools.parquet",
     log:
@@ -71,8 +74,10 @@ rule compare_pools:
     conda:
         "../../envs/analysis.yaml"
     params:
-        names=grid.paired_names(POOL_STEPS),
-        pairs=[step._asdict() for step in POOL_STEPS],
+        names=lambda wc: grid.pool_names(STUDY, wc.method, wc.selection),
+        steps=[step._asdict() for step in POOL_STEPS],
+        shuffled=lambda wc: grid.shuffled_steps(STUDY, wc.method, wc.selection),
+        nested=lambda wc: grid.is_nested(STUDY, wc.method, wc.selection),
         code=script_version("compare_pools.py"),
     message:
         "Comparing pools of sets: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"

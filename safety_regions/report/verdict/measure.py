@@ -34,9 +34,15 @@ OTHERS = ("pairs", "iou", "floor", "half_floor", "ceiling", "normalised", "iou_s
 """Columns for pairs with one or two utility sets, as ``mixed_iou``, ``utility_iou`` and so on."""
 
 BESIDE = (
+    "n_smallest",
+    "n_largest",
+    "shared",
     "pool_k",
     "pool_next",
     "pool_rest",
+    "pool_shuffled",
+    "pool_rest_shuffled",
+    "pool_nested",
     "block_n",
     "block_iou",
     "recovery_iou",
@@ -90,8 +96,11 @@ def measure(
           (``iou_se``, ``normalised_se``, see `jackknife`);
         - `OTHERS` for pairs of one identification and one utility set (``mixed_``) and of two utility sets
           (``utility_``);
+        - ``n_smallest``, ``n_largest``: fewest and most prompts of a set of these pairs, and ``shared``, the largest
+          share of its prompts (0-1) that a set of a pair has in common with the other;
         - ``pool_next``, ``pool_rest``: median IoU of the pool of ``pool_k`` sets (all but one) with the pool of all
-          sets and with the left-out set;
+          sets and with the left-out set; ``pool_shuffled``, ``pool_rest_shuffled``: the same for pools of shuffled
+          sets; ``pool_nested``: 1 if larger pools only lose units by construction, else 0;
         - ``block_iou``: median IoU of two blocks of ``block_n`` prompts of one set, for the largest ``block_n``;
         - ``recovery_...``: medians over sets, compared with the planted region, and ``recovery_baseline``, the best
           AUROC of a data-free method on the same organism;
@@ -115,6 +124,7 @@ def measure(
                 for role, one in _by_role(rows, cell).items()
                 for k, v in _role(one, PREFIX[role]).items()
             }
+            | _prompts(overlaps.get(cell, model.slice(0, 0)))
             | _pool((pools or {}).get(cell))
             | _block((blocks or {}).get(cell))
             | _recovered((recovery or {}).get(labels["backbone"]), labels, data_free)
@@ -122,6 +132,7 @@ def measure(
     columns = [*CELL, "percent", "n_units", "whole_layers", *IDENTIFICATION]
     columns += [f"{PREFIX[role]}{name}" for role in ROLES[1:] for name in OTHERS]
     frame = pd.DataFrame(found).reindex(columns=[*columns, *BESIDE]).astype(dict.fromkeys(COUNTS, int))
+    frame = frame.astype(dict.fromkeys(("n_smallest", "n_largest", "shared"), float))
     return frame.assign(verdict=[verdict_of(record) for record in frame.to_dict("records")])
 
 
@@ -171,13 +182,25 @@ def jackknife(rows: pd.DataFrame, name: str) -> float:
     return float(np.sqrt((k - 1) * np.nanvar(medians))) if k >= 3 else np.nan
 
 
+def _prompts(pairs: pa.Table) -> dict[str, float]:
+    """The extremes of the numbers of prompts over all pairs of a cell, whatever their roles."""
+    extremes = {"n_smallest": pc.min, "n_largest": pc.max, "shared": pc.max}
+    return {name: extreme(pairs[name]).as_py() for name, extreme in extremes.items()}
+
+
 def _pool(table: pa.Table | None) -> dict[str, float]:
     if table is None:
         return {}
     frame = table.to_pandas().astype({"against": str})
     last = frame[frame["k"] == frame["k"].max()]
-    by_kind = {kind: last.loc[last["against"] == kind, "iou"].median() for kind in ("next", "rest")}
-    return {"pool_k": last["k"].max(), "pool_next": by_kind["next"], "pool_rest": by_kind["rest"]}
+    medians = last.astype({"shuffled": float}).groupby("against")[["iou", "shuffled"]].median()
+    medians = medians.reindex(["next", "rest"])
+    return {
+        "pool_k": last["k"].max(),
+        **dict(zip(("pool_next", "pool_rest"), medians["iou"], strict=True)),
+        **dict(zip(("pool_shuffled", "pool_rest_shuffled"), medians["shuffled"], strict=True)),
+        "pool_nested": float(last["nested"].any()),
+    }
 
 
 def _block(table: pa.Table | None) -> dict[str, float]:

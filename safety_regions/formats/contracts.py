@@ -169,6 +169,13 @@ RESPONSES = _contract(
     ("n_tokens", pa.int32(), "number of tokens in the response"),
     ("stop", CATEGORY, "eos or length; dataset or fixed if the backbone did not write the response"),
 )
+USABLE = _contract(
+    "usable",
+    1,
+    "dataset",
+    ("dataset", pa.string(), "name of the dataset"),
+    ("n_usable", pa.int32(), "answered identification prompts that are not left out"),
+)
 WEIGHT_SCORES = _contract(
     "weight_scores",
     1,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from safety_regions.formats.contracts import SHARED_PROMPTS
 from safety_regions.formats.parquet import conform
@@ -44,6 +45,11 @@ def shared_prompts(tables: Mapping[str, pa.Table]) -> pa.Table:
         for a, b in combinations(names, 2)
     ]
     return conform(pa.Table.from_pylist(rows, schema=SHARED_PROMPTS.schema), SHARED_PROMPTS)
+
+
+def shared_with_earlier(tables: Mapping[str, pa.Table], dataset: str) -> pa.Table:
+    """The rows of `shared_prompts` in which ``dataset`` is the later one: they say which of its prompts to drop."""
+    return shared_prompts(tables).filter(pc.equal(pc.field("b"), dataset))
 
 
 def prompts_to_drop(shared: pa.Table) -> dict[str, set[str]]:

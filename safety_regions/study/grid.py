@@ -327,6 +327,11 @@ def name_datasets(name: str) -> tuple[str, ...]:
     return parse_name(name).datasets
 
 
+def up_to(study: Study, dataset: str) -> list[str]:
+    """The dataset and all studied datasets before it in the alphabet, which keep the prompts they share with it."""
+    return sorted({name for name in studied_datasets(study) if name < dataset} | {dataset})
+
+
 def keep_of(study: Study, *names: str | None) -> dict[str, str]:
     """Dataset -> which of its prompts are used (refused, complied or all), for every dataset in the names."""
     return {dataset: study.keep_of(dataset) for name in names if name for dataset in name_datasets(name)}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.prompts import similarity
-from safety_regions.prompts.sharing import prompts_to_drop, shared_prompts
+from safety_regions.prompts.sharing import prompts_to_drop, shared_prompts, shared_with_earlier
 from safety_regions.prompts.similarity import character_grams, distinct_from_earlier, near_pairs
 from tests.prompts.cards import near_duplicates_within, prompts_table
 
@@ -77,6 +77,17 @@ def test_after_dropping_no_two_datasets_share_a_prompt(sets):
     }
     for a, b in combinations(sorted(sets), 2):
         assert not any(near(x, y) for x in kept[a] for y in kept[b])
+
+
+@given(sets)
+def test_what_a_set_drops_depends_on_the_sets_before_it_alone(sets):
+    tables = {name: prompts_table(name, texts) for name, texts in sets.items()}
+    dropped = prompts_to_drop(shared_prompts(tables))
+    for name in sets:
+        before = {other: tables[other] for other in tables if other <= name}
+        own = shared_with_earlier(before, name)
+        assert set(own["b"].to_pylist()) <= {name} and own.num_rows == len(before) - 1
+        assert prompts_to_drop(own).get(name, set()) == dropped.get(name, set())
 
 
 @given(texts)

@@ -48,7 +48,8 @@ def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpo
     load_script("score")(
         outputs=out, labels={"backbone": "tiny", "label": "mine"}, card=CARD, checkpoint=checkpoint,
         method="wanda", options=WANDA, kept=kept, samples=3, keep={"harm": "refused"},
-        responses=[tmp_path / "harm.parquet"], contrast=[], shared=None, adapter=[], batch_size=2, memory_mb=4000,
+        responses=[tmp_path / "harm.parquet"], contrast=[], shared=[], usable=[], adapter=[],
+        batch_size=2, memory_mb=4000,
     )  # fmt: skip
     names = [parse_name(path.stem) for path in out]
     chosen = choose(names[0], {"harm": answers}, 3, {"harm": "refused"})

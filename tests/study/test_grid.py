@@ -109,6 +109,22 @@ def test_only_selections_over_all_prompts_are_nested():
     assert not grid.is_nested(asked, "snip", "row-0.05")
 
 
+def test_a_set_drops_prompts_of_earlier_sets_alone():
+    """So a set that comes later in the alphabet changes the prompts of no other."""
+    few, more = (
+        study(),
+        study(datasets={"identification": [*SETS, "stalking"], "utility": ["everyday", "lookalikes"]}),
+    )
+    assert grid.up_to(few, "everyday") == ["everyday"] and grid.up_to(few, "fraud") == [
+        "everyday",
+        "forgery",
+        "fraud",
+    ]
+    assert grid.up_to(more, "stalking") == sorted([*SETS[:3], "everyday", "lookalikes", "stalking"])
+    for name in ("everyday", *SETS[:3], "lookalikes"):
+        assert grid.up_to(few, name) == grid.up_to(more, name)
+
+
 def test_every_order_at_once():
     steps = grid.pool_steps(study(pools={"orders": 24}))
     assert len({tuple(s.b for s in steps if (s.order, s.against) == (o, "next")) for o in range(1, 25)}) > 1

@@ -36,7 +36,7 @@ def framed(finished, tmp_path_factory):
 
 
 def test_only_what_is_new_is_scored(framed):
-    """The new scores are of one set, eight halves, three pools and six blocks, and of the pools' shuffled members; shuffles of a name share a job."""
+    """The new scores are of one set, eight halves, three pools and six blocks; shuffles of a name share a job."""
     _, planned = framed
     assert planned["score_row_shuffles"] == 4 * 2 and planned["score_marginal_shuffles"] == 4
     assert "score_shuffles" not in planned, "nothing is ranked within matrices"

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.workflow.conftest import make_project
+
 
 def test_the_tiny_study_is_planned_whole(unrun):
     """The plan has two identification sets, one utility set and two methods, with raw and refined regions."""
@@ -20,3 +22,15 @@ def test_another_spelling_is_refused_before_any_job(unrun, asked, spelling):
     assert (
         f"name '{asked}': found a non-standard spelling; expected '{spelling}'" in done.stdout + done.stderr
     )
+
+
+@pytest.mark.slow
+def test_equal_numbers_and_dropped_prompts_plan_one_more_job_each(unrun, tmp_path):
+    """One count for the backbone, and for each set a comparison with the sets before it."""
+    project = make_project(tmp_path / "project")
+    plain = unrun.plan()
+    project.config = {
+        **project.config,
+        "samples": {**project.config["samples"], "equal": True, "drop_shared": True},
+    }
+    assert project.plan() == {**plain, "count_usable": 1, "compare_with_earlier": 3}

@@ -77,6 +77,16 @@ def adapter_files(backbone):
     return given_files(STUDY.adapters, backbone) or trained
 
 
+def shared_tables(*names):
+    """Return the tables of prompts that the datasets of some names drop; none if the config keeps shared prompts."""
+    return collect(
+        "<results>/prompts/{dataset}.shared.parquet",
+        dataset=(
+            list(grid.keep_of(STUDY, *names)) if STUDY.samples["drop_shared"] else []
+        ),
+    )
+
+
 def shuffled_scores(kind):
     """Return the score tables of all shuffles of a name of one kind: one job writes them."""
     return collect(

@@ -3,8 +3,30 @@
 One job computes all shuffles of a name in one pass.
 
 IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the backbone's checkpoint
-OUT  scores/{backbone}/{method}/{name}.parquet
+OUT  scores/{backbone}/{method}/{name}.parquet; usable/{backbone}.parquet if sets are cut to the smallest
 """
+
+
+rule count_usable:
+    input:
+        responses=collect(
+            "<results>/responses/{{backbone}}/{dataset}.parquet",
+            dataset=sorted(STUDY.identification),
+        ),
+        shared=shared_tables(*sorted(STUDY.identification)),
+    output:
+        usable="<results>/usable/{backbone}.parquet",
+    log:
+        "<logs>/count_usable/{backbone}.log",
+    conda:
+        "../../envs/model.yaml"
+    params:
+        keep=grid.keep_of(STUDY, *sorted(STUDY.identification)),
+        code=script_version("count_usable.py"),
+    message:
+        "Counting the usable prompts of {wildcards.backbone}"
+    script:
+        "../scripts/count_usable.py"
 
 
 rule score:
@@ -23,9 +45,10 @@ rule score:
             adapter_files(wc.backbone) if STUDY.needs_adapter(wc.method) else []
         ),
         checkpoint=lambda wc: checkpoint_files(wc.backbone),
-        shared=branch(
-            STUDY.samples["drop_shared"],
-            then="<results>/prompts/shared_prompts.parquet",
+        shared=lambda wc: shared_tables(wc.name, STUDY.contrast_of(wc.method)),
+        usable=branch(
+            STUDY.samples["equal"],
+            then="<results>/usable/{backbone}.parquet",
             otherwise=[],
         ),
     output:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from safety_regions.formats.contracts import ADAPTER_LOG, PROMPTS, RESPONSES, WEIGHT_SCORES
+from safety_regions.formats.contracts import ADAPTER_LOG, PROMPTS, RESPONSES, USABLE, WEIGHT_SCORES
 from safety_regions.formats.parquet import read_metadata, read_table, write_table
 from safety_regions.methods import load_method
 from safety_regions.scoring.run import Job
@@ -59,6 +59,19 @@ def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpo
         assert read_table(path, WEIGHT_SCORES)["score"].to_pylist() == pytest.approx(values)
         assert (metadata["name"], metadata["label"], metadata["backbone"]) == (path.stem, "mine", "tiny")
         assert metadata["samples_used"] == 3
+
+
+def test_count_usable_counts_each_set(tmp_path):
+    paths = [tmp_path / f"{name}.parquet" for name in ("all", "some")]
+    for path, refused in zip(paths, ([True] * 6, [True, False, True, False]), strict=True):
+        write_table(path, responses_of(path.stem, refused), RESPONSES)
+    load_script("count_usable")(paths, dict.fromkeys(("all", "some"), "refused"), [], tmp_path / "usable")
+    counted = {row["dataset"]: row["n_usable"] for row in read_table(tmp_path / "usable", USABLE).to_pylist()}
+    identify = {path.stem: read_table(path, RESPONSES).to_pylist() for path in paths}
+    assert counted == {
+        name: sum(row["refused"] and row["split"] == "identify" for row in rows)
+        for name, rows in identify.items()
+    }
 
 
 def test_train_adapter_writes_weights_beside_its_log(checkpoint, tmp_path):

@@ -46,10 +46,9 @@ rule score:
         ),
         checkpoint=lambda wc: checkpoint_files(wc.backbone),
         shared=lambda wc: shared_tables(wc.name, STUDY.contrast_of(wc.method)),
-        usable=branch(
-            STUDY.samples["equal"],
-            then="<results>/usable/{backbone}.parquet",
-            otherwise=[],
+        usable=lambda wc: collect(
+            "<results>/usable/{backbone}.parquet",
+            backbone=wc.backbone if STUDY.samples["equal"] else [],
         ),
     output:
         scores="<results>/scores/{backbone}/{method}/{name}.parquet",

@@ -141,6 +141,14 @@ _OVERLAP = (
         "(half_iou - m) / (ceiling - m), m: mean half_iou of the mixed pairs of either set; identification pairs only",
         True,
     ),
+    ("n_smallest", pa.int32(), "fewest prompts that a region of the combination was found with", True),
+    ("n_largest", pa.int32(), "most prompts that a region of the combination was found with", True),
+    (
+        "shared",
+        pa.float64(),
+        "pairs: share (0-1) of the smaller set's used prompts that are, exactly or nearly, used from the other too",
+        True,
+    ),
 )
 _PAIR = (
     ("a", pa.string(), "first name"),
@@ -164,7 +172,7 @@ PROMPTS = _contract(
 )
 SHARED_PROMPTS = _contract(
     "shared_prompts",
-    1,
+    2,
     "pair of datasets",
     ("a", pa.string(), "first dataset"),
     ("b", pa.string(), "second dataset"),
@@ -176,8 +184,8 @@ SHARED_PROMPTS = _contract(
         pa.int64(),
         "prompts of a with character 5-gram Jaccard > 0.7 to one of b (includes exact ones)",
     ),
-    ("near_a", pa.list_(pa.string()), "prompt ids of a counted in n_near"),
-    ("near_b", pa.list_(pa.string()), "prompt ids of b that match them"),
+    ("near_a", pa.list_(pa.string()), "for each near pair of prompts, sorted: the prompt id in a"),
+    ("near_b", pa.list_(pa.string()), "for each of these pairs: the prompt id in b"),
 )
 RESPONSES = _contract(
     "responses",
@@ -202,6 +210,13 @@ RESPONSES = _contract(
     ),
     ("n_tokens", pa.int32(), "number of tokens in the response"),
     ("stop", CATEGORY, "eos or length; dataset or fixed if the backbone did not write the response"),
+)
+USABLE = _contract(
+    "usable",
+    1,
+    "dataset",
+    ("dataset", pa.string(), "name of the dataset"),
+    ("n_usable", pa.int32(), "answered identification prompts that are not left out"),
 )
 WEIGHT_SCORES = _contract(
     "weight_scores",
@@ -266,7 +281,7 @@ OVERLAP = _contract("overlap", 4, "combination of sets x level", *_OVERLAP)
 IOU = _contract("iou", 4, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
 POOLS = _contract(
     "pools",
-    1,
+    2,
     "step of an order x kind of comparison, whole model",
     ("order", pa.int16(), "number of the order of the identification sets, 1-based"),
     ("k", pa.int16(), "number of sets in the pool a: the first k of the order"),
@@ -276,6 +291,17 @@ POOLS = _contract(
         "what b is: next (pool of the first k + 1 sets), rest (pool of the other sets), all (pool of all sets)",
     ),
     *_PAIR,
+    (
+        "shuffled",
+        pa.float64(),
+        "permutation null: iou after the statistics of each set are shuffled by themselves; null if not measured",
+        True,
+    ),
+    (
+        "nested",
+        pa.bool_(),
+        "whether larger pools only lose units, because a unit must qualify for all prompts",
+    ),
 )
 SAMPLE_SIZES = _contract(
     "sample_sizes",

@@ -11,7 +11,7 @@ A method's module documents its formula and source in the docstring, and defines
     `safety_regions.scoring.passes` runs the passes and repeats one that runs out of memory.
 ``scores(backbone, evidence, options)``
     yield (address, scores) pairs.
-``details``, ``findings``, ``shuffle``, ``select``, ``sweep``
+``details``, ``findings``, ``shuffle``, ``merge``, ``select``, ``sweep``
     optional; for types and meaning see `safety_regions.scoring.method`.
 
 A method in a folder defines these in ``method.py``, except ``select`` (``selection.py``) and ``sweep`` (``sweep.py``).
@@ -27,7 +27,7 @@ from safety_regions.units.granularity import GRANULARITIES
 if TYPE_CHECKING:
     from safety_regions.scoring.method import MeasureSweep, Method, Select
 
-REQUIRED, OPTIONAL = ("CARD", "gather", "scores"), ("details", "findings", "shuffle")
+REQUIRED, OPTIONAL = ("CARD", "gather", "scores"), ("details", "findings", "shuffle", "merge")
 
 
 def load_method(name: str) -> "Method":

@@ -7,12 +7,13 @@ independent scores, and the IoU of two of their regions measures the chance leve
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample
 from safety_regions.scoring.evidence import Evidence
 from safety_regions.scoring.samples import Samples
 
@@ -30,8 +31,20 @@ CARD = {
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     """Draw the scores: address -> (out, in), uniform in [0, 1)."""
-    who = " ".join([str(options["seed"]), *sorted(sample.prompt_id for sample in samples.identification)])
-    return {address: _uniform(f"{who} {address}", shape) for address, shape in backbone.shapes.items()}
+    return _drawn(backbone.shapes, samples.identification, options)
+
+
+def merge(
+    evidence: Evidence, more: Evidence, samples: tuple[Sequence[Sample], Sequence[Sample]], options: dict
+) -> Evidence:
+    """Draw anew for all prompts together, because draws do not add up."""
+    shapes = {address: list(values.shape) for address, values in evidence.items()}
+    return _drawn(shapes, [*samples[0], *samples[1]], options)
+
+
+def _drawn(shapes: Mapping[str, list[int]], samples: Sequence[Sample], options: dict) -> Evidence:
+    who = " ".join([str(options["seed"]), *sorted(sample.prompt_id for sample in samples)])
+    return {address: _uniform(f"{who} {address}", shape) for address, shape in shapes.items()}
 
 
 def _uniform(key: str, shape: list[int]) -> Tensor:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from safety_regions.model.backbone import Backbone, ScoredLinear
-from safety_regions.model.batches import Batch
-from safety_regions.scoring.evidence import Evidence
+from safety_regions.model.batches import Batch, Sample
+from safety_regions.scoring.evidence import Changed, Evidence, merge_means
 from safety_regions.scoring.passes import watch_inputs
 from safety_regions.scoring.samples import Samples
 
@@ -75,6 +75,19 @@ def _counted(batch: Batch, positions: str) -> Tensor:
         "all": batch.attention_mask.bool(),
     }
     return masks[positions]
+
+
+def merge(
+    evidence: Evidence, more: Evidence, samples: tuple[Sequence[Sample], Sequence[Sample]], options: dict
+) -> Evidence:
+    """Root mean square over the counted positions of both groups of samples."""
+    n, m = (sum(_n_counted(sample, options["positions"]) for sample in group) for group in samples)
+    squares = (Changed(found, lambda _, values: values.square()) for found in (evidence, more))
+    return Changed(merge_means(*squares, n, m), lambda _, values: values.sqrt())
+
+
+def _n_counted(sample: Sample, positions: str) -> int:
+    return len(sample.ids) - (0 if positions == "all" else sample.prompt_length)
 
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:

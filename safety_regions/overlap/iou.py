@@ -223,10 +223,9 @@ def _as_table(
         "projection": category(np.tile(groups.projection, n_teams), MATRICES),
         **{name: column(v.ravel(), missing=np.isnan(v.ravel())) for name, v in values.items()},
     }
-    rest = pa.nulls(n_teams * n_groups, pa.float64())  # floor, ceiling and the columns derived from them
-    return pa.Table.from_arrays(
-        [arrays.get(name, rest) for name in OVERLAP.schema.names], schema=OVERLAP.schema
-    )
+    n_rows = n_teams * n_groups  # null: floor, ceiling, the columns derived from them, and numbers of prompts
+    filled = [arrays.get(f.name, pa.nulls(n_rows, f.type)) for f in OVERLAP.schema]
+    return pa.Table.from_arrays(filled, schema=OVERLAP.schema)
 
 
 def _code_of(table: pa.Table, name: str, word: str) -> int:

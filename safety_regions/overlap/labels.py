@@ -69,7 +69,8 @@ def split_pool(a: "Chosen", b: "Chosen", seed: str) -> tuple["Chosen", "Chosen"]
     """Split the rows of two names at random into two parts of the same sizes."""
     pooled = [*a.rows, *b.rows]
     random.Random(seed).shuffle(pooled)
-    return a._replace(rows=pooled[: len(a.rows)]), b._replace(rows=pooled[len(a.rows) :])
+    first, second = pooled[: len(a.rows)], pooled[len(a.rows) :]
+    return a._replace(rows=first, counts=(len(first),)), b._replace(rows=second, counts=(len(second),))
 
 
 def compare_parts(

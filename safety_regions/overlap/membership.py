@@ -33,7 +33,8 @@ class Membership(NamedTuple):
     Attributes:
         table: a `MEMBERSHIP` table; the counts of an address sum to its units.
         metadata: ``names`` (name d is bit d), ``n_units`` and ``available`` (address -> units), and the
-            granularity, backbone, scope and refinement that the regions share.
+            granularity, backbone, scope and refinement that the regions share. ``prompts`` has, for
+            each name whose region says so, the ids of the prompts that it was found with.
     """
 
     table: pa.Table
@@ -60,14 +61,15 @@ def count_membership(paths_by_name: Mapping[str, str | Path]) -> Membership:
             granularity, backbone, scope, refinement or shape, or with other numbers of available units.
     """
     _check_number(paths_by_name)
-    metadata = {"names": list(paths_by_name), **common_metadata(list(paths_by_name.values()))}
+    shared = common_metadata(list(paths_by_name.values()))
+    metadata = {"names": list(paths_by_name), **shared, "prompts": used_prompts(paths_by_name)}
     return _counted(iter_blocks(list(paths_by_name.values())), metadata)
 
 
 def count_regions(regions: Mapping[str, Region]) -> Membership:
     """As `count_membership`, of regions in memory: name -> region."""
     _check_number(regions)
-    metadata = {"names": list(regions), **_shared_metadata(regions)}
+    metadata = {"names": list(regions), **_shared_metadata(regions), "prompts": _prompts(regions)}
     first, *others = regions
     for name in others:
         if regions[name].shapes != regions[first].shapes:
@@ -142,6 +144,20 @@ def sizes_at(membership: Membership) -> np.ndarray:
 def region_totals(membership: Membership) -> dict[str, int]:
     """Return name -> units in its region, with names in the order of the metadata."""
     return dict(zip(membership.metadata["names"], sizes_at(membership).sum(1).tolist(), strict=True))
+
+
+def used_prompts(paths: Mapping[str, str | Path]) -> dict[str, list[str]]:
+    """Return name -> ids of the prompts that its region was found with; only names whose file says so.
+
+    Args:
+        paths: name -> region file.
+    """
+    return _prompts({name: RegionFile(path) for name, path in paths.items()})
+
+
+def _prompts(regions: Mapping[str, Region | RegionFile]) -> dict[str, list[str]]:
+    ids = {name: region.metadata.get("prompts_used") for name, region in regions.items()}
+    return {name: found for name, found in ids.items() if found is not None}
 
 
 def common_metadata(paths: list[str | Path]) -> dict:

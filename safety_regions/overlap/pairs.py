@@ -33,3 +33,33 @@ def compare_pairs(paths: Mapping[str, str | Path], pairs: Sequence[Mapping]) -> 
             **dict(zip(COUNTS, overlap.columns, strict=True)),
         }
     )
+
+
+def compare_pools(
+    paths: Mapping[str, str | Path],
+    steps: Sequence[Mapping],
+    shuffled: Sequence[tuple[str, str]],
+    nested: bool,
+) -> pa.Table:
+    """Return one row per step, in order: a `contracts.POOLS` table.
+
+    Args:
+        paths: name -> region file.
+        steps: as the pairs of `compare_pairs`.
+        shuffled: the names a and b of each step with shuffled members; empty if there are none.
+        nested: whether the regions of growing pools are subsets of each other by construction.
+
+    Raises:
+        StudyError: as `compare_pairs`.
+    """
+    null = pa.nulls(len(steps), pa.float64())
+    if shuffled:
+        null = _compare_named(paths, [{"a": a, "b": b} for a, b in shuffled])["iou"]
+    table = _compare_named(paths, steps).append_column("shuffled", null)
+    return table.append_column("nested", pa.array([nested] * len(steps)))
+
+
+def _compare_named(paths: Mapping[str, str | Path], pairs: Sequence[Mapping]) -> pa.Table:
+    """`compare_pairs` with those of the paths that the pairs name."""
+    names = dict.fromkeys(pair[place] for pair in pairs for place in "ab")
+    return compare_pairs({name: paths[name] for name in names}, pairs)

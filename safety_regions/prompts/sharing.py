@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from safety_regions.formats.contracts import SHARED_PROMPTS
 from safety_regions.formats.parquet import conform
@@ -37,13 +38,18 @@ def shared_prompts(tables: Mapping[str, pa.Table]) -> pa.Table:
             "n_a": len(ids[a]),
             "n_b": len(ids[b]),
             "n_exact": sum(text.lower().strip() in exact[b] for text in texts[a]),
-            "n_near": len(near[a, b]),
-            "near_a": sorted(near[a, b]),
-            "near_b": sorted(near[b, a]),
+            "n_near": len({of_a for of_a, _ in near[a, b]}),
+            "near_a": [of_a for of_a, _ in sorted(near[a, b])],
+            "near_b": [of_b for _, of_b in sorted(near[a, b])],
         }
         for a, b in combinations(names, 2)
     ]
     return conform(pa.Table.from_pylist(rows, schema=SHARED_PROMPTS.schema), SHARED_PROMPTS)
+
+
+def shared_with_earlier(tables: Mapping[str, pa.Table], dataset: str) -> pa.Table:
+    """The rows of `shared_prompts` in which ``dataset`` is the later one: they say which of its prompts to drop."""
+    return shared_prompts(tables).filter(pc.equal(pc.field("b"), dataset))
 
 
 def prompts_to_drop(shared: pa.Table) -> dict[str, set[str]]:
@@ -62,12 +68,11 @@ def prompts_to_drop(shared: pa.Table) -> dict[str, set[str]]:
 
 def _near_between(
     names: list[str], ids: Mapping[str, list[str]], texts: Mapping[str, list[str]]
-) -> dict[tuple[str, str], set[str]]:
-    """(a, b) -> the ids of prompts of a that are near a prompt of b; found in one pass over all datasets."""
+) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """(a, b), a < b -> the ids of every prompt of a and prompt of b that are near; one pass over all datasets."""
     owner = [(name, prompt_id) for name in names for prompt_id in ids[name]]
-    near: dict[tuple[str, str], set[str]] = defaultdict(set)
+    near: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for i, j in near_pairs([text for name in names for text in texts[name]]):
         (a, id_a), (b, id_b) = owner[i], owner[j]
-        near[a, b].add(id_a)
-        near[b, a].add(id_b)
+        near[a, b].append((id_a, id_b))
     return near

@@ -27,6 +27,16 @@ class Changed(Mapping):
         return len(self._evidence)
 
 
+def merge_means(evidence: Evidence, more: Evidence, n: float, m: float) -> Evidence:
+    """The weighted mean of two evidences of equal shapes, computed address by address when it is read.
+
+    Args:
+        evidence, more: address -> means over the samples of two groups.
+        n, m: their weights, such as the numbers of samples.
+    """
+    return Changed(evidence, lambda address, values: (n * values + m * more[address]) / (n + m))
+
+
 def shuffle_evidence(evidence: Evidence, seed: int, kind: str = "") -> Evidence:
     """Permute the evidence (permutation null); weights, and the evidence's distribution where it moves, do not change.
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from safety_regions.formats.contracts import Contract
 from safety_regions.formats.region import Region
 from safety_regions.model.backbone import Backbone
-from safety_regions.scoring.evidence import shuffle_evidence
+from safety_regions.model.batches import Sample
+from safety_regions.scoring.evidence import merge_means, shuffle_evidence
 from safety_regions.scoring.samples import Samples
 from safety_regions.units.granularity import Granularity
 
@@ -46,6 +47,19 @@ class Findings(Protocol):
     """Other results, as a JSON object; stored in the metadata of the score file under ``found``."""
 
     def __call__(self, backbone: Backbone, evidence: Any, options: dict) -> dict: ...
+
+
+class Merge(Protocol):
+    """The evidence of two groups of samples together, as if `Gather` had run both, up to rounding.
+
+    Args:
+        evidence, more: of the two groups.
+        samples: the samples of the two groups, in the same order.
+    """
+
+    def __call__(
+        self, evidence: Any, more: Any, samples: tuple[Sequence[Sample], Sequence[Sample]], options: dict
+    ) -> Any: ...
 
 
 class Select(Protocol):
@@ -89,6 +103,7 @@ class Method:
     details: Details = lambda backbone, evidence, options, address: {}
     findings: Findings = lambda backbone, evidence, options: {}
     shuffle: Callable[[Any, int], Any] | None = None
+    merge: Merge = lambda evidence, more, samples, options: merge_means(evidence, more, *map(len, samples))
 
     def shuffled(self, evidence: Any, seed: int, kind: str) -> Any:
         """The evidence after a shuffle of a kind in `names.SHUFFLES`; a method's own shuffle has only one kind."""

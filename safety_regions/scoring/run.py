@@ -1,7 +1,7 @@
 """Run one scoring job: from a backbone, a method and a name to the stored scores of every address."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from safety_regions.scoring.keep import as_table, keep_top
 from safety_regions.scoring.method import Method
 from safety_regions.scoring.sample import sample_mask
 from safety_regions.scoring.samples import Chosen, Samples, encode_samples
+from safety_regions.scoring.store import stored
 from safety_regions.units.names import Name
 
 
@@ -62,7 +63,8 @@ def score(
     """Score every unit of ``backbone`` on the chosen prompts, once for each name.
 
     Args:
-        shuffles: names for the same prompts that differ only in their shuffle, so evidence is gathered once.
+        shuffles: names for the same prompts that differ only in their shuffle, so evidence is gathered once. A pool
+            of shuffled members (``a~1+b~1``) is alone: its evidence is gathered member by member.
         contrast: ordinary prompts, for a method with a contrast dataset.
         adapter: directory of a LoRA adapter, for a method that scores an adapter.
 
@@ -74,7 +76,10 @@ def score(
     samples = Samples(
         encode_samples(backbone, chosen.rows), against, adapter, job.batch_size, job.memory, job.scratch
     )
-    gathered = method.gather(backbone, samples, job.options)
+    if shuffles[0].apart:
+        gathered = _pool_of_shuffles(backbone, shuffles[0], job, samples, chosen.counts)
+    else:
+        gathered = method.gather(backbone, samples, job.options)
     metadata = {
         "granularity": method.granularity.name,
         "shapes": {
@@ -85,11 +90,13 @@ def score(
         "method": method.name,
         "options": job.options,
         "samples_used": len(samples.identification),
+        "prompts_used": [sample.prompt_id for sample in samples.identification],
         "samples_skipped": chosen.skipped,
         "response_tokens": sum(len(s.ids) - s.prompt_length for s in samples.identification),
     }
     for name in shuffles:
-        evidence = gathered if name.shuffle is None else method.shuffled(gathered, _seed(name), name.kind)
+        ready = name.shuffle is None or name.apart
+        evidence = gathered if ready else method.shuffled(gathered, _seed(name), name.kind)
         findings = method.findings(backbone, evidence, job.options)
         yield Scores(_groups(backbone, evidence, job), {**metadata, "found": findings, "name": str(name)})
 
@@ -105,13 +112,36 @@ def write_scores(path: str | Path, sample: str | Path, scores: Scores, labels: d
     contract, metadata = score_contract(scores.metadata["granularity"]), labels | scores.metadata
     samples: list[pa.Table] = []
 
-    def stored() -> Iterator[pa.Table]:
+    def kept() -> Iterator[pa.Table]:
         for group in scores.groups:
             samples.append(group.sample)
             yield group.stored
 
-    write_groups(path, stored(), contract, metadata)
+    write_groups(path, kept(), contract, metadata)
     write_groups(sample, samples, contract, metadata | {"kept": {}})
+
+
+def _pool_of_shuffles(
+    backbone: Backbone, name: Name, job: Job, samples: Samples, counts: Sequence[int]
+) -> Any:
+    """The pooled evidence of the parts of ``name``, each shuffled as in a name of its own (``a~1``).
+
+    A block ``a@25`` is shuffled like the whole set, so that a set moves alike in pools with other numbers of prompts.
+
+    Args:
+        samples, counts: of all parts, and how many samples each part has.
+    """
+    merged, seen, rest = None, [], list(samples.identification)
+    for part, n in zip(name.parts, counts, strict=True):
+        own, rest = rest[:n], rest[n:]
+        found = job.method.gather(backbone, samples._replace(identification=own), job.options)
+        alone = Name((part._replace(size=None, block=1),), name.shuffle, name.kind)
+        found = job.method.shuffled(found, _seed(alone), name.kind)
+        merged = found if merged is None else job.method.merge(merged, found, (seen, own), job.options)
+        if isinstance(merged, Mapping):  # put away, so that at most one member's evidence is in memory
+            merged = {address: stored(values, samples) for address, values in merged.items()}
+        seen = seen + own
+    return merged
 
 
 def _seed(name: Name) -> int:

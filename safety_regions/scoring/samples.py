@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from safety_regions.errors import StudyError, explain
-from safety_regions.formats.contracts import RESPONSES, SHARED_PROMPTS
+from safety_regions.formats.contracts import RESPONSES, SHARED_PROMPTS, USABLE
 from safety_regions.formats.files import by_stem
 from safety_regions.formats.parquet import read_table, read_tables
 from safety_regions.model.backbone import Backbone
@@ -44,10 +44,14 @@ class Samples(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The rows of the responses tables that a name selects, and for each reason how many rows were left out."""
+    """The rows of the responses tables that a name selects, and for each reason how many rows were left out.
+
+    ``counts``: how many of the rows belong to each part of the name, in its order.
+    """
 
     rows: list[dict]
     skipped: dict[str, int]
+    counts: tuple[int, ...] = ()
 
 
 def choose(
@@ -72,7 +76,7 @@ def choose(
     Raises:
         StudyError: a part has no usable prompt.
     """
-    taken, skipped = [], {}
+    taken, skipped, counts = [], {}, []
     drop = prompts_to_drop(shared) if shared is not None else {}
 
     def usable(part: Part) -> list[dict]:
@@ -88,7 +92,17 @@ def choose(
                 row | {"response": other["response"]} for row, other in zip(chosen, given, strict=False)
             ]
         taken += chosen
-    return Chosen(taken, skipped)
+        counts.append(len(chosen))
+    return Chosen(taken, skipped, tuple(counts))
+
+
+def _unusable(answered: Sequence[dict], kept: str, dropped: Collection[str]) -> dict[str, set[str]]:
+    """Reason -> ids of the answered prompts that are not used for it."""
+    return {
+        f"not {kept}": {r["prompt_id"] for r in answered if r["refused"] not in WANTED[kept]},
+        "shared": {r["prompt_id"] for r in answered if r["prompt_id"] in dropped},
+        "empty": {r["prompt_id"] for r in answered if r["n_tokens"] == 0},
+    }
 
 
 def _usable(
@@ -99,11 +113,7 @@ def _usable(
     answered = [
         row for row in table.to_pylist() if row["split"] == "identify" and part.half in (None, row["half"])
     ]
-    unusable = {
-        f"not {kept}": {r["prompt_id"] for r in answered if r["refused"] not in WANTED[kept]},
-        "shared": {r["prompt_id"] for r in answered if r["prompt_id"] in dropped},
-        "empty": {r["prompt_id"] for r in answered if r["n_tokens"] == 0},
-    }
+    unusable = _unusable(answered, kept, dropped)
     left_out = set().union(*unusable.values())
     size = part.size or (n // 2 if part.half else n)
     usable = [row for row in answered if row["prompt_id"] not in left_out]
@@ -124,11 +134,44 @@ def _usable(
 
 
 def choose_from(
-    paths: Sequence[str | Path], name: Name, n: int, keep: dict[str, str], shared: str | Path | None = None
+    paths: Sequence[str | Path],
+    name: Name,
+    n: int,
+    keep: dict[str, str],
+    shared: Sequence[str | Path] = (),
+    usable: Sequence[str | Path] = (),
 ) -> Chosen:
-    """`choose` from files: responses tables named after their datasets, and a table of shared prompts."""
+    """`choose` from files.
+
+    Args:
+        paths: responses tables named after their datasets.
+        shared: tables of shared prompts, which are left out.
+        usable: tables of usable prompts (`count_usable`); n is cut to the smallest number in them.
+    """
     responses = dict(read_tables(by_stem(paths), RESPONSES))
-    return choose(name, responses, n, keep, read_table(shared, SHARED_PROMPTS) if shared else None)
+    counted = [n for path in usable for n in read_table(path, USABLE)["n_usable"].to_pylist()]
+    return choose(name, responses, min([n, *counted]), keep, _joined(shared))
+
+
+def count_usable(
+    paths: Sequence[str | Path], keep: dict[str, str], shared: Sequence[str | Path] = ()
+) -> pa.Table:
+    """The number of usable identification prompts of each dataset: a `contracts.USABLE` table.
+
+    Args:
+        paths, keep, shared: as in `choose_from`.
+    """
+    drop, rows = prompts_to_drop(_joined(shared)), []
+    for dataset, table in read_tables(by_stem(paths), RESPONSES):
+        answered = [row for row in table.to_pylist() if row["split"] == "identify"]
+        left_out = set().union(*_unusable(answered, keep[dataset], drop.get(dataset, ())).values())
+        rows.append({"dataset": dataset, "n_usable": len(answered) - len(left_out)})
+    return pa.Table.from_pylist(rows, schema=USABLE.schema)
+
+
+def _joined(shared: Sequence[str | Path]) -> pa.Table:
+    tables = [read_table(path, SHARED_PROMPTS) for path in shared]
+    return pa.concat_tables([SHARED_PROMPTS.schema.empty_table(), *tables])
 
 
 def encode_samples(backbone: Backbone, rows: Sequence[dict]) -> list[Sample]:

@@ -35,6 +35,11 @@ def study_facts(study: Study) -> dict[str, list[str]]:
             f"up to {samples['identify']} answered prompts per dataset are used to find a region: for identification "
             f"sets {KEPT[responses['keep_identification']]}, for utility sets {KEPT[responses['keep_utility']]}",
             SHARED[samples["drop_shared"]],
+            *(
+                ["every set is cut to the number of usable prompts of the smallest"]
+                if samples["equal"]
+                else []
+            ),
         ],
         "Responses": [ORIGIN[responses["origin"]]],
         "Seed": [str(study.seed)],

@@ -217,6 +217,34 @@ def pool_steps(study: Study) -> list[Step]:
     return steps
 
 
+def shuffled_steps(study: Study, label: str, selection: str) -> list[tuple[str, str]]:
+    """a and b of every step of `pool_steps`, with the statistics of each set shuffled by itself (seed 1).
+
+    Empty if the study has no floors, or for a method (by its label) whose floor needs no shuffles.
+    """
+    if not study.floors or granularity_of(study.methods[label].module).exact_floor:
+        return []
+    kind = shuffle_kind(selection)
+    return [(_shuffled(step.a, kind), _shuffled(step.b, kind)) for step in pool_steps(study)]
+
+
+def _shuffled(name: str, kind: str) -> str:
+    parts = parse_name(name).parts
+    return str(Name(parts, 1, kind, apart=len(parts) > 1))
+
+
+def pool_names(study: Study, label: str, selection: str) -> list[str]:
+    """The names that the pools of a cell are compared by, each once: those of its steps, and shuffled ones."""
+    shuffled = (name for pair in shuffled_steps(study, label, selection) for name in pair)
+    return list(dict.fromkeys([*paired_names(pool_steps(study)), *shuffled]))
+
+
+def is_nested(study: Study, label: str, selection: str) -> bool:
+    """Whether the regions of growing pools only lose units, because a unit must qualify for all prompts."""
+    own = own_selection(study.methods[label].module, selection)
+    return own is not None and own["intersects"]
+
+
 def _orders(study: Study) -> list[tuple[str, ...]]:
     """Distinct random orders of the identification sets, drawn with the config's seed."""
     sets, wanted = sorted(study.identification), study.pools["orders"]
@@ -379,6 +407,11 @@ def local_checkpoint(card: dict) -> list[str]:
 def name_datasets(name: str) -> tuple[str, ...]:
     """Datasets that must be answered before a name can be scored."""
     return parse_name(name).datasets
+
+
+def up_to(study: Study, dataset: str) -> list[str]:
+    """The dataset and all studied datasets before it in the alphabet, which keep the prompts they share with it."""
+    return sorted({name for name in studied_datasets(study) if name < dataset} | {dataset})
 
 
 def keep_of(study: Study, *names: str | None) -> dict[str, str]:

@@ -9,6 +9,7 @@
 ``a~7``     evidence of a shuffled within each matrix with seed 7 (for the permutation null, the floor)
 ``a~7r``    the same within each row, for regions whose units are ranked within rows
 ``a~7m``    the same within each matrix, but row and column sums are kept (for the floor with marginals)
+``a~7+b~7`` the pool of a and b after the evidence of each is shuffled by itself (for convergence)
 ==========  =========================================================================================
 
 Precedence, highest first: responses, halves, blocks, pooling, shuffle. ``a.1+b@50~3`` is the shuffled pool of half a.1
@@ -28,7 +29,8 @@ NUMBER = "[1-9][0-9]*"
 PART = rf"{DATASET}(?:\^{DATASET})?(?:\.[12])?(?:@{NUMBER}(?:x{NUMBER})?)?"
 SHUFFLES = ("", "r", "m")
 """Kinds of shuffle, as the last letter of a name: within matrices, within rows, and with row and column sums kept."""
-NAME = rf"{PART}(?:\+{PART})*(?:~[0-9]+[rm]?)?"
+SHUFFLE = "~[0-9]+[rm]?"
+NAME = rf"{PART}(?:(?:\+{PART})*(?:{SHUFFLE})?|{SHUFFLE}(?:\+{PART}{SHUFFLE})+)"
 # Maximum number of names that can be compared at once: a membership pattern has one bit per name.
 MOST_NAMES = 16
 
@@ -58,11 +60,15 @@ class Part(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A parsed name; ``shuffle`` is the seed of the evidence shuffle, or None, and ``kind`` one of `SHUFFLES`."""
+    """A parsed name; ``shuffle`` is the seed of the evidence shuffle, or None, and ``kind`` one of `SHUFFLES`.
+
+    ``apart``: the evidence of each part is shuffled by itself before it is pooled, not the pooled evidence.
+    """
 
     parts: tuple[Part, ...]
     shuffle: int | None = None
     kind: str = ""
+    apart: bool = False
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -71,29 +77,34 @@ class Name(NamedTuple):
         return tuple(sorted(found))
 
     def __str__(self) -> str:
-        pooled = "+".join(map(str, self.parts))
-        return pooled if self.shuffle is None else f"{pooled}~{self.shuffle}{self.kind}"
+        shuffle = "" if self.shuffle is None else f"~{self.shuffle}{self.kind}"
+        return (f"{shuffle}+" if self.apart else "+").join(map(str, self.parts)) + shuffle
 
 
 def parse_name(text: str) -> Name:
     """Parse a name.
 
     Raises:
-        StudyError: the text is not a name, is not the standard spelling of one (``b+a``), or pools a dataset twice,
-            except as its two halves.
+        StudyError: the text is not a name, is not the standard spelling of one (``b+a``), pools a dataset twice,
+            except as its two halves, or shuffles the members of a pool with different seeds or kinds.
     """
     if not re.fullmatch(NAME, text):
-        known = (
-            "a form such as a, a.1, a.2, a@25, a@25x2, a^b, a+b, a~7, a~7r or a~7m (lower case, digits, -)"
-        )
+        known = "a form such as a, a.1, a@25x2, a^b, a+b, a~7, a~7r, a~7m or a~7+b~7 (lower case, digits, -)"
         raise StudyError(explain(f"name '{text}'", "an unknown form", known))
-    pooled, _, seed = text.partition("~")
-    parts = sorted(map(_parse_part, pooled.split("+")), key=lambda part: (part.dataset, part.half or 0))
+    members = [member.partition("~") for member in text.split("+")]
+    apart, seed = len(members) > 1 and bool(members[0][1]), members[-1][-1]
+    if apart and any(member[-1] != seed for member in members):
+        raise StudyError(
+            explain(f"name '{text}'", "members with different shuffles", f"'~{seed}' after each")
+        )
+    parts = sorted(
+        (_parse_part(pooled) for pooled, _, _ in members), key=lambda part: (part.dataset, part.half or 0)
+    )
     for part, after in pairwise(parts):
         if part.dataset == after.dataset and (part.half, after.half) != (1, 2):
             raise StudyError(explain(f"name '{text}'", f"'{part.dataset}' pooled twice", "each dataset once"))
     number, kind = (seed[:-1], seed[-1]) if seed.endswith(SHUFFLES[1:]) else (seed, "")
-    name = Name(tuple(parts), int(number) if number else None, kind)
+    name = Name(tuple(parts), int(number) if number else None, kind, apart)
     if str(name) != text:
         raise StudyError(explain(f"name '{text}'", "a non-standard spelling", f"'{name}'"))
     return name

@@ -392,3 +392,21 @@ def test_a_shuffle_is_its_seed_and_keeps_weights_and_marginals(label, family, ad
     if isinstance(evidence, dict):
         for where, values in evidence.items():
             assert torch.equal(once[where].flatten().sort().values, values.flatten().sort().values)
+
+
+# Whole layers have no pools of shuffles; with NLSR's `sequential`, a block depends on all prompts (see its `merge`).
+MERGED = [
+    label
+    for label, case in CASES.items()
+    if not case.module.granularity.exact_floor and not case.options.get("sequential")
+]
+
+
+@pytest.mark.parametrize("label", MERGED)
+@every_family
+def test_merging_two_groups_is_gathering_both(label, family, adapter_of):
+    backbone, adapter, samples = backbone_of(family), adapter_of(family), samples_of()
+    groups = samples[:2], samples[2:]
+    parts = [gather(label, backbone, adapter, group) for group in groups]
+    merged = CASES[label].module.merge(*parts, groups, CASES[label].options)
+    assert_close(label, read(label, backbone, merged), run(label, backbone, adapter, samples))

@@ -78,3 +78,14 @@ def test_the_native_accumulator_keeps_the_dtype_of_the_weights():
     native = snip.gather(backbone, Samples(samples_of()), SNIP | {"accumulator": "native"})
     assert {v.dtype for v in native.values()} == {torch.bfloat16}
     assert {v.dtype for v in exact.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("positions", ["response", "predicting", "all"])
+def test_wanda_merges_by_positions(positions):
+    """A group with longer texts weighs more, as in one pass over both."""
+    backbone, samples, options = tiny_backbone("llama"), samples_of(6), {"positions": positions}
+    groups = samples[:2], samples[2:]
+    parts = [wanda.gather(backbone, Samples(group, batch_size=4), options) for group in groups]
+    merged = wanda.merge(*parts, groups, options)
+    for address, values in wanda.gather(backbone, Samples(samples, batch_size=4), options).items():
+        torch.testing.assert_close(merged[address], values, rtol=1e-5, atol=1e-7)

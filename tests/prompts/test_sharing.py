@@ -1,13 +1,13 @@
 """Shared prompts must equal their literal definition, pair by pair and gram by gram."""
 
-from itertools import combinations
+from itertools import combinations, product
 from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.prompts import similarity
-from safety_regions.prompts.sharing import prompts_to_drop, shared_prompts
+from safety_regions.prompts.sharing import prompts_to_drop, shared_prompts, shared_with_earlier
 from safety_regions.prompts.similarity import character_grams, distinct_from_earlier, near_pairs
 from tests.prompts.cards import near_duplicates_within, prompts_table
 
@@ -56,13 +56,13 @@ def test_shared_prompts_are_those_of_the_definition(sets):
         a, b = sets[row["a"]], sets[row["b"]]
         assert (row["n_a"], row["n_b"]) == (len(a), len(b))
         assert row["n_exact"] == sum(any(x.lower().strip() == y.lower().strip() for y in b) for x in a)
-        assert row["near_a"] == sorted(
-            f"{row['a']}/{i}" for i, x in enumerate(a) if any(near(x, y) for y in b)
+        pairs = sorted(
+            (f"{row['a']}/{i}", f"{row['b']}/{j}")
+            for (i, x), (j, y) in product(enumerate(a), enumerate(b))
+            if near(x, y)
         )
-        assert row["near_b"] == sorted(
-            f"{row['b']}/{i}" for i, y in enumerate(b) if any(near(x, y) for x in a)
-        )
-        assert row["n_near"] == len(row["near_a"]) >= row["n_exact"]
+        assert list(zip(row["near_a"], row["near_b"], strict=True)) == pairs
+        assert row["n_near"] == len(set(row["near_a"])) >= row["n_exact"]
 
 
 @given(sets)
@@ -77,6 +77,17 @@ def test_after_dropping_no_two_datasets_share_a_prompt(sets):
     }
     for a, b in combinations(sorted(sets), 2):
         assert not any(near(x, y) for x in kept[a] for y in kept[b])
+
+
+@given(sets)
+def test_what_a_set_drops_depends_on_the_sets_before_it_alone(sets):
+    tables = {name: prompts_table(name, texts) for name, texts in sets.items()}
+    dropped = prompts_to_drop(shared_prompts(tables))
+    for name in sets:
+        before = {other: tables[other] for other in tables if other <= name}
+        own = shared_with_earlier(before, name)
+        assert set(own["b"].to_pylist()) <= {name} and own.num_rows == len(before) - 1
+        assert prompts_to_drop(own).get(name, set()) == dropped.get(name, set())
 
 
 @given(texts)

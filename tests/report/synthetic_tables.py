@@ -115,6 +115,8 @@ def framed(table: pa.Table, floor: float = 0.1, ceiling: float = 0.7, seed: int 
     frame["reliability"] = np.where(pair & there, 0.9 + noise[0], np.nan)
     frame["disattenuated"] = (frame["normalised"] + 0.3).where(pair)
     frame["disattenuated_floor"] = np.where(pair & there, 0.5 + noise[1], np.nan)
+    frame["n_smallest"], frame["n_largest"] = rng.integers(80, 90, len(frame)), 100
+    frame["shared"] = np.where(pair, rng.uniform(0, 0.1, len(frame)), np.nan)
     return conform(pa.Table.from_pandas(frame, schema=OVERLAP.schema, preserve_index=False), OVERLAP)
 
 
@@ -241,8 +243,13 @@ def _pair(iou: float | None, n_a: int = 100, n_b: int = 100) -> dict:
             "smallest": size, "largest": size, "chance": None if iou is None else 0.026}  # fmt: skip
 
 
-def pools(names: tuple[str, ...], orders: int = 2, iou: float | None = 0.5, seed: int = 0) -> pa.Table:
-    """Return a pools table whose IoUs rise with k from about ``iou``; all are undefined if it is None."""
+def pools(
+    names: tuple[str, ...], orders: int = 2, iou: float | None = 0.5, seed: int = 0, shuffled: bool = True
+) -> pa.Table:
+    """Return a pools table whose IoUs rise with k from about ``iou``; all are undefined if it is None.
+
+    Those of ``shuffled`` sets are half as large, or were not measured.
+    """
     rng, rows = np.random.default_rng(seed), []
     for number in range(1, orders + 1):
         order = [str(name) for name in rng.permutation(names)]
@@ -256,6 +263,7 @@ def pools(names: tuple[str, ...], orders: int = 2, iou: float | None = 0.5, seed
                 )
                 labels = {"order": number, "k": k, "against": against}
                 labels |= {"a": "+".join(sorted(order[:k])), "b": "+".join(sorted(b))}
+                labels |= {"nested": False, "shuffled": value and (value / 2 if shuffled else None)}
                 rows.append(labels | _pair(value, 100 * k, 100 * len(b)))
     return pa.Table.from_pylist(rows, schema=POOLS.schema)
 

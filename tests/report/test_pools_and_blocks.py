@@ -33,7 +33,7 @@ def literal(tables, columns: list[str]) -> list[list]:
 
 def test_the_rows_are_those_of_the_pool_tables():
     rows = pool_rows(pools(4, orders=3))
-    columns = ["order", "k", "against", *SHOWN]
+    columns = ["order", "k", "against", *SHOWN, "shuffled"]
     assert list(rows) == ["refinement", *columns] and len(rows) == 2 * 3 * 3 * 3
     assert rows.to_numpy().tolist() == literal(pools(4, orders=3), columns)
 
@@ -103,6 +103,16 @@ def test_chance_is_the_median_of_the_rows():
     one = rows[rows["against"] == "next"]
     wanted = [[k, np.median(one.loc[one["k"] == k, "chance"])] for k in (1, 2, 3)]
     assert np.allclose(marks(axis, color=LINES["chance"]["color"], marker="_"), wanted)
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_pools_of_shuffled_sets_are_a_line_if_they_were_measured(shuffled):
+    rows = pool_rows(pools(4, 1, orders=3, shuffled=shuffled))
+    figure = draw_convergence(rows, WHERE)
+    one = rows[rows["against"] == "next"].dropna(subset="shuffled")
+    wanted = [[k, np.median(one.loc[one["k"] == k, "shuffled"])] for k in (1, 2, 3) if shuffled]
+    assert marks(figure.axes[0], color=LINES["floor"]["color"], marker="x") == wanted
+    assert any("shuffled sets" in text for text in words(figure)) == shuffled
 
 
 def test_blocks_that_no_set_has_two_of_are_not_drawn():

@@ -16,7 +16,20 @@ from safety_regions.report.verdict.sentences import CHAPTERS, FRAMES, verdict_of
 NAN = math.nan
 CHAPTER = dict(
     zip(
-        ("sets", "labels", "correlation", "ordinary", "responses", "pools", "blocks", "plant"),
+        (
+            *(
+                "sets",
+                "numbers",
+                "common",
+                "labels",
+                "correlation",
+                "ordinary",
+                "responses",
+                "pools",
+                "blocks",
+            ),
+            "plant",
+        ),
         range(len(CHAPTERS)),
         strict=True,
     )
@@ -29,9 +42,11 @@ MEASURED = {
     "disattenuated_floor": 0.6, "normalised_ordinary": 0.2, "mixed_pairs": 6, "mixed_iou": 0.2, "mixed_floor": 0.1,
     "mixed_half_floor": 0.1, "mixed_ceiling": 0.6,
     "mixed_normalised": 0.2, "utility_pairs": 1, "utility_iou": 0.4, "pool_k": 2.0, "pool_next": 0.7, "pool_rest": 0.4,
-    "block_n": 50.0, "block_iou": 0.45, "recovery_iou": 0.2, "recovery_chance": 0.03, "recovery_auroc": 0.8,
-    "recovery_chance_auroc": 0.52, "recovery_baseline": 0.6, "permuted_iou": 0.5, "permuted_p": 0.05,
-    "permuted_pairs": 3, "differing_pairs": 2, "same_prompts_iou": 0.5, "same_responses_iou": 0.4,
+    "n_smallest": 100.0, "n_largest": 100.0, "shared": 0.0, "pool_shuffled": 0.6, "pool_rest_shuffled": 0.1,
+    "pool_nested": 0.0, "block_n": 50.0, "block_iou": 0.45, "recovery_iou": 0.2, "recovery_chance": 0.03,
+    "recovery_auroc": 0.8, "recovery_chance_auroc": 0.52, "recovery_baseline": 0.6, "permuted_iou": 0.5,
+    "permuted_p": 0.05, "permuted_pairs": 3, "differing_pairs": 2, "same_prompts_iou": 0.5,
+    "same_responses_iou": 0.4,
 }  # fmt: skip
 """A cell in which everything was measured."""
 
@@ -91,10 +106,20 @@ CASES = [
     ("correlation", 1, {"disattenuated_floor": NAN}, "sets correlate by 0.80, corrected for the number of prompts."),
     ("correlation", 2, {"disattenuated_se": 0.02}, "correlate by 0.80 ± 0.02, corrected for the number of prompts (0."),
     ("pools", 0, {"pool_next": NAN}, ""),
-    ("pools", 1, {"pool_next": 0.89, "pool_next_se": 0.02}, "set is added is open: the IoU is near the threshold"),
-    ("pools", 2, {"pool_next": 0.9}, "2 pooled sets hardly changes when one more set is added (IoU 0.900; with"),
-    ("pools", 3, {"pool_next": 0.899}, "2 pooled sets still changes when one more set is added (IoU 0.899; with"),
-    ("pools", 3, {"pool_rest": NAN}, "(IoU 0.700; with the region of the left-out set: undefined)"),
+    ("numbers", 0, {}, ""),
+    ("numbers", 0, {"n_smallest": NAN, "n_largest": NAN}, ""),
+    ("numbers", 1, {"n_smallest": 87.0}, "Sets have 87 to 100 prompts, so their regions can differ for that reason"),
+    ("common", 0, {"shared": 0.02}, ""),
+    ("common", 0, {"shared": NAN}, ""),
+    ("common", 1, {"shared": 0.083}, "Up to 8 % of the prompts of a set are also in another set, which can"),
+    ("pools", 1, {"pool_nested": 1.0, "pool_next": 0.99}, "by the left-out set: the region of 2 pooled sets has"),
+    ("pools", 3, {"pool_next": 0.899}, "2 pooled sets still changes when one more set is added (IoU 0.899, shuffled"),
+    ("pools", 3, {"pool_rest": NAN}, "sets 0.600; with the region of the left-out set: undefined)"),
+    ("pools", 4, {"pool_next": 0.95, "pool_shuffled": NAN}, "(`floors`), this is no sign of convergence."),
+    ("pools", 5, {"pool_next": 0.94, "pool_shuffled": 0.9}, "with nothing in common but the weights change about as"),
+    ("pools", 6, {"pool_next": 0.96, "pool_shuffled": 0.9}, "2 pooled sets hardly changes when one more set is added"),
+    ("pools", 6, {"pool_next": 0.9}, "hardly changes when one more set is added (IoU 0.900, shuffled sets 0.600; with"),
+    ("pools", 2, {"pool_next": 0.89, "pool_next_se": 0.02}, "set is added is open: the IoU is near the threshold"),
     ("blocks", 0, {"block_iou": NAN}, ""),
     ("blocks", 1, {}, "Two blocks of 50 prompts from one set have IoU 0.450."),
     ("plant", 0, {"recovery_iou": NAN}, ""),

@@ -11,7 +11,7 @@ import pytest
 
 from safety_regions.errors import StudyError
 from safety_regions.report.pages.summary import COLUMNS, summary_page
-from safety_regions.report.verdict.measure import CELL, MEANS, MEDIANS, PREFIX, jackknife, measure
+from safety_regions.report.verdict.measure import CELL, CORRECTED, MEANS, MEDIANS, PREFIX, jackknife, measure
 from safety_regions.report.verdict.sentences import verdict_of
 from tests.report import synthetic_tables as synthetic
 from tests.report.shown import cells_of
@@ -77,7 +77,7 @@ def test_numbers_are_those_of_the_pairs(study, i):
         for name in [n for n in (*MEDIANS, *MEANS) if f"{prefix}{n}" in verdicts]:
             statistic = median if name in MEDIANS else fmean
             assert row[f"{prefix}{name}"] == pytest.approx(statistic(known(r[name] for r in one)))
-            if name in MEDIANS:
+            if name in CORRECTED:
                 labelled = [dict(zip("ab", r["combination"].split(" & "), strict=True)) | r for r in one]
                 error = jackknife(pd.DataFrame(labelled), name)
                 assert row[f"{prefix}{name}_se"] == pytest.approx(error, nan_ok=True)
@@ -92,6 +92,17 @@ def test_numbers_are_those_of_the_pairs(study, i):
     p_values = known(r["permuted_p"] for r in pairs if r["between"] == "identification")
     assert row["differing_pairs"] == sum(p <= 0.05 for p in p_values)
     assert (row["iou_min"], row["iou_max"]) == (min(ious), max(ious))
+
+
+def test_prompts_are_the_extremes_of_all_pairs(study):
+    overlaps, verdicts, _ = study
+    for cell, row in zip(CELLS, verdicts.itertuples(), strict=True):
+        pairs = [r for r in overlaps[cell].to_pylist() if r["level"] == "model" and r["k"] == 2]
+        assert row.n_smallest == min(r["n_smallest"] for r in pairs)
+        assert row.n_largest == max(r["n_largest"] for r in pairs)
+        assert row.shared == max(r["shared"] for r in pairs) > 0.02
+        assert f"Sets have {row.n_smallest:.0f} to 100 prompts" in row.verdict
+        assert f"Up to {100 * row.shared:.0f} % of the prompts of a set" in row.verdict
 
 
 def test_sizes_are_those_of_identification_regions(study):
@@ -110,6 +121,9 @@ def test_what_stands_beside_belongs_to_its_cell(study):
     for kind in ("next", "rest"):
         ious = [r["iou"] for r in last if r["against"] == kind]
         assert len(ious) == 3 and rows[LABELS[0]][f"pool_{kind}"] == pytest.approx(median(ious))
+        shuffled = {"next": "pool_shuffled", "rest": "pool_rest_shuffled"}[kind]
+        assert rows[LABELS[0]][shuffled] == pytest.approx(median(ious) / 2)
+    assert rows[LABELS[0]]["pool_nested"] == 0
     # Two blocks fit for 10, 25 and 50 prompts, but not for 100.
     blocks = [
         r["iou"] for r in beside["blocks"][LABELS[1]].to_pylist() if r["pair"] == "blocks" and r["n"] == 50

@@ -109,6 +109,7 @@ def jobs_of(config: dict) -> dict[str, int]:
     once = AGGREGATION - of_cells.keys()
     return {
         "read_prompts": i + u + 1,  # plus the questions of SafeLayer's sweep
+        "compare_with_earlier": i + u,  # as shared prompts are dropped
         "train_adapter": b,
         "refine_region": b * sum(refined),
         **{rule: n * b * (i + u) for rule, n in of_sets.items()},

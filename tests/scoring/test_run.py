@@ -32,6 +32,56 @@ def test_shuffles_share_a_pass_and_nothing_else():
     assert tables(["b~1"])["b~1"] != together["a~1"] and tables(["b"])["b"] == together["a"]
 
 
+POOL = {"a": ("one", "two words"), "b": ("three words here", "four", "one")}
+
+
+def table_of(name, method, options, prompts):
+    """Return the score groups of one name; ``prompts``: set -> its prompts."""
+    rows = [
+        {"prompt_id": f"{part}/{i}", "prompt": text, "response": "No " + text}
+        for part, texts in prompts.items()
+        for i, text in enumerate(texts)
+    ]
+    chosen = Chosen(rows, {}, tuple(map(len, prompts.values())))
+    job = Job(load_method(method), options, ALL, batch_size=2)
+    [scores] = score(tiny_backbone("llama"), [parse_name(name)], job, chosen)
+    assert scores.metadata["name"] == name
+    return {
+        a: group.stored["score"].to_numpy()
+        for a, group in zip(scores.metadata["shapes"], scores.groups, strict=True)
+    }
+
+
+@pytest.mark.parametrize("kind", ["", "r", "m"])
+def test_a_pool_of_shuffles_is_the_mean_of_its_members_shuffled_alone(kind):
+    """SNIP's scores are |W| times a mean over prompts, so the pool's are the mean of its members', by prompts."""
+    pool = table_of(f"a~1{kind}+b~1{kind}", "snip", SNIP, POOL)
+    a, b = (table_of(f"{name}~1{kind}", "snip", SNIP, {name: POOL[name]}) for name in "ab")
+    plain = table_of(f"a+b~1{kind}", "snip", SNIP, POOL)
+    for address, scores in pool.items():
+        assert scores == pytest.approx((2 * a[address] + 3 * b[address]) / 5, rel=1e-4, abs=1e-9)
+        assert scores != pytest.approx(plain[address], rel=1e-2)
+
+
+def test_members_with_the_same_prompts_are_shuffled_apart():
+    """If two sets moved alike, their pool would be as peaked as one set, and no null of independent sets."""
+    same = {"a": POOL["a"], "b": POOL["a"]}
+    alone, pooled = (
+        table_of(n, "wanda", WANDA, p) for n, p in (("a~1", {"a": POOL["a"]}), ("a~1+b~1", same))
+    )
+    assert not all(scores == pytest.approx(alone[address]) for address, scores in pooled.items())
+
+
+def test_a_member_moves_alike_in_every_pool():
+    """Pools of equal size take fewer prompts of each set, but growing pools must share the members they share."""
+    few, whole = (table_of(f"a{block}~1", "wanda", WANDA, {"a": POOL["a"]}) for block in ("@2", ""))
+    assert any(few[a] != pytest.approx(whole[a]) for a in few), (
+        "by themselves, names are shuffled by their text"
+    )
+    blocks, sets = (table_of(n, "wanda", WANDA, POOL) for n in ("a@2~1+b@2~1", "a~1+b~1"))
+    assert all(blocks[a] == pytest.approx(sets[a]) for a in blocks)
+
+
 @pytest.mark.parametrize("method,options", [(snip, SNIP), (wanda, WANDA)])
 def test_a_pool_is_a_set_with_both_sets_prompts(method, options):
     backbone, samples = tiny_backbone("qwen3"), samples_of(6)

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from safety_regions.errors import StudyError
-from safety_regions.formats.contracts import SHARED_PROMPTS
+from safety_regions.formats.contracts import RESPONSES, SHARED_PROMPTS, USABLE
+from safety_regions.formats.parquet import write_table
 from safety_regions.model.batches import Sample, batches
-from safety_regions.scoring.samples import Chosen, choose, encode_samples
+from safety_regions.scoring.samples import Chosen, choose, choose_from, count_usable, encode_samples
 from safety_regions.units.names import parse_name
 from tests.tiny import tiny_backbone
 
@@ -112,6 +113,35 @@ def test_shared_prompts_go_from_the_later_set_alone():
     chosen = {name: choose(parse_name(name), TABLES, 100, KEEP, shared) for name in "ab"}
     assert "a/1" in ids_of(chosen["a"]) and "b/2" not in ids_of(chosen["b"])
     assert chosen["b"].skipped == {"b: not refused": 3, "b: shared": 1}
+
+
+def test_equal_numbers_are_those_of_the_smallest_set(tmp_path):
+    """Usable are answered identification prompts that are kept and not shared; n is cut to the fewest of them."""
+    row = {
+        "a": "a",
+        "b": "b",
+        "n_a": 20,
+        "n_b": 20,
+        "n_exact": 1,
+        "n_near": 1,
+        "near_a": ["a/1"],
+        "near_b": ["b/2"],
+    }
+    shared, usable = tmp_path / "b.shared.parquet", tmp_path / "usable.parquet"
+    write_table(shared, pa.Table.from_pylist([row], schema=SHARED_PROMPTS.schema), SHARED_PROMPTS)
+    paths = [tmp_path / f"{name}.parquet" for name in "ab"]
+    for path in paths:
+        filled = [{**row, "origin": "backbone", "stop": "eos"} for row in TABLES[path.stem].to_pylist()]
+        write_table(path, pa.Table.from_pylist(filled, RESPONSES.schema), RESPONSES)
+    counted = count_usable(paths, KEEP, [shared])
+    whole = {name: choose_from(paths, parse_name(name), 100, KEEP, [shared]) for name in "ab"}
+    assert counted.to_pylist() == [{"dataset": n, "n_usable": len(c.rows)} for n, c in whole.items()]
+    assert len(whole["b"].rows) == len(whole["a"].rows) - 1
+    write_table(usable, counted, USABLE)
+    for name, n, expected in (("a", 100, 11), ("b", 100, 11), ("a", 5, 5), ("a.2", 100, 5), ("a+b", 100, 22)):
+        chosen = choose_from(paths, parse_name(name), n, KEEP, [shared], [usable])
+        assert len(chosen.rows) == sum(chosen.counts) == expected
+        assert chosen.rows == choose_from(paths, parse_name(name), min(n, 11), KEEP, [shared]).rows
 
 
 def test_nothing_left_is_an_error_without_the_prompts():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from safety_regions.formats.contracts import ADAPTER_LOG, PROMPTS, RESPONSES, WEIGHT_SCORES
+from safety_regions.formats.contracts import ADAPTER_LOG, PROMPTS, RESPONSES, USABLE, WEIGHT_SCORES
 from safety_regions.formats.parquet import read_metadata, read_table, write_table
 from safety_regions.methods import load_method
 from safety_regions.scoring.run import Job
@@ -49,7 +49,8 @@ def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpo
     load_script("score")(
         outputs=out, sampled=sampled, labels={"backbone": "tiny", "label": "mine"}, card=CARD, checkpoint=checkpoint,
         method="wanda", options=WANDA, kept=kept, samples=3, keep={"harm": "refused"},
-        responses=[tmp_path / "harm.parquet"], contrast=[], shared=None, adapter=[], batch_size=2, memory_mb=4000,
+        responses=[tmp_path / "harm.parquet"], contrast=[], shared=[], usable=[], adapter=[],
+        batch_size=2, memory_mb=4000,
     )  # fmt: skip
     names = [parse_name(path.stem) for path in out]
     chosen = choose(names[0], {"harm": answers}, 3, {"harm": "refused"})
@@ -61,6 +62,19 @@ def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpo
         assert metadata["samples_used"] == 3
         sample = read_metadata(path.with_suffix(".sample.parquet"))
         assert sample == {**metadata, "kept": {}}
+
+
+def test_count_usable_counts_each_set(tmp_path):
+    paths = [tmp_path / f"{name}.parquet" for name in ("all", "some")]
+    for path, refused in zip(paths, ([True] * 6, [True, False, True, False]), strict=True):
+        write_table(path, responses_of(path.stem, refused), RESPONSES)
+    load_script("count_usable")(paths, dict.fromkeys(("all", "some"), "refused"), [], tmp_path / "usable")
+    counted = {row["dataset"]: row["n_usable"] for row in read_table(tmp_path / "usable", USABLE).to_pylist()}
+    identify = {path.stem: read_table(path, RESPONSES).to_pylist() for path in paths}
+    assert counted == {
+        name: sum(row["refused"] and row["split"] == "identify" for row in rows)
+        for name, rows in identify.items()
+    }
 
 
 def test_train_adapter_writes_weights_beside_its_log(checkpoint, tmp_path):

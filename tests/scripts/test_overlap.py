@@ -1,8 +1,10 @@
 """The scripts of overlaps write what the package computes from the same regions, under the names they are given."""
 
 import csv
+from itertools import combinations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from safety_regions.formats.contracts import (
@@ -13,11 +15,13 @@ from safety_regions.formats.contracts import (
     POOLS,
     REGION_SIZES,
     SAMPLE_SIZES,
+    SHARED_PROMPTS,
 )
 from safety_regions.formats.parquet import read_metadata, read_table, write_table
 from safety_regions.overlap.frame import Frame, frame_overlap
 from safety_regions.overlap.membership import count_membership, read_membership
 from safety_regions.overlap.pairs import compare_pairs
+from safety_regions.overlap.prompts import COLUMNS
 from tests.overlap.memberships import draw_regions, write_regions
 from tests.regions.small_regions import units, write_scores
 from tests.scripts.loading import load_script
@@ -34,7 +38,7 @@ def drawn(tmp_path):
 def paths(drawn, tmp_path):
     found = write_regions(tmp_path, {name: region for name, region in sorted(drawn.items())})
     for name, region in drawn.items():
-        region.metadata["samples_used"] = 7
+        region.metadata.update(samples_used=7, prompts_used=[f"{name}/{i}" for i in range(7)])
         write_regions(tmp_path, {name: region})
     return found
 
@@ -59,11 +63,31 @@ def test_count_membership_writes_the_counts(paths, tmp_path):
     assert found.table.equals(expected.table) and found.metadata["names"] == list(paths)
 
 
-def test_compute_overlap_writes_the_frame_and_the_pairs(paths, drawn, tmp_path):
+@pytest.fixture
+def shared(drawn, tmp_path):
+    """Write a table in which the first two sets share their third prompts, and one more of each that is not used."""
+    pairs = list(combinations(sorted(drawn), 2))
+    rows = [{"a": a, "b": b, "n_a": 9, "n_b": 9, "n_exact": 0, "n_near": 2 * (i == 0),
+             "near_a": [f"{a}/2", f"{a}/8"] * (i == 0), "near_b": [f"{b}/2", f"{b}/8"] * (i == 0)}
+            for i, (a, b) in enumerate(pairs)]  # fmt: skip
+    write_table(
+        tmp_path / "shared.parquet", pa.Table.from_pylist(rows, SHARED_PROMPTS.schema), SHARED_PROMPTS
+    )
+    return tmp_path / "shared.parquet"
+
+
+def test_compute_overlap_writes_the_frame_and_the_pairs(paths, drawn, shared, tmp_path):
     load_script("count_membership")(paths, tmp_path / "membership.parquet")
     table, matrix = tmp_path / "overlap.parquet", tmp_path / "iou.tsv"
-    load_script("compute_overlap")(tmp_path / "membership.parquet", paths, {}, {}, [], {}, CELL, table, matrix)
-    assert read_table(table, OVERLAP).equals(frame_overlap(count_membership(paths), paths, Frame()))
+    load_script("compute_overlap")(
+        tmp_path / "membership.parquet", paths, shared, {}, {}, [], {}, CELL, table, matrix
+    )
+    found, plain = read_table(table, OVERLAP), frame_overlap(count_membership(paths), paths, Frame())
+    assert found.drop_columns(list(COLUMNS)).equals(plain.drop_columns(list(COLUMNS)))
+    for row in found.to_pylist():
+        assert (row["n_smallest"], row["n_largest"]) == (7, 7)
+        expected = 1 / 7 if row["combination"] == "a2 & b1" else None if row["k"] > 2 else 0
+        assert row["shared"] == expected, "the region of each set was found with its prompts 0 to 6"
     square = read_square(matrix)
     for (a, b), value in square.items():
         assert value == pytest.approx(literal_iou(drawn[a], drawn[b]))
@@ -71,12 +95,13 @@ def test_compute_overlap_writes_the_frame_and_the_pairs(paths, drawn, tmp_path):
 
 
 @pytest.mark.parametrize("contiguous", [True, False])
-def test_the_floor_of_unbroken_ranges_is_another(tmp_path, contiguous):
+def test_the_floor_of_unbroken_ranges_is_another(shared, tmp_path, contiguous):
     paths = write_regions(tmp_path, draw_regions(5, 2, granularity="layer", scope="global"))
     load_script("count_membership")(paths, tmp_path / "m.parquet")
     load_script("compute_overlap")(
         tmp_path / "m.parquet",
         paths,
+        shared,
         {"floors": 2, "contiguous": contiguous},
         {},
         [],
@@ -92,18 +117,30 @@ def test_the_floor_of_unbroken_ranges_is_another(tmp_path, contiguous):
     assert not expected[True].equals(expected[False])
 
 
+def test_pools_are_compared_with_their_shuffles(paths, drawn, tmp_path):
+    a, b, c = paths
+    steps = [{"order": 1, "k": k, "against": "next", "a": x, "b": y} for k, x, y in ((1, a, b), (2, b, c))]
+    for shuffled, nested in (([(a, c), (c, b)], False), ([], True)):
+        load_script("compare_pools")(paths, steps, shuffled, nested, CELL, tmp_path / "pools.parquet")
+        rows = read_table(tmp_path / "pools.parquet", POOLS).to_pylist()
+        assert [row["iou"] for row in rows] == pytest.approx(
+            [literal_iou(drawn[a], drawn[b]), literal_iou(drawn[b], drawn[c])]
+        )
+        expected = [literal_iou(drawn[x], drawn[y]) for x, y in shuffled] or [None, None]
+        assert [row["shuffled"] for row in rows] == (pytest.approx(expected) if shuffled else expected)
+        assert all(row["nested"] is nested and row["n_a"] == 7 for row in rows)
+        assert [{key: row[key] for key in steps[0]} for row in rows] == steps
+    assert CELL.items() <= read_metadata(tmp_path / "pools.parquet").items()
+
+
 @pytest.mark.parametrize(
-    "script,table,contract,labels",
-    [
-        ("compare_pools", [], POOLS, {"order": 1, "k": 1, "against": "next"}),
-        ("compare_pairs", ["SAMPLE_SIZES"], SAMPLE_SIZES, {"n": 10, "pair": "sets"}),
-        ("compare_pairs", ["CROSSED"], CROSSED, {"same": "prompts"}),
-    ],
+    "table,contract,labels",
+    [("SAMPLE_SIZES", SAMPLE_SIZES, {"n": 10, "pair": "sets"}), ("CROSSED", CROSSED, {"same": "prompts"})],
 )
-def test_pairs_are_compared_as_they_are_labelled(paths, drawn, tmp_path, script, table, contract, labels):
+def test_pairs_are_compared_as_they_are_labelled(paths, drawn, tmp_path, table, contract, labels):
     a, b, _ = paths
     pairs = [{**labels, "a": a, "b": b}]
-    load_script(script)(paths, pairs, *table, CELL, tmp_path / "pairs.parquet")
+    load_script("compare_pairs")(paths, pairs, table, CELL, tmp_path / "pairs.parquet")
     (row,) = read_table(tmp_path / "pairs.parquet", contract).to_pylist()
     assert row["iou"] == pytest.approx(literal_iou(drawn[a], drawn[b])) and row["n_a"] == 7
     assert {**row, **compare_pairs(paths, pairs).to_pylist()[0]} == row

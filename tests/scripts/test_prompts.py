@@ -31,3 +31,7 @@ def test_compare_prompts_names_sets_after_their_files(tmp_path):
     load_script("compare_prompts")(paths, tmp_path / "shared.parquet")
     (row,) = read_table(tmp_path / "shared.parquet", SHARED_PROMPTS).to_pylist()
     assert (row["a"], row["b"], row["n_a"], row["n_b"], row["n_exact"]) == ("birds", "trees", 2, 2, 1)
+    assert (row["near_a"], row["near_b"]) == (["birds/0"], ["trees/0"])
+    for name, expected in (("trees", [row]), ("birds", [])):
+        load_script("compare_with_earlier")(paths, name, tmp_path / "earlier.parquet")
+        assert read_table(tmp_path / "earlier.parquet", SHARED_PROMPTS).to_pylist() == expected

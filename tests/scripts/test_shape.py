@@ -9,7 +9,7 @@ import pytest
 
 from tests.scripts.loading import FOLDER, SCRIPTS, load_module, load_script
 
-LONGEST = 45
+LONGEST = 50
 HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy", "matplotlib")
 
 

@@ -94,6 +94,49 @@ def test_pools_grow_by_one_set_and_their_rest_is_disjoint(prompts):
             assert sizes == {100 // k if prompts == "equal" and k > 1 else None}
 
 
+@pytest.mark.parametrize("prompts", ["grow", "equal"])
+def test_each_step_is_also_taken_with_shuffled_sets(prompts):
+    pools = {"orders": 2, "prompts": prompts}
+    asked = study(floors=2, pools=pools)
+    for label, selection, kind in (("snip", "row-0.05", "r"), ("wanda", "matrix-0.05", "")):
+        shuffled = grid.shuffled_steps(asked, label, selection)
+        for step, names in zip(grid.pool_steps(asked), shuffled, strict=True):
+            for plain, name in zip((step.a, step.b), names, strict=True):
+                assert name == "+".join(f"{part}~1{kind}" for part in plain.split("+"))
+                assert parse_name(name).parts == parse_name(plain).parts
+        plain = grid.paired_names(grid.pool_steps(asked))
+        names = grid.pool_names(asked, label, selection)
+        assert names[: len(plain)] == plain and len(set(names)) == len(names) == 2 * len(plain)
+    for other, label in ((study(pools=pools), "snip"), (asked, "safelayer")):
+        assert grid.shuffled_steps(other, label, "row-0.05") == []
+        assert grid.pool_names(other, label, "row-0.05") == grid.paired_names(grid.pool_steps(other))
+
+
+def test_only_selections_over_all_prompts_are_nested():
+    asked = study(
+        methods={"safeneuron": {"selections": ["common-0.2-0.9", "above-1", "matrix-0.05"]}, "snip": {}}
+    )
+    nested = {s: grid.is_nested(asked, "safeneuron", s) for s in asked.methods["safeneuron"].selections}
+    assert nested == {"common-0.2-0.9": True, "above-1": True, "matrix-0.05": False}
+    assert not grid.is_nested(asked, "snip", "row-0.05")
+
+
+def test_a_set_drops_prompts_of_earlier_sets_alone():
+    """So a set that comes later in the alphabet changes the prompts of no other."""
+    few, more = (
+        study(),
+        study(datasets={"identification": [*SETS, "stalking"], "utility": ["everyday", "lookalikes"]}),
+    )
+    assert grid.up_to(few, "everyday") == ["everyday"] and grid.up_to(few, "fraud") == [
+        "everyday",
+        "forgery",
+        "fraud",
+    ]
+    assert grid.up_to(more, "stalking") == sorted([*SETS[:3], "everyday", "lookalikes", "stalking"])
+    for name in ("everyday", *SETS[:3], "lookalikes"):
+        assert grid.up_to(few, name) == grid.up_to(more, name)
+
+
 def test_every_order_at_once():
     steps = grid.pool_steps(study(pools={"orders": 24}))
     assert len({tuple(s.b for s in steps if (s.order, s.against) == (o, "next")) for o in range(1, 25)}) > 1

@@ -43,7 +43,7 @@ def test_defaults_are_filled_in(shelf):
     card = shelf({**CARD, "own_selections": {"best": OWN}})["toy"]
     assert (card["streams"], card["data_free"], card["contrast"], card["adapter"]) == (False,) * 4
     assert card["options"] == card["presets"] == card["kept"] == {}
-    assert own_selection("toy", "best") == {**OWN, "sweep": False, "contiguous": False}
+    assert own_selection("toy", "best") == {**OWN, "sweep": False, "intersects": False, "contiguous": False}
     assert own_selection("toy", "row-0.05") is None
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
-from safety_regions.units.names import NAME, Name, Part, parse_name, pool
+from safety_regions.units.names import NAME, SHUFFLES, Name, Part, parse_name, pool
 
 datasets = st.from_regex(r"[a-z0-9][a-z0-9-]{0,5}", fullmatch=True)
 halves, counts = st.sampled_from([None, 1, 2]), st.integers(1, 500)
@@ -16,9 +16,16 @@ parts = (
 ).filter(lambda part: part.responses != part.dataset)
 pools = st.lists(parts, min_size=1, max_size=4, unique_by=lambda part: part.dataset)
 names = st.builds(
-    lambda members, seed: Name(tuple(sorted(members, key=lambda p: (p.dataset, p.half or 0))), seed),
+    lambda members, seed, kind, apart: Name(
+        tuple(sorted(members, key=lambda p: (p.dataset, p.half or 0))),
+        seed,
+        "" if seed is None else kind,
+        apart and seed is not None and len(members) > 1,
+    ),
     pools,
     st.none() | st.integers(0, 999),
+    st.sampled_from(SHUFFLES),
+    st.booleans(),
 )
 
 
@@ -40,6 +47,8 @@ def test_the_forms():
     assert parse_name("a~7") == Name((Part("a"),), 7)
     assert parse_name("a.1+b~3") == Name((Part("a", 1), Part("b")), 3)
     assert parse_name("a+b.1+b.2").datasets == ("a", "b")
+    assert parse_name("a~3+b~3") == Name((Part("a"), Part("b")), 3, "", True)
+    assert parse_name("a.1~3r+b@50~3r") == Name((Part("a", 1), Part("b", None, 50)), 3, "r", True)
     assert parse_name("a@25") == Name((Part("a", None, 25),))
     assert parse_name("a^b.1") == Name((Part("a", 1, responses="b"),))
     assert parse_name("a^b").datasets == ("a", "b")
@@ -70,6 +79,11 @@ REFUSED = [
     "a^",
     "a^b^c",
     "a.1^b",
+    "a~1+b",
+    "a~1+b~2",
+    "a~1r+b~1m",
+    "a~1r+b+c~1r",
+    "a~1+a~1",
 ]
 
 
@@ -87,6 +101,8 @@ SPELLINGS = {
     "a@25x1": "a@25",
     "b+a.1~3": "a.1+b~3",
     "a.2+a.1": "a.1+a.2",
+    "b~1r+a~1r": "a~1r+b~1r",
+    "a~01+b~01": "a~1+b~1",
 }
 
 

@@ -43,7 +43,9 @@ def test_only_what_is_new_is_scored(framed):
     assert planned["score_row_shuffles"] == 4 * 2 and planned["score_marginal_shuffles"] == 4
     assert "score_shuffles" not in planned, "nothing is ranked within matrices"
     pools = 2 + 1  # the first two and the last two of the order, and all three
-    assert planned["score"] == 1 + 4 * 2 + pools + 3 * 2 + 3 * 2
+    assert planned["score"] == 1 + 4 * 2 + 2 * pools + 3 * 2 + 3 * 2, (
+        "each pool once more, with shuffled members"
+    )
     assert planned["permute_labels"] == 3, "one job for each pair of sets"
 
 
@@ -54,6 +56,7 @@ def test_every_pair_has_its_frame(framed):
     assert {row["between"] for row in model} == {"identification", "mixed"}
     assert len(model) == 4 + 3
     for row in model:
+        assert row["n_smallest"] == row["n_largest"] == 8 and (row["shared"] is None) == (row["k"] > 2)
         assert row["chance"] < row["floor"] and row["floor_low"] <= row["floor"] <= row["floor_high"]
         assert row["floor"] < row["floor_marginals"] and row["half_floor"] > row["chance"]
         assert (row["ceiling"] is None) == (row["k"] > 2)
@@ -64,21 +67,22 @@ def test_every_pair_has_its_frame(framed):
             assert row["correlation"] == pytest.approx(row["disattenuated"] * row["reliability"])
 
 
+def literal_iou(project, *names):
+    """Return the IoU of two regions, counted bit by bit."""
+    a, b = (
+        read_region(project.folder / f"results/regions/tiny/snip/{n}/row-0.05/raw.safetensors").masks
+        for n in names
+    )
+    both, either = (
+        sum(int.from_bytes(f(a[w], b[w]).tobytes()).bit_count() for w in a)
+        for f in (lambda x, y: x & y, lambda x, y: x | y)
+    )
+    return both / either
+
+
 def test_a_floor_is_the_overlap_of_shuffled_regions(framed):
     project, _ = framed
-    ious = []
-    for seed in (1, 2):
-        a, b = (
-            read_region(
-                project.folder / f"results/regions/tiny/snip/{n}~{seed}r/row-0.05/raw.safetensors"
-            ).masks
-            for n in ("one", "two")
-        )
-        both, either = (
-            sum(int.from_bytes(f(a[w], b[w]).tobytes()).bit_count() for w in a)
-            for f in (lambda x, y: x & y, lambda x, y: x | y)
-        )
-        ious.append(both / either)
+    ious = [literal_iou(project, f"one~{seed}r", f"two~{seed}r") for seed in (1, 2)]
     overlap = read_table(
         project.folder / "results/overlap/tiny/snip/row-0.05/raw.parquet", OVERLAP
     ).to_pylist()
@@ -95,6 +99,7 @@ def test_shuffles_and_halves_say_who_they_are(framed):
         "one.1": 4,
         "one@4x2": 4,
         "one+three+two": 24,
+        "one~1r+three~1r+two~1r": 24,
     }.items():
         metadata = read_metadata(project.folder / f"results/scores/tiny/snip/{name}.parquet")
         assert (metadata["name"], metadata["samples_used"]) == (name, used)
@@ -109,7 +114,10 @@ def test_pools_and_sample_sizes_are_tables(framed):
     ]
     assert all(p["n_a"] == 8 * p["k"] for p in pools) and pools[-1]["n_b"] == 24
     # After the pool of two, the next pool is that of all three.
-    assert pools[3]["iou"] == pools[5]["iou"]
+    assert pools[3]["iou"] == pools[5]["iou"] and pools[3]["shuffled"] == pools[5]["shuffled"]
+    assert all(p["chance"] < p["shuffled"] < 1 and p["nested"] is False for p in pools)
+    a, b = ("+".join(f"{name}~1r" for name in pools[0][side].split("+")) for side in "ab")
+    assert pools[0]["shuffled"] == pytest.approx(literal_iou(project, a, b))
     sizes = read_table(f"{cell}.sample_sizes.parquet", SAMPLE_SIZES).to_pylist()
     assert len(sizes) == 2 * 3 + 3 and {row["n_a"] for row in sizes} == {4}
 

@@ -2,6 +2,10 @@
 
 import pytest
 
+from safety_regions.formats.contracts import SHARED_PROMPTS, USABLE
+from safety_regions.formats.parquet import read_metadata, read_table
+from tests.workflow.conftest import make_project
+
 
 def test_the_tiny_study_is_planned_whole(unrun):
     """The plan has two identification sets, one utility set and two methods, with raw and refined regions."""
@@ -20,3 +24,21 @@ def test_another_spelling_is_refused_before_any_job(unrun, asked, spelling):
     assert (
         f"name '{asked}': found a non-standard spelling; expected '{spelling}'" in done.stdout + done.stderr
     )
+
+
+@pytest.mark.slow
+def test_equal_numbers_and_dropped_prompts_plan_one_more_job_each(unrun, tmp_path):
+    """One count for the backbone, and for each set a comparison with the sets before it; a score reads both."""
+    project = make_project(tmp_path / "project")
+    plain = unrun.plan()
+    project.config = {
+        **project.config,
+        "samples": {**project.config["samples"], "equal": True, "drop_shared": True},
+    }
+    assert project.plan() == {**plain, "count_usable": 1, "compare_with_earlier": 3}
+    project.run("results/scores/tiny/wanda/two.parquet")
+    usable = read_table(project.folder / "results/usable/tiny.parquet", USABLE)["n_usable"].to_pylist()
+    used = read_metadata(project.folder / "results/scores/tiny/wanda/two.parquet")["prompts_used"]
+    shared = read_table(project.folder / "results/prompts/two.shared.parquet", SHARED_PROMPTS)
+    dropped = {prompt_id for ids in shared["near_b"].to_pylist() for prompt_id in ids}
+    assert len(used) == min(8, *usable) and not dropped & set(used)

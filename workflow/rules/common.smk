@@ -80,24 +80,32 @@ def adapter_files(backbone):
 
 
 def scoring_inputs(wildcards):
-    """Return what a job reads that scores a name: answers, a contrast, an adapter, the checkpoint, shared prompts."""
-    backbone, method = wildcards.backbone, wildcards.method
+    """Return what a job reads that scores a name: answers, which of them count, the checkpoint, a contrast, an adapter."""
+    backbone, method, name = wildcards.backbone, wildcards.method, wildcards.name
     answers = "<results>/responses/{backbone}/{dataset}.parquet"
-    sets = {
-        "responses": grid.name_datasets(wildcards.name),
-        "contrast": STUDY.contrast_of(method) or [],
-    }
+    contrast = STUDY.contrast_of(method)
+    sets = {"responses": grid.name_datasets(name), "contrast": contrast or []}
     found = {
         key: collect(answers, backbone=backbone, dataset=sets[key]) for key in sets
     }
+    found["shared"] = shared_tables(name, contrast)
+    found["usable"] = collect(
+        "<results>/usable/{backbone}.parquet",
+        backbone=backbone if STUDY.samples["equal"] else [],
+    )
     found["adapter"] = adapter_files(backbone) if STUDY.needs_adapter(method) else []
     found["checkpoint"] = checkpoint_files(backbone)
-    found["shared"] = (
-        "<results>/prompts/shared_prompts.parquet"
-        if STUDY.samples["drop_shared"]
-        else []
-    )
     return found
+
+
+def shared_tables(*names):
+    """Return the tables of prompts that the datasets of some names drop; none if the config keeps shared prompts."""
+    return collect(
+        "<results>/prompts/{dataset}.shared.parquet",
+        dataset=(
+            list(grid.keep_of(STUDY, *names)) if STUDY.samples["drop_shared"] else []
+        ),
+    )
 
 
 def shuffled_scores(kind, part=""):

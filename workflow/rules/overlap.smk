@@ -2,7 +2,7 @@
 
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
      sets, shuffles, halves, pools and blocks of prompts if the config asks for them; with halves, also their
-     scores/{backbone}/{method}/{name}.sample.parquet
+     scores/{backbone}/{method}/{name}.sample.parquet; prompts/shared_prompts.parquet
 OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv,
      .pools.parquet, .sample_sizes.parquet, .crossed.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
 """
@@ -53,6 +53,7 @@ rule compute_overlap:
                 STUDY, wc.method, wc.selection, wc.refinement
             )
         ],
+        shared="<results>/prompts/shared_prompts.parquet",
     output:
         overlap="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.parquet",
         matrix="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.iou.tsv",
@@ -86,7 +87,9 @@ rule compute_overlap:
 
 rule compare_pools:
     input:
-        regions=lambda wc: regions_of(wc, grid.paired_names(POOL_STEPS)),
+        regions=lambda wc: regions_of(
+            wc, grid.pool_names(STUDY, wc.method, wc.selection)
+        ),
     output:
         pairs="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.pools.parquet",
     log:
@@ -94,8 +97,10 @@ rule compare_pools:
     conda:
         "../../envs/analysis.yaml"
     params:
-        names=grid.paired_names(POOL_STEPS),
-        pairs=[step._asdict() for step in POOL_STEPS],
+        names=lambda wc: grid.pool_names(STUDY, wc.method, wc.selection),
+        steps=[step._asdict() for step in POOL_STEPS],
+        shuffled=lambda wc: grid.shuffled_steps(STUDY, wc.method, wc.selection),
+        nested=lambda wc: grid.is_nested(STUDY, wc.method, wc.selection),
         code=script_version("compare_pools.py"),
     message:
         "Comparing pools of sets: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"

@@ -1,7 +1,8 @@
 """Prompts: read every dataset into one table, and assign each prompt to a split and a half.
 
 IN   the card of a dataset; its embedded file, its file in data_dir, or the Hugging Face Hub
-OUT  prompts/{dataset}.parquet, prompts/shared_prompts.parquet
+OUT  prompts/{dataset}.parquet, prompts/shared_prompts.parquet; prompts/{dataset}.shared.parquet if shared prompts are
+     dropped
 """
 
 
@@ -43,3 +44,23 @@ rule compare_prompts:
         "Looking for prompts that datasets share"
     script:
         "../scripts/compare_prompts.py"
+
+
+rule compare_with_earlier:
+    input:
+        prompts=lambda wc: collect(
+            "<results>/prompts/{dataset}.parquet",
+            dataset=grid.up_to(STUDY, wc.dataset),
+        ),
+    output:
+        shared="<results>/prompts/{dataset}.shared.parquet",
+    log:
+        "<logs>/compare_with_earlier/{dataset}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=script_version("compare_with_earlier.py"),
+    message:
+        "Looking for prompts of {wildcards.dataset} that sets before it in the alphabet have too"
+    script:
+        "../scripts/compare_with_earlier.py"

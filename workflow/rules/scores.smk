@@ -4,8 +4,31 @@ One job computes all shuffles of a name in one pass.
 
 IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the backbone's checkpoint
 OUT  scores/{backbone}/{method}/{name}.parquet, and .sample.parquet with the scores of a fixed sample of units;
-     overlap/{backbone}/{method}/labels/{name}.parquet if the config asks for label permutations
+     usable/{backbone}.parquet if sets are cut to the smallest; overlap/{backbone}/{method}/labels/{name}.parquet if the
+     config asks for label permutations
 """
+
+
+rule count_usable:
+    input:
+        responses=collect(
+            "<results>/responses/{{backbone}}/{dataset}.parquet",
+            dataset=sorted(STUDY.identification),
+        ),
+        shared=shared_tables(*sorted(STUDY.identification)),
+    output:
+        usable="<results>/usable/{backbone}.parquet",
+    log:
+        "<logs>/count_usable/{backbone}.log",
+    conda:
+        "../../envs/model.yaml"
+    params:
+        keep=grid.keep_of(STUDY, *sorted(STUDY.identification)),
+        code=script_version("count_usable.py"),
+    message:
+        "Counting the usable prompts of {wildcards.backbone}"
+    script:
+        "../scripts/count_usable.py"
 
 
 rule score:

@@ -7,23 +7,26 @@ from safety_regions.joblog import logged
 
 
 def compare_pools(
-    regions: Mapping[str, str | Path], pairs: Sequence[Mapping], cell: Mapping[str, str], output: str | Path
-) -> None:
-    """Write one row for each pair of regions, over the whole model; `compare_pairs` describes the pairs.
+    regions: Mapping[str, str | Path], steps: Sequence[Mapping], shuffled: Sequence[tuple[str, str]], nested: bool,
+    cell: Mapping[str, str], output: str | Path,
+) -> None:  # fmt: skip
+    """Write one row for each pair of regions, over the whole model.
 
     Args:
-        regions: name -> region file.
+        regions: name -> region file; ``steps``, ``shuffled``, ``nested``: see `overlap.pairs.compare_pools`.
         cell: backbone, method, selection and refinement, for the metadata.
     """
     from safety_regions.formats.contracts import POOLS
     from safety_regions.formats.parquet import write_table
-    from safety_regions.overlap.pairs import compare_pairs
+    from safety_regions.overlap import pairs
 
-    write_table(output, compare_pairs(regions, pairs), POOLS, dict(cell))
+    write_table(output, pairs.compare_pools(regions, steps, shuffled, nested), POOLS, dict(cell))
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        regions = dict(zip(snakemake.params.names, snakemake.input.regions, strict=True))
-        pairs, cell = snakemake.params.pairs, dict(snakemake.wildcards)
-        compare_pools(regions=regions, pairs=pairs, cell=cell, output=snakemake.output.pairs)
+        p, cell = snakemake.params, dict(snakemake.wildcards)
+        compare_pools(
+            regions=dict(zip(p.names, snakemake.input.regions, strict=True)), steps=p.steps, shuffled=p.shuffled,
+            nested=p.nested, cell=cell, output=snakemake.output.pairs,
+        )  # fmt: skip

@@ -9,23 +9,28 @@ Paths = Mapping[str, str | Path]
 
 
 def compute_overlap(
-    membership: str | Path, regions: Paths, frame: dict, samples: Paths, removed: Sequence[str | Path], labels: Paths,
-    cell: Mapping[str, str], output: str | Path, matrix: str | Path,
+    membership: str | Path, regions: Paths, shared: str | Path, frame: dict, samples: Paths,
+    removed: Sequence[str | Path], labels: Paths, cell: Mapping[str, str], output: str | Path, matrix: str | Path,
 ) -> None:  # fmt: skip
     """Write the overlaps of a cell with all references, and the pairs as a square matrix.
 
-    ``membership``, ``regions``: the counts, and name -> region file; ``frame``: arguments of `Frame`; ``samples``,
-    ``removed``: see `frame_overlap`; ``labels``: pool of two sets -> IoUs of its splits; ``cell``: of the table."""
-    from safety_regions.formats.contracts import LABELS, OVERLAP
-    from safety_regions.formats.parquet import read_tables, write_table
+    ``membership``, ``regions``, ``shared``: counts, name -> region file, shared prompts; ``frame``: of `Frame`;
+    ``samples``, ``removed``: see `frame_overlap`; ``labels``: pool -> IoUs of its splits; ``cell``: of the table."""
+    from safety_regions.formats.contracts import LABELS, OVERLAP, SHARED_PROMPTS
+    from safety_regions.formats.parquet import read_table, read_tables, write_table
     from safety_regions.overlap.frame import Frame, frame_overlap
     from safety_regions.overlap.gather import write_square_tsv
     from safety_regions.overlap.iou import iou_matrix
     from safety_regions.overlap.labels import add_permutations
-    from safety_regions.overlap.membership import read_membership, region_totals
+    from safety_regions.overlap.membership import read_membership, region_totals, used_prompts
+    from safety_regions.overlap.prompts import with_prompts
 
     counted = read_membership(membership)
     overlap = frame_overlap(counted, regions, Frame(**frame), samples, next(iter(removed), None))
+    used = counted.metadata["prompts"] | used_prompts(
+        {name: regions[name] for name in frame.get("utility", ())}
+    )
+    overlap = with_prompts(overlap, used, read_table(shared, SHARED_PROMPTS))
     overlap = add_permutations(overlap, dict(read_tables(labels, LABELS)), cell)
     write_table(output, overlap, OVERLAP, counted.metadata)
     sizes = region_totals(counted)
@@ -36,8 +41,8 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         p, files, out = snakemake.params, snakemake.input, snakemake.output
         compute_overlap(
-            membership=files.membership, regions=dict(zip(p.names, files.regions, strict=True)), frame=p.frame,
-            samples=dict(zip(p.correlated, files.samples, strict=True)), removed=files.removed,
-            labels=dict(zip(p.pools, files.labels, strict=True)), cell=dict(snakemake.wildcards),
-            output=out.overlap, matrix=out.matrix,
+            membership=files.membership, regions=dict(zip(p.names, files.regions, strict=True)), shared=files.shared,
+            frame=p.frame, samples=dict(zip(p.correlated, files.samples, strict=True)), removed=files.removed,
+            labels=dict(zip(p.pools, files.labels, strict=True)), cell=dict(snakemake.wildcards), output=out.overlap,
+            matrix=out.matrix,
         )  # fmt: skip

@@ -9,8 +9,8 @@ from safety_regions.model.devices import assigned_gpus
 
 
 def permute_labels(
-    output: str | Path, responses: Sequence[str | Path], contrast: Sequence[str | Path], shared: str | Path | None,
-    samples: int, keep: dict[str, str], splitting: dict, method: str, **job: Any,
+    output: str | Path, responses: Sequence[str | Path], contrast: Sequence[str | Path], method: str, samples: int,
+    keep: dict[str, str], shared: Sequence[str | Path], usable: Sequence[str | Path], splitting: dict, **job: Any,
 ) -> None:  # fmt: skip
     """Write the IoU of the two parts of every split in every cell; ``output`` is named after the pool of the sets.
 
@@ -26,11 +26,14 @@ def permute_labels(
     from safety_regions.units.names import parse_name
 
     pool, *ordinary = (parse_name(Path(path).stem) for path in (output, *contrast))
-    sets = [choose_from(responses, parse_name(name), samples, keep, shared) for name in pool.datasets]
-    against = choose_from(contrast, ordinary[0], samples, keep, shared) if ordinary else None
+    which = (samples, keep, shared, usable)
+    sets = [choose_from(responses, parse_name(name), *which) for name in pool.datasets]
+    against = choose_from(contrast, ordinary[0], *which) if ordinary else None
     scoring = open_job(method=load_method(method), contrast=against, scratch=Path(output).parent, **job)
-    rows = labels.permute_labels(scoring, pool, sets, **splitting)
-    write_table(output, pa.Table.from_pylist(rows, schema=LABELS.schema), LABELS, {"name": str(pool)})
+    found = pa.Table.from_pylist(
+        labels.permute_labels(scoring, pool, sets, **splitting), schema=LABELS.schema
+    )
+    write_table(output, found, LABELS, {"name": str(pool)})
 
 
 if __name__ == "__main__":
@@ -39,7 +42,7 @@ if __name__ == "__main__":
         permute_labels(
             output=snakemake.output.ious, labels={"backbone": w.backbone, "label": w.method}, card=p.backbone,
             checkpoint=files.checkpoint, method=p.method, options=p.options, kept=p.kept, samples=p.samples,
-            keep=p.keep, responses=files.responses, contrast=files.contrast, shared=files.shared or None,
+            keep=p.keep, responses=files.responses, contrast=files.contrast, shared=files.shared, usable=files.usable,
             adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb,
             splitting=p.splitting | {"removed": dict(zip(p.removed, files.removed, strict=True))},
         )  # fmt: skip

@@ -150,6 +150,21 @@ def shuffle(evidence: AdapterEvidence, seed: int) -> AdapterEvidence:
     return AdapterEvidence(evidence.adapter, grams, contrast)
 
 
+def merge(
+    evidence: AdapterEvidence,
+    more: AdapterEvidence,
+    samples: tuple[Sequence[Sample], Sequence[Sample]],
+    options: dict,
+) -> AdapterEvidence:
+    """Sums over the response tokens of both groups; the contrast samples are those of the first.
+
+    With ``sequential``, the inputs of a block depend on the projections of all earlier blocks, and these on all
+    prompts. The sum then has the inputs that each group saw by itself.
+    """
+    grams = {address: gram + more.grams[address] for address, gram in evidence.grams.items()}
+    return evidence._replace(grams=grams)
+
+
 def _rotation(key: str, n: int) -> Tensor:
     """A uniformly distributed random orthogonal matrix (n, n), float64."""
     generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))

@@ -30,7 +30,7 @@ top 1000 of 4096 neurons (attention) and 2000 of 14336 (feed-forward): ``common-
 model, without a chat template.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -52,11 +52,13 @@ CARD = {
     "selections": ["common-plnd"],
     "own_selections": {
         "common": {
+            "intersects": True,
             "pattern": r"common-(?:plnd|0\.\d*[1-9]\d*|1(?:\.0+)?)(?:-(?:0\.\d*[1-9]\d*|1(?:\.0+)?))?",
             "example": "common-0.2-0.9",
             "description": "neurons in the top fraction (0-1] of their module for all prompts, or a fraction of them",
         },
         "above": {
+            "intersects": True,
             "pattern": r"above-(?:0\.\d*[1-9]\d*|[1-9]\d*(?:\.\d+)?)(?:-(?:0\.\d*[1-9]\d*|1(?:\.0+)?))?",
             "example": "above-0.01",
             "description": "neurons with at least this importance for all prompts, or for a fraction of them",
@@ -149,6 +151,13 @@ def details(backbone: Backbone, evidence: Evidence, options: dict, address: str)
 def shuffle(evidence: Evidence, seed: int) -> Evidence:
     """Permute units within their module, the same way for all prompts and for up and down together."""
     return shuffle_units(evidence, seed)
+
+
+def merge(
+    evidence: Evidence, more: Evidence, samples: tuple[Sequence[Sample], Sequence[Sample]], options: dict
+) -> Evidence:
+    """The prompts of both, (prompts, units) per address: neurons are compared prompt by prompt."""
+    return {address: torch.cat([values, more[address]]) for address, values in evidence.items()}
 
 
 def _importances(backbone: Backbone, evidence: Evidence, options: dict, address: str) -> Tensor:

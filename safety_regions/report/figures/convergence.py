@@ -26,11 +26,12 @@ def pool_rows(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
 
     Returns:
         ``refinement`` (categorical), ``order``, ``k``, ``against`` (categorical, `AGAINST`), ``a``, ``b``, ``n_a``,
-        ``n_b``, ``iou`` and ``chance``.
+        ``n_b``, ``iou``, ``chance`` and ``shuffled``.
     """
     rows = by_refinement({name: table.to_pandas() for name, table in tables})
     rows["against"] = pd.Categorical(rows["against"].astype(object), categories=list(AGAINST))
-    return rows[["refinement", "order", "k", "against", "a", "b", "n_a", "n_b", "iou", "chance"]]
+    rows["shuffled"] = rows["shuffled"].astype(float)
+    return rows[["refinement", "order", "k", "against", "a", "b", "n_a", "n_b", "iou", "chance", "shuffled"]]
 
 
 @styled
@@ -47,7 +48,7 @@ def draw_convergence(rows: pd.DataFrame, where: str) -> Figure:
                 _draw_one(axis, one)
             else:
                 say(axis, "all pools are empty")
-    _legend(figure)
+    _legend(figure, with_shuffled=rows["shuffled"].notna().any())
     return figure
 
 
@@ -61,6 +62,8 @@ def _draw_one(axis: Axes, one: pd.DataFrame) -> None:
     axis.plot(middle.index, middle, color=COLOURS[1], linewidth=2.4, marker="o", markersize=4, clip_on=False)
     chance = one.groupby("k")["chance"].median()
     axis.plot(chance.index, chance, **LINES["chance"], marker="_")
+    shuffled = one.groupby("k")["shuffled"].median().dropna()
+    axis.plot(shuffled.index, shuffled, **LINES["floor"], marker="x", markersize=4)
     axis.set_ylim(0, 1)
     axis.set_xlim(one["k"].min() - 0.3, one["k"].max() + 0.3)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -69,7 +72,7 @@ def _draw_one(axis: Axes, one: pd.DataFrame) -> None:
     axis.set_ylabel("IoU (0-1)")
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, with_shuffled: bool) -> None:
     axis = figure.axes[0]
     handles = [
         *axis.plot(
@@ -81,4 +84,6 @@ def _legend(figure: Figure) -> None:
         axis.fill_between([], [], [], color=COLOURS[1], alpha=0.2, linewidth=0, label="quartiles"),
         *axis.plot([], [], **LINES["chance"], label="chance (median)"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    if with_shuffled:
+        handles += axis.plot([], [], **LINES["floor"], marker="x", label="shuffled sets (median)")
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)

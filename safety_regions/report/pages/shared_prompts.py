@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from safety_regions.report.pages.render import Table, render
 
@@ -15,7 +14,7 @@ def shared_counts(shared: pa.Table) -> pd.DataFrame:
     ``n_near`` counts prompts of a, ``n_near_b`` the prompts of b that they match; one prompt may match several.
     """
     frame = shared.select(COUNTS).to_pandas()
-    frame["n_near_b"] = pc.list_value_length(shared["near_b"]).to_pylist()
+    frame["n_near_b"] = [len(set(ids)) for ids in shared["near_b"].to_pylist()]
     return frame.sort_values(
         ["n_near", "n_exact", "a", "b"], ascending=[False, False, True, True], ignore_index=True
     )

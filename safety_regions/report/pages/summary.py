@@ -37,8 +37,12 @@ COLUMNS: dict[str, tuple[str, Callable[[Mapping], str]]] = {
     "among utility sets": ("utility_iou", _number("utility_iou")),
     "… disattenuated ": ("utility_disattenuated", _number("utility_disattenuated")),
     "… normalised ": ("utility_normalised", _number("utility_normalised")),
+    "prompts per set": ("n_smallest", lambda r: _prompts(r)),
+    "shared prompts, at most": ("shared", _number("shared")),
     "pool of all but one set, with all sets": ("pool_next", _number("pool_next")),
     "… with the left-out set": ("pool_rest", _number("pool_rest")),
+    "… with all sets, shuffled": ("pool_shuffled", _number("pool_shuffled")),
+    "… with the left-out set, shuffled": ("pool_rest_shuffled", _number("pool_rest_shuffled")),
     "two blocks of one set": ("block_iou", lambda r: _blocks(r)),
     "random parts of two sets": ("permuted_iou", _number("permuted_iou")),
     "… pairs with p ≤ 0.05": ("permuted_iou", lambda r: f"{r['differing_pairs']} of {r['permuted_pairs']}"),
@@ -96,6 +100,13 @@ def _said(value: float, error: float | None = None) -> str:
 
 def _range(low: float, high: float) -> str:
     return "" if pd.isna(low) else f"{low:.3f}-{high:.3f}"
+
+
+def _prompts(r: Mapping) -> str:
+    if pd.isna(r["n_smallest"]):
+        return ""
+    few, many = f"{r['n_smallest']:.0f}", f"{r['n_largest']:.0f}"
+    return few if few == many else f"{few}-{many}"
 
 
 def _blocks(r: Mapping) -> str:

@@ -50,11 +50,17 @@ OTHERS = (
 """Columns for pairs with one or two utility sets, as ``mixed_iou``, ``utility_iou`` and so on."""
 
 BESIDE = (
+    "n_smallest",
+    "n_largest",
+    "shared",
     "pool_k",
     "pool_next",
     "pool_next_se",
     "pool_rest",
     "pool_rest_se",
+    "pool_shuffled",
+    "pool_rest_shuffled",
+    "pool_nested",
     "block_n",
     "block_iou",
     "block_iou_se",
@@ -124,8 +130,11 @@ def measure(
           and so on, see `jackknife`) and of the median of ceiling - half_floor (``room_se``);
         - `OTHERS` for pairs of one identification and one utility set (``mixed_``) and of two utility sets
           (``utility_``);
+        - ``n_smallest``, ``n_largest``: fewest and most prompts of a set of these pairs, and ``shared``, the largest
+          share of its prompts (0-1) that a set of a pair has in common with the other;
         - ``pool_next``, ``pool_rest``: median IoU of the pool of ``pool_k`` sets (all but one) with the pool of all
-          sets and with the left-out set;
+          sets and with the left-out set; ``pool_shuffled``, ``pool_rest_shuffled``: the same for pools of shuffled
+          sets; ``pool_nested``: 1 if larger pools only lose units by construction, else 0;
         - ``permuted_iou``, ``permuted_p``: medians over the ``permuted_pairs`` of identification sets that were split
           at random; ``differing_pairs``: how many of them have a p-value of at most `SIGNIFICANT`;
         - ``same_prompts_iou``, ``same_responses_iou``: median IoU of a set with its own prompts, and with its own
@@ -154,6 +163,7 @@ def measure(
                 for role, one in _by_role(rows, cell).items()
                 for k, v in _role(one, PREFIX[role]).items()
             }
+            | _prompts(overlaps.get(cell, model.slice(0, 0)))
             | _pool((pools or {}).get(cell))
             | _block((blocks or {}).get(cell))
             | _crossed((crossed or {}).get(cell))
@@ -162,6 +172,7 @@ def measure(
     columns = [*CELL, "percent", "n_units", "whole_layers", *IDENTIFICATION]
     columns += [f"{PREFIX[role]}{name}" for role in ROLES[1:] for name in OTHERS]
     frame = pd.DataFrame(found).reindex(columns=[*columns, *BESIDE]).astype(dict.fromkeys(COUNTS, int))
+    frame = frame.astype(dict.fromkeys(("n_smallest", "n_largest", "shared"), float))
     return frame.assign(verdict=[verdict_of(record) for record in frame.to_dict("records")])
 
 
@@ -214,17 +225,25 @@ def jackknife(rows: pd.DataFrame, name: str) -> float:
     return float(np.sqrt((k - 1) * np.nanvar(medians))) if k >= 3 else np.nan
 
 
+def _prompts(pairs: pa.Table) -> dict[str, float]:
+    """The extremes of the numbers of prompts over all pairs of a cell, whatever their roles."""
+    extremes = {"n_smallest": pc.min, "n_largest": pc.max, "shared": pc.max}
+    return {name: extreme(pairs[name]).as_py() for name, extreme in extremes.items()}
+
+
 def _pool(table: pa.Table | None) -> dict[str, float]:
     if table is None:
         return {}
     frame = table.to_pandas().astype({"against": str})
     last = frame[frame["k"] == frame["k"].max()]
+    last = last.astype({"shuffled": float})
     left_out = last[last["against"] == "rest"].set_index("order")["b"]
     last = last.assign(a=last["order"].map(left_out), b=last["order"].map(left_out))
-    found = {"pool_k": last["k"].max()}
-    for kind in ("next", "rest"):
+    found = {"pool_k": last["k"].max(), "pool_nested": float(last["nested"].any())}
+    for kind, shuffled in (("next", "pool_shuffled"), ("rest", "pool_rest_shuffled")):
         rows = last[last["against"] == kind]
         found |= {f"pool_{kind}": rows["iou"].median(), f"pool_{kind}_se": jackknife(rows, "iou")}
+        found[shuffled] = rows["shuffled"].median()
     return found
 
 

@@ -28,6 +28,12 @@ FEW_LAYERS = 4
 SETTLED = 0.9
 """IoU of a pool with the pool of one more set; from this value on, the pool hardly changes."""
 
+CLOSED = 0.5
+"""Fraction of the way from the IoU of shuffled pools to 1 that the IoU of real ones must have gone to have settled."""
+
+SHARED = 0.02
+"""Share of a set's prompts that another set also has; above it, the verdict says that they can raise the IoU."""
+
 FOUND = 0.05
 """AUROC above chance and every data-free baseline from which on scores are said to distinguish a planted region."""
 
@@ -39,7 +45,7 @@ SHARES = ("little or nothing", "a part", "most", "all")
 
 DIGITS = {"normalised": 2, "normalised_ordinary": 2, "disattenuated": 2, "disattenuated_floor": 2, "n_units": 0,
           "pairs": 0, "normalised_pairs": 0, "pool_k": 0, "block_n": 0, "permuted_pairs": 0,
-          "differing_pairs": 0}  # fmt: skip
+          "differing_pairs": 0, "pool_nested": 0, "n_smallest": 0, "n_largest": 0}  # fmt: skip
 GROUND = {True: "layers placed at random", False: "shuffled statistics"}
 """What the floor is computed from, by whether units are whole layers."""
 
@@ -170,15 +176,27 @@ RESPONSES = (
 )  # fmt: skip
 POOLS = (
     Rule(lambda r: not compared(r) or pd.isna(r["pool_next"]), ""),
+    Rule(lambda r: r["pool_nested"] == 1,
+         "Regions of growing pools only lose units here, so a pool resembles the next one the more, the larger it is "
+         "(IoU {pool_next}). Judge convergence by the left-out set: the region of {pool_k} pooled sets has IoU "
+         "{pool_rest} with it (shuffled sets: {pool_rest_shuffled})."),
     Rule(lambda r: near(r, "pool_next", SETTLED),
          "Whether the region of {pool_k} pooled sets still changes when one more set is added is open: the IoU is near "
          "the threshold (IoU {pool_next}; with the region of the left-out set: {pool_rest})."),
-    Rule(lambda r: r["pool_next"] >= SETTLED,
-         "The region of {pool_k} pooled sets hardly changes when one more set is added (IoU {pool_next}; with the "
+    Rule(lambda r: r["pool_next"] < SETTLED,
+         "The region of {pool_k} pooled sets still changes when one more set is added (IoU {pool_next}, shuffled sets "
+         "{pool_shuffled}; with the region of the left-out set: {pool_rest})."),
+    Rule(_unknown("pool_shuffled"),
+         "The region of {pool_k} pooled sets has IoU {pool_next} with the pool of one more set (with the region of "
+         "the left-out set: {pool_rest}). Large pools always change little; without pools of shuffled sets "
+         "(`floors`), this is no sign of convergence."),
+    Rule(lambda r: r["pool_next"] < r["pool_shuffled"] + CLOSED * (1 - r["pool_shuffled"]),
+         "The region of {pool_k} pooled sets changes little when one more set is added (IoU {pool_next}), but pools of "
+         "sets with nothing in common but the weights change about as little (shuffled sets {pool_shuffled}; with the "
          "region of the left-out set: {pool_rest})."),
     Rule(lambda r: True,
-         "The region of {pool_k} pooled sets still changes when one more set is added (IoU {pool_next}; with the "
-         "region of the left-out set: {pool_rest})."),
+         "The region of {pool_k} pooled sets hardly changes when one more set is added (IoU {pool_next}, shuffled "
+         "sets {pool_shuffled}; with the region of the left-out set: {pool_rest})."),
 )  # fmt: skip
 BLOCKS = (
     Rule(lambda r: not compared(r) or pd.isna(r["block_iou"]), ""),
@@ -206,7 +224,19 @@ PLANT = (
          "{recovery_chance_auroc}, best data-free baseline {recovery_baseline}; IoU {recovery_iou}, chance "
          "{recovery_chance})."),
 )  # fmt: skip
-CHAPTERS = (SETS, LABELS, CORRELATION, ORDINARY, RESPONSES, POOLS, BLOCKS, PLANT)
+NUMBERS = (
+    Rule(lambda r: r["pairs"] == 0 or not r["n_smallest"] < r["n_largest"], ""),  # also where they are unknown
+    Rule(lambda r: True,
+         "Sets have {n_smallest} to {n_largest} prompts, so their regions can differ for that reason alone."),
+)  # fmt: skip
+COMMON = (
+    Rule(lambda r: r["pairs"] == 0 or not r["shared"] > SHARED, ""),
+    Rule(
+        lambda r: True,
+        "Up to {shared_percent} % of the prompts of a set are also in another set, which can raise the IoU.",
+    ),
+)
+CHAPTERS = (SETS, NUMBERS, COMMON, LABELS, CORRELATION, ORDINARY, RESPONSES, POOLS, BLOCKS, PLANT)
 FRAMES = {
     "floor": "floor",
     "ceiling": "ceiling",
@@ -243,7 +273,8 @@ def _words(record: Record) -> dict[str, str]:
     some = 0 < record["normalised_pairs"] < record["pairs"]
     over = f" over {record['normalised_pairs']} of {record['pairs']} pairs" if some else ""
     ground, left_open = GROUND[bool(record["whole_layers"])], " or ".join(_open(record))
-    return {**numbers, "ground": ground, "over": over, "open": left_open}
+    common = f"{100 * record['shared']:.0f}" if record["shared"] > SHARED else ""
+    return {**numbers, "shared_percent": common, "ground": ground, "over": over, "open": left_open}
 
 
 def explained() -> str:
@@ -257,8 +288,9 @@ def explained() -> str:
         f"as two halves of one set. If the ceiling is less than {ROOM:g} above the floor, the verdict makes no "
         f"claim. Two sets differ if the p-value of their label permutation test is at most {SIGNIFICANT:g}; it is not "
         "corrected for the number of pairs. A pool hardly changes if its IoU with the next pool is at least "
-        f"{SETTLED:g}. Scores distinguish a planted region if their AUROC exceeds the one by chance, and that of every "
-        f"data-free baseline, by at least {FOUND:g}. A value within one standard error (±) of a threshold is called "
-        f"near it. Up to {FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All thresholds are "
-        "conventions, so always read the numbers too."
+        f"{SETTLED:g} and has gone at least {100 * CLOSED:g} % of the way from that of pools of shuffled sets to 1. "
+        "Scores distinguish a planted region if their AUROC exceeds the one by chance, and that of every data-free "
+        f"baseline, by at least {FOUND:g}. A value within one standard error (±) of a threshold is called near it. "
+        f"Prompts that sets share are mentioned above {100 * SHARED:g} % of a set. Up to {FEW_LAYERS} whole layers are "
+        "too few units for a verdict on the overlap. All thresholds are conventions, so always read the numbers too."
     )

@@ -160,12 +160,22 @@ def count_usable(
 
     Args:
         paths, keep, shared: as in `choose_from`.
+
+    Raises:
+        StudyError: a dataset has none, so that no number is the same for all.
     """
     drop, rows = prompts_to_drop(_joined(shared)), []
     for dataset, table in read_tables(by_stem(paths), RESPONSES):
         answered = [row for row in table.to_pylist() if row["split"] == "identify"]
         left_out = set().union(*_unusable(answered, keep[dataset], drop.get(dataset, ())).values())
         rows.append({"dataset": dataset, "n_usable": len(answered) - len(left_out)})
+    empty = [row["dataset"] for row in rows if not row["n_usable"]]
+    if empty:
+        found, hint = (
+            f"no usable prompt of {', '.join(empty)}",
+            "another set, or without `equal` or `drop_shared`",
+        )
+        raise StudyError(explain("samples: equal", found, "at least one of every identification set", hint))
     return pa.Table.from_pylist(rows, schema=USABLE.schema)
 
 

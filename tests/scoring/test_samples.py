@@ -137,6 +137,10 @@ def test_equal_numbers_are_those_of_the_smallest_set(tmp_path):
     whole = {name: choose_from(paths, parse_name(name), 100, KEEP, [shared]) for name in "ab"}
     assert counted.to_pylist() == [{"dataset": n, "n_usable": len(c.rows)} for n, c in whole.items()]
     assert len(whole["b"].rows) == len(whole["a"].rows) - 1
+    with pytest.raises(StudyError, match="no usable prompt of b;"):
+        every = {**row, "near_a": ["a/1"] * 20, "near_b": [f"b/{i}" for i in range(20)]}
+        write_table(usable, pa.Table.from_pylist([every], schema=SHARED_PROMPTS.schema), SHARED_PROMPTS)
+        count_usable(paths, KEEP, [usable])
     write_table(usable, counted, USABLE)
     for name, n, expected in (("a", 100, 11), ("b", 100, 11), ("a", 5, 5), ("a.2", 100, 5), ("a+b", 100, 22)):
         chosen = choose_from(paths, parse_name(name), n, KEEP, [shared], [usable])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from safety_regions.formats.contracts import SHARED_PROMPTS, USABLE
+from safety_regions.formats.contracts import USABLE
 from safety_regions.formats.parquet import read_metadata, read_table
 from tests.workflow.conftest import make_project
 
@@ -28,7 +28,7 @@ def test_another_spelling_is_refused_before_any_job(unrun, asked, spelling):
 
 @pytest.mark.slow
 def test_equal_numbers_and_dropped_prompts_plan_one_more_job_each(unrun, tmp_path):
-    """One count for the backbone, and for each set a comparison with the sets before it; a score reads both."""
+    """One count for the backbone, and for each set a comparison with the sets before it."""
     project = make_project(tmp_path / "project")
     plain = unrun.plan()
     project.config = {
@@ -36,9 +36,15 @@ def test_equal_numbers_and_dropped_prompts_plan_one_more_job_each(unrun, tmp_pat
         "samples": {**project.config["samples"], "equal": True, "drop_shared": True},
     }
     assert project.plan() == {**plain, "count_usable": 1, "compare_with_earlier": 3}
+
+
+@pytest.mark.slow
+def test_every_set_is_cut_to_the_smallest(tmp_path):
+    project = make_project(tmp_path / "project")
+    project.prompts("one", 1, n=7)
+    project.config = {**project.config, "samples": {**project.config["samples"], "equal": True}}
     project.run("results/scores/tiny/wanda/two.parquet")
-    usable = read_table(project.folder / "results/usable/tiny.parquet", USABLE)["n_usable"].to_pylist()
+    usable = read_table(project.folder / "results/usable/tiny.parquet", USABLE).to_pylist()
+    (smallest,) = (row["n_usable"] for row in usable if row["dataset"] == "one")
     used = read_metadata(project.folder / "results/scores/tiny/wanda/two.parquet")["prompts_used"]
-    shared = read_table(project.folder / "results/prompts/two.shared.parquet", SHARED_PROMPTS)
-    dropped = {prompt_id for ids in shared["near_b"].to_pylist() for prompt_id in ids}
-    assert len(used) == min(8, *usable) and not dropped & set(used)
+    assert len(used) == smallest < 8

@@ -93,8 +93,9 @@ def measure(
         - ``pool_next``, ``pool_rest``: median IoU of the pool of ``pool_k`` sets (all but one) with the pool of all
           sets and with the left-out set;
         - ``block_iou``: median IoU of two blocks of ``block_n`` prompts of one set, for the largest ``block_n``;
-        - ``recovery_...``: medians over sets, compared with the planted region, and ``recovery_baseline``, the best
-          AUROC of a data-free method on the same organism;
+        - ``recovery_...``: medians over sets, compared with the organism's own planted region, and
+          ``recovery_baseline``, the best AUROC of a data-free method on the same organism; AUROCs are those of pooled
+          scores where neurons or layers were planted;
         - ``verdict``, see `sentences`. Values that were not measured are null.
 
     Raises:
@@ -195,6 +196,9 @@ def _recovered(
     if table is None:
         return {}
     frame = table.to_pandas()
+    frame = frame[frame["truth"].astype(str) == labels["backbone"]]
+    if frame["pooled_auroc"].notna().any():
+        frame = frame.assign(auroc=frame["pooled_auroc"], chance_auroc=frame["pooled_chance_auroc"])
     wanted = (frame[CELL[1:]].astype(str) == [labels[name] for name in CELL[1:]]).all(axis=1)
     frame = frame.astype({"auroc": float, "chance_auroc": float, "method": str})
     medians = {

@@ -299,7 +299,11 @@ RECOVERY = _contract(
         pa.float64(),
         "pooled_auroc with scores permuted within each layer; null if whole layers are planted",
     ),
-    ("pooled_chance_average_precision", pa.float64(), "the same for pooled_average_precision; mean of 200 draws"),
+    (
+        "pooled_chance_average_precision",
+        pa.float64(),
+        "the same for pooled_average_precision; mean of 200 draws",
+    ),
 )
 REGION_SIZES = _contract(
     "region_sizes",

@@ -17,7 +17,12 @@ from safety_regions.overlap.curves import area_of_precision, area_of_roc, curve
 from safety_regions.units.addresses import address, parse_address
 from safety_regions.units.granularity import FEED_FORWARD, GRANULARITIES
 
-POOLED = ("pooled_auroc", "pooled_average_precision", "pooled_chance_auroc", "pooled_chance_average_precision")
+POOLED = (
+    "pooled_auroc",
+    "pooled_average_precision",
+    "pooled_chance_auroc",
+    "pooled_chance_average_precision",
+)
 PERMUTATIONS = 200
 """Permutations of pooled scores that the average precision by chance is the mean of."""
 

@@ -211,7 +211,8 @@ def areas_of_scores(
     ]
     if _whole_layers(shares):
         found[2:] = None, None
-    return dict(zip(AREAS, (*found, float(np.mean(within)) if within else None, *pooled.values()), strict=True))
+    mean_within = float(np.mean(within)) if within else None
+    return dict(zip(AREAS, (*found, mean_within, *pooled.values()), strict=True))
 
 
 def _whole_layers(shares: Mapping[str, float]) -> bool:

@@ -18,6 +18,8 @@ import pyarrow as pa
 
 AREAS = ("pooled_auroc", "auroc")
 ELSEWHERE = {name: f"elsewhere_{name}" for name in AREAS}
+LEAST = 3
+"""Organisms from which on the range of their differences is said to exclude zero."""
 
 
 def areas_by_truth(table: pa.Table) -> pd.DataFrame:
@@ -35,8 +37,8 @@ def areas_elsewhere(areas: Mapping[str, pd.DataFrame], cards: Mapping[str, Mappi
         cards: organism -> ``group`` and ``place``, see `study.facts.planted_cards`.
 
     Returns:
-        One row per organism and method: ``organism``, ``method``, ``elsewhere`` (number of the others), and the means of
-        `AREAS` as `ELSEWHERE`. No row for an organism without others.
+        One row per organism and method: ``organism``, ``method``, ``elsewhere`` (number of the others), and the means
+        of `AREAS` as `ELSEWHERE`. No row for an organism without others.
     """
     found = []
     for organism, card in cards.items():
@@ -105,10 +107,6 @@ def differences_in_words(rows: pd.DataFrame) -> str:
     return "; ".join(said) + ". " + _beyond_blind(rows[above])
 
 
-LEAST = 3
-"""Organisms from which on the range of their differences is said to exclude zero."""
-
-
 def _beyond_blind(above: pd.DataFrame) -> str:
     methods = above[~above["data_free"].astype(bool)]
     if methods.empty:
@@ -124,7 +122,7 @@ def _seeds(n: int) -> str:
 
 
 def _listed(rows: pd.DataFrame) -> str:
-    return (
-        ", ".join(f"{r.Index} ({r.difference:+.3f}, {r.lowest:+.3f} to {r.highest:+.3f})" for r in rows.itertuples())
-        or "none"
+    found = (
+        f"{r.Index} ({r.difference:+.3f}, {r.lowest:+.3f} to {r.highest:+.3f})" for r in rows.itertuples()
     )
+    return ", ".join(found) or "none"

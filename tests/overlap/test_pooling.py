@@ -92,13 +92,14 @@ def test_by_chance_are_scores_of_neurons_permuted_within_their_block():
     """Blocks of unlike scores and unlike shares, with ties: the blocks alone give an AUROC other than 0.5."""
     rng = np.random.default_rng(3)
     scores, truth = drawn(rng, shares=(0.5, 0.2, 0.05))
-    scores = {
-        where: np.round(values - parse_address(where).layer, 0) for where, values in scores.items()
-    }
+    scores = {where: np.round(values - parse_address(where).layer, 0) for where, values in scores.items()}
     found, units = pooled_areas(scores, truth, "neuron"), pool_units(scores, truth, "neuron")
     blocks = [units.scores[units.layer == block] for block in range(BLOCKS)]
     mixed = [np.concatenate([rng.permutation(values) for values in blocks]) for _ in range(2000)]
-    for name, area in (("pooled_chance_auroc", auroc), ("pooled_chance_average_precision", average_precision)):
+    for name, area in (
+        ("pooled_chance_auroc", auroc),
+        ("pooled_chance_average_precision", average_precision),
+    ):
         values = np.array([area(one, units.planted) for one in mixed])
         # The package draws 200 permutations, this test 2000.
         assert abs(found[name] - values.mean()) < 4.5 * values.std() * np.sqrt(1 / 200 + 1 / 2000)

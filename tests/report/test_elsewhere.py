@@ -1,4 +1,4 @@
-"""Planted minus elsewhere must equal its definition, be zero without a plant, and be claimed only where it is certain."""
+"""Planted minus elsewhere must equal its definition, be zero without a plant, and be claimed only where it is sure."""
 
 from statistics import fmean, median
 
@@ -61,7 +61,8 @@ def literal(tables, cards, method, area) -> list[float]:
         return median(r[area] for r in own)
 
     return [
-        found(i, i) - fmean(found(j, i) for j in cards if cards[j]["place"] != cards[i]["place"]) for i in cards
+        found(i, i) - fmean(found(j, i) for j in cards if cards[j]["place"] != cards[i]["place"])
+        for i in cards
     ]
 
 

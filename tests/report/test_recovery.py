@@ -34,9 +34,8 @@ NAMES = synthetic.NAMES[:3]
 AUROCS = {"magnitude": 0.55, "snip": 0.8, "lora": None, "wanda": 0.52, "random": 0.5}
 DATA_FREE = ["magnitude", "random"]
 CARDS = {
-    "small": {
-        "family": "llama", "plant": {"weights": 0.05, "norm": "matched"}, "place": "draw 0", "group": "small", "seed": 0,
-    },
+    "small": {"family": "llama", "plant": {"weights": 0.05, "norm": "matched"}, "place": "draw 0", "group": "small",
+              "seed": 0},
     "large": {"family": "gemma2", "plant": {"layers": [1, 2]}, "place": "layers 1, 2", "group": "large", "seed": 3},
 }  # fmt: skip
 OWN = "organism"
@@ -49,9 +48,7 @@ def test_rows_are_the_statistics_over_sets_of_the_own_truth(pooled):
     assert list(dict.fromkeys(rows["method"])) == ["snip", "lora", "wanda", "magnitude", "random"]
     assert rows["data_free"].tolist() == [False] * 6 + [True] * 4 and (rows["sets"] == 3).all()
     for row in rows.to_dict("records"):
-        one = [
-            r for r in table.to_pylist() if r["truth"] == OWN and all(r[key] == row[key] for key in KEYS)
-        ]
+        one = [r for r in table.to_pylist() if r["truth"] == OWN and all(r[key] == row[key] for key in KEYS)]
         for name in MEASURED:
             known = [r[name] for r in one if r[name] is not None]
             found = [row[f"{name}{end}"] for end in ("", "_min", "_max")]

@@ -114,7 +114,9 @@ def test_a_verdict_on_planted_neurons_reads_pooled_scores():
     _, iou, sizes = synthetic.gathered(CELLS, 3)
     found = measure(iou, sizes, NAMES, recovery={"gemma": table}, data_free=["random"])
     cell = next(r for r in found.to_dict("records") if r["backbone"] == "gemma" and r["method"] == "snip")
-    pooled = {m: [r["pooled_auroc"] for r in table.to_pylist() if r["method"] == m] for m in ("snip", "random")}
+    pooled = {
+        m: [r["pooled_auroc"] for r in table.to_pylist() if r["method"] == m] for m in ("snip", "random")
+    }
     assert cell["recovery_auroc"] == pytest.approx(median(pooled["snip"]))
     assert cell["recovery_baseline"] == pytest.approx(median(pooled["random"]))
     assert cell["recovery_chance_auroc"] == 0.5

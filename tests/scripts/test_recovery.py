@@ -45,7 +45,9 @@ def test_measure_recovery_joins_regions_with_the_scores_they_come_from(tmp_path)
     every = read_table(out, RECOVERY).to_pylist()
     rows, others = every[:3], every[3:]
     assert [row["truth"] for row in every] == ["organism"] * 3 + ["other"] * 3
-    assert [row["method"] for row in rows] == [row["method"] for row in others] == ["random", "wanda", "wanda"]
+    assert (
+        [row["method"] for row in rows] == [row["method"] for row in others] == ["random", "wanda", "wanda"]
+    )
     assert [(row["iou"], row["auroc"]) for row in others[:2]] == [(1, 0.5), (0, pytest.approx(0))]
     assert all(row["pooled_auroc"] is None for row in every), "weights are planted"
     assert [(row["iou"], row["auroc"]) for row in rows[:2]] == [

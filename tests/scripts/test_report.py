@@ -149,7 +149,9 @@ def test_write_shared_prompts_counts_and_shows_no_prompt(tmp_path, out):
 
 def test_write_recovery_names_organisms_as_their_cards(tmp_path, out):
     tables = {
-        name: synthetic.recovery({"snip": 0.7, "random": 0.5}, truths={name: 0.2 if name == "a" else 0.1, other: 0.0})
+        name: synthetic.recovery(
+            {"snip": 0.7, "random": 0.5}, truths={name: 0.2 if name == "a" else 0.1, other: 0.0}
+        )
         for name, other in (("a", "b"), ("b", "a"))
     }
     cards = {

@@ -54,14 +54,18 @@ def test_place_seed_and_words_do_not_divide_a_group(own):
 def test_everything_else_divides(own):
     found = study(one={}, two=own)
     assert group_of(found, "one") == ["one"] and group_of(found, "two") == ["two"]
-    assert {name: card["group"] for name, card in planted_cards(found).items()} == {"one": "one", "two": "two"}
+    assert {name: card["group"] for name, card in planted_cards(found).items()} == {
+        "one": "one",
+        "two": "two",
+    }
 
 
 def test_draws_and_projections_are_places():
     neurons, lora = {"extends": "organism-llama-neurons"}, {"extends": "organism-llama-lora"}
     found = study(
         n0=neurons, n1={**neurons, "plant": {"seed": 1}},
-        q=lora, k={**lora, "plant": {"lora": {"projections": ["k", "o"]}}}, three={**lora, "plant": {"lora": {"rank": 3}}},
+        q=lora, k={**lora, "plant": {"lora": {"projections": ["k", "o"]}}},
+        three={**lora, "plant": {"lora": {"rank": 3}}},
     )  # fmt: skip
     assert group_of(found, "n1") == ["n1", "n0"] and group_of(found, "q") == ["q", "k"]
     assert group_of(found, "three") == ["three"]

@@ -35,7 +35,8 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         p, files, organism = snakemake.params, snakemake.input, snakemake.wildcards.organism
         measure_recovery(
-            truths=dict(zip(p.truths, files.truths, strict=True)), scores=list(zip(p.scores, files.scores, strict=True)),
+            truths=dict(zip(p.truths, files.truths, strict=True)),
+            scores=list(zip(p.scores, files.scores, strict=True)),
             regions=list(zip(p.regions, files.regions, strict=True)),
             removed=list(zip(p.removed, files.removed, strict=True)), adapter=files.adapter, family=p.family,
             organism=organism, output=snakemake.output.recovery,

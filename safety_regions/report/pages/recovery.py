@@ -27,7 +27,9 @@ KINDS = {
     "layers": lambda p: (
         f"{len(p['layers'])} whole decoder block{'s' * (len(p['layers']) > 1)}, one place per organism"
     ),
-    "lora": lambda p: f"rank {p['lora']['rank']} update of {len(p['lora']['projections'])} projections in every block",
+    "lora": lambda p: (
+        f"rank {p['lora']['rank']} update of {len(p['lora']['projections'])} projections in every block"
+    ),
 }
 """Descriptions of what the plants of a group have in common."""
 
@@ -89,8 +91,8 @@ def recovery_table(
     Returns:
         ``group`` (its first organism), ``kind`` (of its plants, in words), ``organism``, ``family``, ``plant`` (in
         words), ``place``, training ``seed``, ``units`` (that scores are pooled to), `recovery.KEYS`, ``granularity``,
-        ``data_free``, ``sets``, the medians of `recovery.MEASURED`, the chance levels `CHANCES`, the number of organisms
-        planted ``elsewhere`` and the means of their AUROCs, `ELSEWHERE`.
+        ``data_free``, ``sets``, the medians of `recovery.MEASURED`, the chance levels `CHANCES`, the number of
+        organisms planted ``elsewhere`` and the means of their AUROCs, `ELSEWHERE`.
     """
     labelled = []
     for name, one in rows.items():
@@ -101,7 +103,9 @@ def recovery_table(
     first = ["group", "kind", "organism", "family", "plant", "place", "seed", "units", *KEYS, "granularity"]
     table = pd.concat(labelled, ignore_index=True)[[*first, "data_free", "sets", *MEASURED, *CHANCES]]
     table = table.merge(others, how="left", on=["organism", "method"])
-    return table.fillna({"elsewhere": 0}).astype({"elsewhere": int, **dict.fromkeys(ELSEWHERE.values(), float)})
+    return table.fillna({"elsewhere": 0}).astype(
+        {"elsewhere": int, **dict.fromkeys(ELSEWHERE.values(), float)}
+    )
 
 
 def beyond_baselines(rows: pd.DataFrame) -> str:

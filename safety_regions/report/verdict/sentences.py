@@ -180,6 +180,6 @@ def explained() -> str:
         f"as two halves of one set. If the ceiling is less than {ROOM:g} above the floor, the verdict makes no "
         f"claim. A pool hardly changes if its IoU with the next pool is at least {SETTLED:g}. Scores distinguish a"
         " planted region if their AUROC (of whole neurons, where neurons are planted) exceeds the one by chance, and "
-        f"that of every data-free baseline, by at least {FOUND:g}. Up to {FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All "
-        "thresholds are conventions, so always read the numbers too."
+        f"that of every data-free baseline, by at least {FOUND:g}. Up to {FEW_LAYERS} whole layers are too few units "
+        "for a verdict on the overlap. All thresholds are conventions, so always read the numbers too."
     )

@@ -298,7 +298,8 @@ def recovery(
         rows.append(
             {"truth": t, "method": m, "granularity": "weight", "name": n, "selection": s, "refinement": r,
              "n_weights": weights, "n_truth": truth, "n_selected": selected, "intersection": both,
-             "precision": both / selected, "recall": both / truth, "iou": both / (selected + truth - both), "chance": 0.034, "prevalence": 0.1,
+             "precision": both / selected, "recall": both / truth, "iou": both / (selected + truth - both),
+             "chance": 0.034, "prevalence": 0.1,
              "auroc": area, "chance_auroc": None if area is None else 0.51, "auroc_within": None,
              "average_precision": None if area is None else area / 2,
              "chance_average_precision": None if area is None else 0.11,

@@ -31,10 +31,8 @@ METRICS = (
     Metric("average_precision", "average precision of scores", "chance_average_precision", False),
 )
 POOLED = (
-    Metric("pooled_auroc", "AUROC, pooled scores", "pooled_chance_auroc", False),
-    Metric(
-        "pooled_average_precision", "av. precision, pooled scores", "pooled_chance_average_precision", False
-    ),
+    Metric("pooled_auroc", "AUROC, pooled", "pooled_chance_auroc", False),
+    Metric("pooled_average_precision", "average precision, pooled", "pooled_chance_average_precision", False),
 )
 """What is shown instead of the last two metrics where neurons or layers were planted."""
 CHANCES = (

@@ -333,8 +333,9 @@ LABELS = _contract(
 )
 RECOVERY = _contract(
     "recovery",
-    2,
-    "region of a method compared with the planted region of the same backbone, both as weights",
+    3,
+    "region of a method compared with the planted region of the same backbone or of one planted elsewhere, as weights",
+    ("truth", CATEGORY, "organism whose planted region it is: this one, or another of its group"),
     ("method", CATEGORY, "label of the method in the config"),
     ("granularity", CATEGORY, "weight, neuron, layer or lora_weight"),
     ("name", pa.string(), "identification set"),
@@ -374,6 +375,23 @@ RECOVERY = _contract(
     ),
     ("average_precision", pa.float64(), "area under the precision-recall curve of the scores of all weights"),
     ("chance_average_precision", pa.float64(), "the same with scores permuted within each projection"),
+    (
+        "pooled_auroc",
+        pa.float64(),
+        "AUROC of scores pooled to the planted units: summed over the weights of a neuron (row of up, column of down), "
+        "mean of a layer; null if weights are planted",
+    ),
+    ("pooled_average_precision", pa.float64(), "average precision of the pooled scores"),
+    (
+        "pooled_chance_auroc",
+        pa.float64(),
+        "pooled_auroc with scores permuted within each layer; null if whole layers are planted",
+    ),
+    (
+        "pooled_chance_average_precision",
+        pa.float64(),
+        "the same for pooled_average_precision; mean of 200 draws",
+    ),
 )
 REGION_SIZES = _contract(
     "region_sizes",

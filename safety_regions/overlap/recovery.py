@@ -2,7 +2,11 @@
 
 Truth and regions are compared as weights, so that one table can have methods of every granularity. Weights that a
 method does not score count as tied below all others. Areas under curves need all scores (``kept: {matrix: 1}``); scores
-of a LoRA adapter's factors are not scores of single weights, and have none.
+of a LoRA adapter's factors are not scores of single weights, and have none. Where neurons or layers were planted, there
+are also areas of scores pooled to these units (`overlap.pooling`).
+
+The scores of one organism can be compared with the truths of several: what a method finds where nothing was planted is
+the null for what it finds where something was.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,41 +21,67 @@ from safety_regions.formats.expand import Factors, expand_region, spread_units
 from safety_regions.formats.region import Region, read_region
 from safety_regions.formats.score_file import ScoreFile
 from safety_regions.overlap.chance import DRAWS, densities
+from safety_regions.overlap.curves import area_of_precision, area_of_roc, auroc, curve
+from safety_regions.overlap.pooling import POOLED, pooled_areas
 from safety_regions.units.addresses import LAYERS, parse_address
 from safety_regions.units.granularity import GRANULARITIES
 
-AREAS = ("auroc", "average_precision", "chance_auroc", "chance_average_precision", "auroc_within")
+AREAS = ("auroc", "average_precision", "chance_auroc", "chance_average_precision", "auroc_within", *POOLED)
 Flags = dict[str, np.ndarray]
 Labelled = Sequence[tuple[Mapping[str, str], str | Path]]
 
 
+class Found(NamedTuple):
+    """A region as weights, its scope, the region that a refinement removed, and whether its units are layers."""
+
+    weights: Flags
+    scope: str
+    removed: Flags | None
+    whole_layers: bool
+
+
 def measure_recovery(
-    truth: Region, scores: Labelled, regions: Labelled, removed: Labelled, factors: Factors | None = None
+    truths: Mapping[str, Region],
+    scores: Labelled,
+    regions: Labelled,
+    removed: Labelled,
+    factors: Factors | None = None,
 ) -> list[dict]:
-    """Compare all regions with the truth: one row each, labels first, then `recovery_of_region` and the areas.
+    """Compare all regions with each truth: a row each, ``truth`` and labels first, then `recovery_of_region`, areas.
 
     Args:
-        truth: the planted region, over the weights of all projections.
+        truths: organism -> its planted region. The organisms have the same shapes; regions and scores are of one.
         scores, regions: (labels, file); the labels of both hold method and name.
         removed: the raw regions of utility sets that refinements subtracted, by method, selection and name.
         factors: address -> its LoRA factors, for a method that scores an adapter.
     """
     shapes = {where: tuple(s) for where, s in ScoreFile(scores[0][1]).metadata["weight_shapes"].items()}
-    planted = weight_flags(truth, shapes)
-    areas = {(of["method"], of["name"]): recovery_of_scores(path, planted) for of, path in scores}
     subtracted = {(of["method"], of["selection"], f"minus-{of['name']}"): path for of, path in removed}
-    rows = []
+    found = []
     for of, path in regions:
-        region, other = read_region(path), subtracted.get((of["method"], of["selection"], of["refinement"]))
-        found = recovery_of_region(
-            weight_flags(region, shapes, factors),
-            planted,
-            region.metadata["scope"],
-            weight_flags(read_region(other), shapes, factors) if other else None,
-            GRANULARITIES[region.metadata["granularity"]].whole_layers,
-        )
-        rows.append({**of, **found, **areas[of["method"], of["name"]]})
+        other = subtracted.get((of["method"], of["selection"], of["refinement"]))
+        found.append((of, _found(path, other, shapes, factors)))
+    known = {(of["method"], of["name"]): weight_scores(path, shapes) for of, path in scores}
+    rows = []
+    for name, truth in truths.items():
+        planted, kind = weight_flags(truth, shapes), truth.metadata["granularity"]
+        areas = {of: areas_of_scores(values, planted, kind) for of, values in known.items()}
+        for of, one in found:
+            counted = recovery_of_region(one.weights, planted, *one[1:])
+            rows.append({"truth": name, **of, **counted, **areas[of["method"], of["name"]]})
     return rows
+
+
+def _found(
+    path: str | Path, other: str | Path | None, shapes: Mapping[str, tuple[int, int]], factors: Factors | None
+) -> Found:
+    region = read_region(path)
+    return Found(
+        weight_flags(region, shapes, factors),
+        region.metadata["scope"],
+        weight_flags(read_region(other), shapes, factors) if other else None,
+        GRANULARITIES[region.metadata["granularity"]].whole_layers,
+    )
 
 
 def weight_flags(
@@ -120,24 +150,53 @@ def _chance_of_layers(
     return float((both / union).mean()) if union.all() else None
 
 
-def recovery_of_scores(path: str | Path, truth: Flags) -> dict[str, float | None]:
-    """Compute the areas under curves of a score table against the truth, and what the same scores give by chance.
+def recovery_of_scores(
+    path: str | Path, truth: Flags, granularity: str = "weight"
+) -> dict[str, float | None]:
+    """Compute `areas_of_scores` from a score table.
+
+    Raises:
+        StudyError: the table is damaged, or its units do not fit the truth's weights.
+    """
+    scores = weight_scores(path, {where: flags.shape for where, flags in truth.items()})
+    return areas_of_scores(scores, truth, granularity)
+
+
+def weight_scores(path: str | Path, shapes: Mapping[str, tuple[int, int]]) -> Flags | None:
+    """Read the score of every weight: address -> float64 (out, in), -inf where the method gives none.
+
+    None for the scores of an adapter, and if not all scores are stored.
+    """
+    file = ScoreFile(path)
+    if file.granularity.factors or max(file.kept.values(), default=0) < 1:
+        return None
+    return {where: _weight_scores(file, where, shape) for where, shape in shapes.items()}
+
+
+def areas_of_scores(
+    scores: Flags | None, truth: Flags, granularity: str = "weight"
+) -> dict[str, float | None]:
+    """Compute the areas under curves of scores against the truth, and what the same scores give by chance.
 
     By chance (``chance_auroc``, ``chance_average_precision``) means: with the scores permuted within each projection.
     A method whose scores are large in some layers, or that does not score some projections, has an AUROC other than 0.5
     for any truth that lies more in some projections than in others. This null takes that away.
 
-    Returns:
-        The keys `AREAS`. All are null for the scores of an adapter, and if not all scores are stored. Those by chance
-        are null if the truth consists of whole layers, since within a projection there is nothing to permute.
+    Areas with ``pooled_`` are those of whole neurons or layers, if these were planted; see `pooled_areas`.
 
-    Raises:
-        StudyError: the table is damaged, or its units do not fit the truth's weights.
+    Args:
+        scores: from `weight_scores`.
+        truth: address -> whether each weight (out, in) is planted.
+        granularity: of the plant: weight, neuron or layer.
+
+    Returns:
+        The keys `AREAS`. All are null without scores. Those by chance are null if the truth consists of whole layers:
+        within a projection there is nothing to permute, and layers are too few.
     """
-    file = ScoreFile(path)
-    if file.granularity.factors or max(file.kept.values(), default=0) < 1:
+    if scores is None:
         return dict.fromkeys(AREAS)
-    scores = {where: _weight_scores(file, where, flags.shape).ravel() for where, flags in truth.items()}
+    pooled = pooled_areas(scores, truth, granularity)
+    scores = {where: scores[where].ravel() for where in truth}
     flags = {where: values.ravel() for where, values in truth.items()}
     shares = {where: values.mean() for where, values in flags.items()}
     divided = [where for where, share in shares.items() if 0 < share < 1]
@@ -146,13 +205,14 @@ def recovery_of_scores(path: str | Path, truth: Flags) -> dict[str, float | None
     values, place = np.unique(everything, return_inverse=True)
     expected = np.concatenate([np.full(flags[where].size, share) for where, share in shares.items()])
     found = [
-        area(_curve(place, values.size, part))
+        area(curve(place, values.size, part))
         for part in (planted, expected)
-        for area in (_auroc, _precision)
+        for area in (area_of_roc, area_of_precision)
     ]
     if _whole_layers(shares):
         found[2:] = None, None
-    return dict(zip(AREAS, (*found, float(np.mean(within)) if within else None), strict=True))
+    mean_within = float(np.mean(within)) if within else None
+    return dict(zip(AREAS, (*found, mean_within, *pooled.values()), strict=True))
 
 
 def _whole_layers(shares: Mapping[str, float]) -> bool:
@@ -161,49 +221,6 @@ def _whole_layers(shares: Mapping[str, float]) -> bool:
     for where, share in shares.items():
         layers.setdefault(parse_address(where).layer, set()).add(share)
     return all(found in ({0.0}, {1.0}) for found in layers.values())
-
-
-def auroc(scores: np.ndarray, truth: np.ndarray) -> float | None:
-    """Return the probability that a unit of the truth outscores another unit; ties count half.
-
-    None if there is no unit in the truth, or none outside it.
-    """
-    values, place = np.unique(scores, return_inverse=True)
-    return _auroc(_curve(place, values.size, truth))
-
-
-def average_precision(scores: np.ndarray, truth: np.ndarray) -> float | None:
-    """Return the mean precision over the steps of recall, with tied units in one step; None if the truth is empty."""
-    values, place = np.unique(scores, return_inverse=True)
-    return _precision(_curve(place, values.size, truth))
-
-
-class Curve(NamedTuple):
-    """Units inside and outside the truth at each distinct score, ascending; units can count in part."""
-
-    hits: np.ndarray
-    misses: np.ndarray
-
-
-def _curve(place: np.ndarray, n: int, inside: np.ndarray) -> Curve:
-    hits = np.bincount(place, weights=inside, minlength=n)
-    return Curve(hits, np.bincount(place, minlength=n) - hits)
-
-
-def _auroc(curve: Curve) -> float | None:
-    hits, misses = curve
-    if not (hits.sum() and misses.sum()):
-        return None
-    below = np.cumsum(misses) - misses
-    return float(hits @ (below + misses / 2) / (hits.sum() * misses.sum()))
-
-
-def _precision(curve: Curve) -> float | None:
-    hits, misses = (counts[::-1] for counts in curve)
-    if not hits.sum():
-        return None
-    precision = np.cumsum(hits) / np.maximum(np.cumsum(hits + misses), 1)
-    return float(hits @ precision / hits.sum())
 
 
 def _weight_scores(file: ScoreFile, where: str, shape: tuple[int, int]) -> np.ndarray:

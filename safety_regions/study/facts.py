@@ -2,6 +2,7 @@
 
 from safety_regions.study.config import Study
 from safety_regions.study.method_shelf import method_cards
+from safety_regions.study.plants import group_of, place_of
 from safety_regions.units.granularity import GRANULARITIES
 
 KEPT = {"refused": "the refused ones", "complied": "the complied ones", "all": "all, refused or not"}
@@ -52,5 +53,17 @@ def data_free_methods(study: Study) -> list[str]:
 
 
 def planted_cards(study: Study) -> dict[str, dict]:
-    """Organism -> family and plant of its card, for every organism with a planted region."""
-    return {name: {key: study.backbones[name][key] for key in ("family", "plant")} for name in study.planted}
+    """Organism -> what the report says of its plant, for every organism with a planted region.
+
+    ``family`` and ``plant`` of its card, its training ``seed``, the ``place`` of the plant in words, and the ``group``
+    that it is compared within, by the group's first organism.
+    """
+    return {
+        name: {
+            **{key: study.backbones[name][key] for key in ("family", "plant")},
+            "seed": study.backbones[name]["training"]["seed"],
+            "place": place_of(study.backbones[name]["plant"]),
+            "group": min(group_of(study, name), key=study.planted.index),
+        }
+        for name in study.planted
+    }

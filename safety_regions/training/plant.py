@@ -32,12 +32,10 @@ from safety_regions.model.backbone import Backbone
 from safety_regions.training.loop import Hold
 from safety_regions.units.addresses import LAYERS, address, parse_address
 from safety_regions.units.fractions import scope_count
-from safety_regions.units.granularity import GRANULARITIES
+from safety_regions.units.granularity import FEED_FORWARD, GRANULARITIES
 
 TRUTH_FILE = "truth.safetensors"
 NEURON = GRANULARITIES["neuron"]
-# Projections that hold the feed-forward neurons: neuron k is row k of up and column k of down.
-FEED_FORWARD = ("up", "down")
 WHOLE = (0, 1)
 
 

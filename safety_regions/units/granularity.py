@@ -97,3 +97,5 @@ _LORA_WEIGHT = replace(
     _WEIGHT, name="lora_weight", plural="weights of the LoRA factors", bytes_per_parameter=0, factors=True
 )
 GRANULARITIES = {kind.name: kind for kind in (_WEIGHT, _NEURON, _LAYER, _LORA_WEIGHT)}
+# Projections that hold the feed-forward neurons of a plant: neuron k is row k of up and column k of down.
+FEED_FORWARD = ("up", "down")

@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 
 from safety_regions.formats.region import Region
 from safety_regions.overlap.chance import pair_iou
-from safety_regions.overlap.recovery import (
-    AREAS,
-    auroc,
-    average_precision,
-    recovery_of_region,
-    recovery_of_scores,
-    weight_flags,
-)
+from safety_regions.overlap.curves import auroc, average_precision
+from safety_regions.overlap.recovery import AREAS, recovery_of_region, recovery_of_scores, weight_flags
 from safety_regions.regions.select import select_region
 from tests.regions.small_regions import METADATA, write_scores
 

@@ -304,21 +304,39 @@ def recovery(
     names: tuple[str, ...] = ("fraud", "hacking"),
     refinements: tuple[str, ...] = REFINEMENTS[:2],
     selections: tuple[str, ...] = ("row-0.05",),
+    truths: dict[str, float] | None = None,
+    pooled: bool = False,
 ) -> pa.Table:
-    """Return a recovery table from method -> approximate AUROC (None for an adapter's); sets differ slightly."""
+    """Return a recovery table from method -> approximate AUROC (None for an adapter's); sets differ slightly.
+
+    ``truths``: organism whose planted region is recovered -> what is added to the AUROCs.
+    """
     rng, rows = np.random.default_rng(2), []
-    cells = [(m, s, r, n) for m in aurocs for s in selections for r in refinements for n in names]
+    truths = truths or {"organism": 0.0}
+    cells = [
+        (t, m, s, r, n)
+        for t in truths
+        for m in aurocs
+        for s in selections
+        for r in refinements
+        for n in names
+    ]
     noise = {(m, n): rng.uniform(-0.01, 0.01) for m in aurocs for n in names}
-    for m, s, r, n in cells:
+    for t, m, s, r, n in cells:
         selected, truth, weights = 5000 if r == "raw" else 3000, 10000, 100000
-        area = None if aurocs[m] is None else aurocs[m] + noise[m, n]
+        area = None if aurocs[m] is None else aurocs[m] + truths[t] + noise[m, n]
         both = int(selected * (0.1 + (0 if area is None else max(0, area - 0.5))))
         rows.append(
-            {"method": m, "granularity": "weight", "name": n, "selection": s, "refinement": r, "n_weights": weights,
-             "n_truth": truth, "n_selected": selected, "intersection": both, "precision": both / selected,
-             "recall": both / truth, "iou": both / (selected + truth - both), "chance": 0.034, "prevalence": 0.1,
+            {"truth": t, "method": m, "granularity": "weight", "name": n, "selection": s, "refinement": r,
+             "n_weights": weights, "n_truth": truth, "n_selected": selected, "intersection": both,
+             "precision": both / selected, "recall": both / truth, "iou": both / (selected + truth - both),
+             "chance": 0.034, "prevalence": 0.1,
              "auroc": area, "chance_auroc": None if area is None else 0.51, "auroc_within": None,
              "average_precision": None if area is None else area / 2,
-             "chance_average_precision": None if area is None else 0.11}
+             "chance_average_precision": None if area is None else 0.11,
+             "pooled_auroc": area + 0.05 if pooled and area is not None else None,
+             "pooled_average_precision": area / 3 if pooled and area is not None else None,
+             "pooled_chance_auroc": 0.5 if pooled and area is not None else None,
+             "pooled_chance_average_precision": 0.2 if pooled and area is not None else None}
         )  # fmt: skip
     return pa.Table.from_pylist(rows, schema=RECOVERY.schema)

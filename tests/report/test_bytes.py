@@ -60,7 +60,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "sample_sizes": lambda: draw_sample_sizes(
         size_rows([("raw", synthetic.sample_sizes(tuple(NAMES)))]), WHERE
     ),
-    "recovery": lambda: draw_recovery(recovery_rows(RECOVERED, ["random"]), WHERE),
+    "recovery": lambda: draw_recovery(recovery_rows(RECOVERED, ["random"], "organism"), WHERE),
 }
 
 

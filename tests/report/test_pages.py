@@ -58,6 +58,6 @@ def test_a_table_of_pages_keeps_the_order_of_its_columns():
     table = Table(["x", "y"], [["a", "1"], ["b", "2"]], numbers=["y"])
     made = render(
         "recovery.html.j2",
-        organisms=[{"name": "", "family": "", "plant": "", "sentence": "", "found": table}],
+        groups=[{"family": "", "kind": "", "sentence": "", "differences": table, "organisms": []}],
     )
     assert cells_of(made)[1:] == [["a", "1"], ["b", "2"]] and made.count('class="number"') == 3

@@ -35,7 +35,11 @@ def full() -> tuple[dict, pd.DataFrame, dict]:
         "pools": {LABELS[0]: synthetic.pools(NAMES, orders=3)},
         "blocks": {LABELS[1]: synthetic.sample_sizes(NAMES)},
         "crossed": {LABELS[0]: synthetic.crossed(NAMES, 0.3, 0.6)},
-        "recovery": {"gemma": synthetic.recovery({"snip": 0.8, "random": 0.5}, NAMES)},
+        "recovery": {
+            "gemma": synthetic.recovery(
+                {"snip": 0.8, "random": 0.5}, NAMES, truths={"gemma": 0.0, "elsewhere": -0.3}
+            )
+        },
     }
     return overlaps, measure(synthetic.iou(overlaps), sizes, NAMES, **beside), beside
 
@@ -133,7 +137,8 @@ def test_what_stands_beside_belongs_to_its_cell(study):
     assert (crossed["same_prompts_iou"], crossed["same_responses_iou"]) == pytest.approx((0.3, 0.6), abs=0.01)
     plant = beside["recovery"]["gemma"].to_pylist()
     for refinement in ("raw", "minus-everyday"):
-        one = [r for r in plant if r["method"] == "snip" and r["refinement"] == refinement]
+        own = [r for r in plant if r["truth"] == "gemma"]
+        one = [r for r in own if r["method"] == "snip" and r["refinement"] == refinement]
         for name in ("iou", "chance", "auroc", "chance_auroc"):
             found = rows[f"gemma/snip/row-0.05/{refinement}"][f"recovery_{name}"]
             assert len(one) == 3 and found == pytest.approx(median(r[name] for r in one))
@@ -144,6 +149,19 @@ def test_what_stands_beside_belongs_to_its_cell(study):
         "recovery_iou": [label for label in LABELS if label.startswith("gemma/snip")],
     }.items():
         assert [label for label, row in rows.items() if not pd.isna(row[column])] == where
+
+
+def test_a_verdict_on_planted_neurons_reads_pooled_scores():
+    table = synthetic.recovery({"snip": 0.8, "random": 0.5}, NAMES, truths={"gemma": 0.0}, pooled=True)
+    _, iou, sizes = synthetic.gathered(CELLS, 3)
+    found = measure(iou, sizes, NAMES, recovery={"gemma": table}, data_free=["random"])
+    cell = next(r for r in found.to_dict("records") if r["backbone"] == "gemma" and r["method"] == "snip")
+    pooled = {
+        m: [r["pooled_auroc"] for r in table.to_pylist() if r["method"] == m] for m in ("snip", "random")
+    }
+    assert cell["recovery_auroc"] == pytest.approx(median(pooled["snip"]))
+    assert cell["recovery_baseline"] == pytest.approx(median(pooled["random"]))
+    assert cell["recovery_chance_auroc"] == 0.5
 
 
 def test_a_verdict_is_the_words_of_its_row(study):

@@ -39,11 +39,17 @@ def test_measure_recovery_joins_regions_with_the_scores_they_come_from(tmp_path)
         ({"method": "wanda", "selection": "matrix-0.25", "name": "plain"}, tmp_path / "utility.safetensors")
     ]
     out = tmp_path / "recovery.parquet"
-    load_script("measure_recovery")(
-        tmp_path / "truth.safetensors", given, shown, removed, [], "llama", "organism", out
+    truths = {"organism": tmp_path / "truth.safetensors", "other": tmp_path / "elsewhere.safetensors"}
+    write_region(truths["other"], Region.pack({w: ~f for w, f in truth.items()}, METADATA))
+    load_script("measure_recovery")(truths, given, shown, removed, [], "llama", "organism", out)
+    every = read_table(out, RECOVERY).to_pylist()
+    rows, others = every[:3], every[3:]
+    assert [row["truth"] for row in every] == ["organism"] * 3 + ["other"] * 3
+    assert (
+        [row["method"] for row in rows] == [row["method"] for row in others] == ["random", "wanda", "wanda"]
     )
-    rows = read_table(out, RECOVERY).to_pylist()
-    assert [row["method"] for row in rows] == ["random", "wanda", "wanda"]
+    assert [(row["iou"], row["auroc"]) for row in others[:2]] == [(1, 0.5), (0, pytest.approx(0))]
+    assert all(row["pooled_auroc"] is None for row in every), "weights are planted"
     assert [(row["iou"], row["auroc"]) for row in rows[:2]] == [
         (0, pytest.approx(0.5)),
         (1, pytest.approx(1)),

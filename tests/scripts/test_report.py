@@ -120,7 +120,7 @@ def test_draw_recovery_shows_the_table_beside_it(tmp_path, out):
     table = synthetic.recovery({"snip": 0.8, "random": 0.5})
     paths = written(tmp_path, {"organism": table}, RECOVERY)
     load_script("draw_recovery")(paths["organism"], ["random"], "organism", out["svg"], out["tsv"])
-    same(out["tsv"], recovery.recovery_rows(table, ["random"]))
+    same(out["tsv"], recovery.recovery_rows(table, ["random"], "organism"))
 
 
 def test_draw_refusals_reads_no_text_and_counts_by_role(tmp_path, out):
@@ -150,16 +150,24 @@ def test_write_shared_prompts_counts_and_shows_no_prompt(tmp_path, out):
 
 def test_write_recovery_names_organisms_as_their_cards(tmp_path, out):
     tables = {
-        name: synthetic.recovery({"snip": area, "random": 0.5}) for name, area in (("a", 0.9), ("b", 0.5))
+        name: synthetic.recovery(
+            {"snip": 0.7, "random": 0.5}, truths={name: 0.2 if name == "a" else 0.1, other: 0.0}
+        )
+        for name, other in (("a", "b"), ("b", "a"))
     }
-    cards = {name: {"family": "llama", "plant": {"layers": [i]}} for i, name in enumerate(tables)}
+    cards = {
+        name: {"family": "llama", "plant": {"layers": [i]}, "place": f"layer {i}", "group": "a", "seed": i}
+        for i, name in enumerate(tables)
+    }
     paths = written(tmp_path, tables, RECOVERY)
     load_script("write_recovery")(paths, cards, ["random"], out["html"], out["tsv"])
     rows = read_tsv(out["tsv"])
     first = rows.drop_duplicates("organism").set_index("organism")
     assert first["plant"].to_dict() == {name: f"whole decoder blocks {i}" for i, name in enumerate("ab")}
     assert set(rows.loc[rows["data_free"], "method"]) == {"random"}
-    assert "a: llama" in out["html"].read_text()
+    difference = first["auroc"] - first["elsewhere_auroc"]
+    assert difference.to_dict() == pytest.approx({"a": 0.2, "b": 0.1}) and set(first["elsewhere"]) == {1}
+    assert "a: llama" in out["html"].read_text() and "0.150" in out["html"].read_text()
 
 
 def test_write_summary_measures_every_cell_with_what_stands_beside_it(tmp_path, out):

@@ -1,13 +1,19 @@
-"""Recovery: compare what the methods found in an organism with the region that was planted in it.
+"""Recovery: compare what the methods found in an organism with the region that was planted in it, and with the regions
+planted in organisms that differ from it only in the place and the training seed.
 
-IN   organisms/{organism}/truth.safetensors; regions/... and scores/... of the organism
+IN   organisms/{organism}/truth.safetensors of the organism and of its group; regions/... and scores/... of the organism
 OUT  recovery/{organism}.parquet
 """
+
+from safety_regions.study.plants import group_of
 
 
 rule measure_recovery:
     input:
-        truth="<results>/organisms/{organism}/truth.safetensors",
+        truths=lambda wc: collect(
+            "<results>/organisms/{organism}/truth.safetensors",
+            organism=group_of(STUDY, wc.organism),
+        ),
         scores=lambda wc: [
             f"<results>/scores/{wc.organism}/{row['method']}/{row['name']}.parquet"
             for row in grid.scored_methods(STUDY)
@@ -36,6 +42,7 @@ rule measure_recovery:
     conda:
         "../../envs/analysis.yaml"
     params:
+        truths=lambda wc: group_of(STUDY, wc.organism),
         scores=grid.scored_methods(STUDY),
         regions=grid.recovered_regions(STUDY),
         removed=grid.removed_regions(STUDY),

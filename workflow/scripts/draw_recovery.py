@@ -15,7 +15,7 @@ def draw_recovery(
     from safety_regions.report.figures import recovery
     from safety_regions.report.files import save_svg, save_tsv
 
-    rows = recovery.recovery_rows(read_table(table, RECOVERY), data_free)
+    rows = recovery.recovery_rows(read_table(table, RECOVERY), data_free, organism)
     save_tsv(tsv, rows)
     save_svg(svg, recovery.draw_recovery(rows, organism))
 

@@ -9,12 +9,13 @@ Labelled = Sequence[tuple[Mapping[str, str], str | Path]]
 
 
 def measure_recovery(
-    truth: str | Path, scores: Labelled, regions: Labelled, removed: Labelled,
+    truths: Mapping[str, str | Path], scores: Labelled, regions: Labelled, removed: Labelled,
     adapter: Sequence[str | Path], family: str, organism: str, output: str | Path,
 ) -> None:  # fmt: skip
-    """Write one row for each region: its labels, its agreement with the truth, and the areas for its method's scores.
+    """Write a row for each truth and region: labels, the agreement of both, and the areas for its method's scores.
 
-    ``scores``, ``regions``, ``removed``: see `overlap.recovery`; ``adapter``: its files, empty if no method scores it.
+    ``truths``: organism -> its planted region; ``scores``, ``regions``, ``removed``: of this organism, see
+    `overlap.recovery`; ``adapter``: its files, empty if no method scores it.
     """
     import pyarrow as pa
 
@@ -25,7 +26,8 @@ def measure_recovery(
     from safety_regions.regions.lora_factors import read_factors
 
     factors = read_factors(adapter, family, read_metadata(scores[0][1])["weight_shapes"])
-    rows = recovery.measure_recovery(read_region(truth), scores, regions, removed, factors)
+    planted = {name: read_region(path) for name, path in truths.items()}
+    rows = recovery.measure_recovery(planted, scores, regions, removed, factors)
     write_table(output, pa.Table.from_pylist(rows), RECOVERY, {"organism": organism})
 
 
@@ -33,7 +35,8 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         p, files, organism = snakemake.params, snakemake.input, snakemake.wildcards.organism
         measure_recovery(
-            truth=files.truth, scores=list(zip(p.scores, files.scores, strict=True)),
+            truths=dict(zip(p.truths, files.truths, strict=True)),
+            scores=list(zip(p.scores, files.scores, strict=True)),
             regions=list(zip(p.regions, files.regions, strict=True)),
             removed=list(zip(p.removed, files.removed, strict=True)), adapter=files.adapter, family=p.family,
             organism=organism, output=snakemake.output.recovery,

@@ -16,19 +16,23 @@ def write_recovery(
     """Write the recovery page and its table.
 
     Args:
-        tables: organism -> its recovery table; ``cards``: organism -> ``family`` and ``plant`` of its card.
+        tables: organism -> its recovery table; ``cards``: see `study.facts.planted_cards`.
         data_free: labels of methods that use no prompt.
     """
     from safety_regions.formats.contracts import RECOVERY
     from safety_regions.formats.parquet import read_tables
+    from safety_regions.report.elsewhere import areas_by_truth, areas_elsewhere
     from safety_regions.report.figures.recovery import recovery_rows
     from safety_regions.report.files import save_text, save_tsv
     from safety_regions.report.pages import recovery
 
-    rows = {organism: recovery_rows(table, data_free) for organism, table in read_tables(tables, RECOVERY)}
-    table = recovery.recovery_table(rows, cards)
-    save_tsv(tsv, table)
-    save_text(html, recovery.recovery_page(table))
+    rows, areas = {}, {}
+    for organism, table in read_tables(tables, RECOVERY):
+        rows[organism] = recovery_rows(table, data_free, organism)
+        areas[organism] = areas_by_truth(table)
+    stacked = recovery.recovery_table(rows, cards, areas_elsewhere(areas, cards))
+    save_tsv(tsv, stacked)
+    save_text(html, recovery.recovery_page(stacked))
 
 
 if __name__ == "__main__":

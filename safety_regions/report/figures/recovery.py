@@ -30,25 +30,48 @@ METRICS = (
     Metric("auroc", "AUROC of scores", "chance_auroc", False),
     Metric("average_precision", "average precision of scores", "chance_average_precision", False),
 )
-CHANCES = ("prevalence", "selected", "chance", "chance_auroc", "chance_average_precision")
-MEASURED = ("precision", "recall", "iou", "auroc", "auroc_within", "average_precision")
+POOLED = (
+    Metric("pooled_auroc", "AUROC, pooled", "pooled_chance_auroc", False),
+    Metric("pooled_average_precision", "average precision, pooled", "pooled_chance_average_precision", False),
+)
+"""What is shown instead of the last two metrics where neurons or layers were planted."""
+CHANCES = (
+    "prevalence",
+    "selected",
+    "chance",
+    "chance_auroc",
+    "chance_average_precision",
+    "pooled_chance_auroc",
+    "pooled_chance_average_precision",
+)
+MEASURED = (
+    "precision",
+    "recall",
+    "iou",
+    "auroc",
+    "auroc_within",
+    "average_precision",
+    "pooled_auroc",
+    "pooled_average_precision",
+)
 BAR = 0.8
 
 
-def recovery_rows(table: pa.Table, data_free: Collection[str]) -> pd.DataFrame:
-    """Summarise what each method recovers, over the identification sets.
+def recovery_rows(table: pa.Table, data_free: Collection[str], truth: str) -> pd.DataFrame:
+    """Summarise what each method recovers of one planted region, over the identification sets.
 
     Args:
         table: `contracts.RECOVERY` of one organism.
         data_free: labels of the methods whose scores depend on no prompt.
+        truth: the organism whose planted region is recovered.
 
     Returns:
         One row per method, selection and refinement, in the table's order, data-free methods last: `KEYS`,
         ``granularity``, ``data_free``, ``sets``; median, ``_min`` and ``_max`` over sets of `MEASURED`; and the mean
-        `CHANCES`: ``prevalence`` (precision), ``selected`` (recall), ``chance`` (IoU), and ``chance_auroc`` and
-        ``chance_average_precision``.
+        `CHANCES`: ``prevalence`` (precision), ``selected`` (recall), ``chance`` (IoU), and those of the areas.
     """
-    frame = table.to_pandas().astype({name: str for name in (*KEYS, "granularity")})
+    frame = table.to_pandas().astype({name: str for name in (*KEYS, "granularity", "truth")})
+    frame = frame[frame["truth"] == truth]
     frame = frame.astype(dict.fromkeys((*MEASURED, *CHANCES[2:]), float))
     frame = frame.assign(selected=frame["n_selected"] / frame["n_weights"])
     groups = frame.groupby(KEYS, sort=False)
@@ -68,10 +91,11 @@ def recovery_rows(table: pa.Table, data_free: Collection[str]) -> pd.DataFrame:
 @styled
 def draw_recovery(rows: pd.DataFrame, where: str) -> Figure:
     """Draw the table of `recovery_rows`: a panel per metric, a bar per region, or per method for metrics of scores."""
-    figure, axes = panels(1, len(METRICS), width=2.15, height=0.24 * len(rows) + 0.9, aside=1.9)
+    metrics = shown_metrics(rows)
+    figure, axes = panels(1, len(metrics), width=2.15, height=0.24 * len(rows) + 0.9, aside=1.9)
     entitle(figure, "Recovery of the planted region (median over sets)", where)
     place, colour = _places(rows), _colours(rows)
-    for metric, axis in zip(METRICS, axes[0], strict=True):
+    for metric, axis in zip(metrics, axes[0], strict=True):
         shown = rows if metric.of_regions else rows.drop_duplicates("method")
         y = [place[i] if metric.of_regions else _middle(place, rows, r) for i, r in shown["method"].items()]
         _bars(
@@ -84,6 +108,11 @@ def draw_recovery(rows: pd.DataFrame, where: str) -> Figure:
     _label(axes[0][0], rows, place)
     _legend(figure, rows)
     return figure
+
+
+def shown_metrics(rows: pd.DataFrame) -> tuple[Metric, ...]:
+    """The metrics of an organism's figure, with `POOLED` for areas of weights if its rows have them."""
+    return (*METRICS[: -len(POOLED)], *POOLED) if rows[POOLED[0].name].notna().any() else METRICS
 
 
 def _places(rows: pd.DataFrame) -> dict[int, float]:

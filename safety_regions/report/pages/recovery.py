@@ -1,9 +1,10 @@
-"""The recovery page: all planted organisms in one table, and which methods beat the data-free baselines."""
+"""The recovery page: planted minus elsewhere for each group of organisms, then each organism beside its baselines."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
+from safety_regions.report.elsewhere import AREAS, ELSEWHERE, differences_in_words, planted_minus_elsewhere
 from safety_regions.report.figures.recovery import CHANCES, KEYS, MEASURED
 from safety_regions.report.pages.render import Table, render
 
@@ -21,6 +22,29 @@ PLANTS = {
 }
 """Descriptions of what alignment could change, by the key in the ``plant`` entry of a card."""
 
+KINDS = {
+    **PLANTS,
+    "layers": lambda p: (
+        f"{len(p['layers'])} whole decoder block{'s' * (len(p['layers']) > 1)}, one place per organism"
+    ),
+    "lora": lambda p: (
+        f"rank {p['lora']['rank']} update of {len(p['lora']['projections'])} projections in every block"
+    ),
+}
+"""Descriptions of what the plants of a group have in common."""
+
+POOLED_UNITS = {"layers": "layers", "neurons": "neurons"}
+"""Units that scores are pooled to, by the key in ``plant``; those of other plants are weights."""
+
+DIFFERENCES = {
+    "planted": "AUROC, planted",
+    "elsewhere": "elsewhere",
+    "difference": "planted minus elsewhere",
+    "lowest": "lowest",
+    "highest": "highest",
+    "by_chance": "by chance",
+}
+
 SHOWN = {
     "precision": "precision",
     "prevalence": "prevalence",
@@ -33,50 +57,77 @@ SHOWN = {
     "auroc_within": "AUROC within",
     "average_precision": "average precision",
     "chance_average_precision": "by chance ",
+    "pooled_auroc": "AUROC pooled",
+    "pooled_chance_auroc": "by chance  ",
+    "pooled_average_precision": "average precision pooled",
+    "pooled_chance_average_precision": "by chance   ",
 }
 
 
 def plant_words(plant: Mapping) -> str:
     """Describe the ``plant`` entry of a card (see the schema of organisms) in a phrase."""
-    place = next(place for place in PLANTS if place in plant)
-    return PLANTS[place](plant) + NORM[plant.get("norm", "free")]
+    return PLANTS[_key(plant)](plant) + NORM[plant.get("norm", "free")]
 
 
-def recovery_table(rows: Mapping[str, pd.DataFrame], cards: Mapping[str, Mapping]) -> pd.DataFrame:
+def kind_words(plant: Mapping) -> str:
+    """Describe what the plants of a group have in common in a phrase, from the plant of one of its organisms."""
+    return KINDS[_key(plant)](plant) + NORM[plant.get("norm", "free")]
+
+
+def _key(plant: Mapping) -> str:
+    return next(place for place in PLANTS if place in plant)
+
+
+def recovery_table(
+    rows: Mapping[str, pd.DataFrame], cards: Mapping[str, Mapping], others: pd.DataFrame
+) -> pd.DataFrame:
     """Stack the medians of all organisms.
 
     Args:
         rows: organism -> the table of `recovery.recovery_rows`.
-        cards: organism -> ``family`` and ``plant``.
+        cards: organism -> its card in the report; see `study.facts.planted_cards`.
+        others: the table of `elsewhere.areas_elsewhere`.
 
     Returns:
-        ``organism``, ``family``, ``plant`` (in words), `recovery.KEYS`, ``granularity``, ``data_free``, ``sets``, the
-        medians of `recovery.MEASURED`, and the chance levels `CHANCES`.
+        ``group`` (its first organism), ``kind`` (of its plants, in words), ``organism``, ``family``, ``plant`` (in
+        words), ``place``, training ``seed``, ``units`` (that scores are pooled to), `recovery.KEYS`, ``granularity``,
+        ``data_free``, ``sets``, the medians of `recovery.MEASURED`, the chance levels `CHANCES`, the number of
+        organisms planted ``elsewhere`` and the means of their AUROCs, `ELSEWHERE`.
     """
-    labelled = [
-        one.assign(organism=name, family=cards[name]["family"], plant=plant_words(cards[name]["plant"]))
-        for name, one in rows.items()
-    ]
-    first = ["organism", "family", "plant", *KEYS, "granularity", "data_free", "sets"]
-    return pd.concat(labelled, ignore_index=True)[[*first, *MEASURED, *CHANCES]]
+    labelled = []
+    for name, one in rows.items():
+        card = cards[name]
+        labels = {key: card[key] for key in ("group", "family", "place", "seed")}
+        labels |= {"plant": plant_words(card["plant"]), "kind": kind_words(card["plant"]), "organism": name}
+        labelled.append(one.assign(**labels, units=POOLED_UNITS.get(_key(card["plant"]), "weights")))
+    first = ["group", "kind", "organism", "family", "plant", "place", "seed", "units", *KEYS, "granularity"]
+    table = pd.concat(labelled, ignore_index=True)[[*first, "data_free", "sets", *MEASURED, *CHANCES]]
+    table = table.merge(others, how="left", on=["organism", "method"])
+    return table.fillna({"elsewhere": 0}).astype(
+        {"elsewhere": int, **dict.fromkeys(ELSEWHERE.values(), float)}
+    )
 
 
 def beyond_baselines(rows: pd.DataFrame) -> str:
-    """State which methods exceed the best data-free AUROC, and their own by chance, by `MARGIN` on one organism."""
+    """State which methods exceed the best data-free AUROC, and their own by chance, by `MARGIN` on one organism.
+
+    The AUROC is that of pooled scores where neurons were planted. Of whole layers, nothing is said.
+    """
     scores = rows.drop_duplicates("method").set_index("method")
-    if scores["chance_auroc"].isna().all():
-        return (
-            "Whole layers are planted: too few units to say which scores find them. Plant each layer in turn."
-        )
-    baseline = scores.loc[scores["data_free"], "auroc"].dropna()
-    others = scores.loc[~scores["data_free"], "auroc"]
+    units = scores["units"].iloc[0]
+    pooled = "pooled_" if units != "weights" else ""
+    aurocs, by_chance = scores[f"{pooled}auroc"], scores[f"{pooled}chance_auroc"]
+    if units == "layers":
+        return "Whole layers are planted: too few units to say which scores find them in this organism alone."
+    baseline = aurocs[scores["data_free"]].dropna()
+    others = aurocs[~scores["data_free"]]
     if baseline.empty:
         return "No data-free baseline has an AUROC for this organism, so methods are not compared with one."
-    better = (others - baseline.max() > MARGIN) & (others - scores["chance_auroc"][others.index] > MARGIN)
+    better = (others - baseline.max() > MARGIN) & (others - by_chance[others.index] > MARGIN)
     best = f"{baseline.idxmax()}, AUROC {baseline.max():.3f}"
     sides = {
-        f"Methods that exceed the best data-free baseline ({best}) and their own AUROC by chance by more than "
-        f"{MARGIN:g}": others[better],
+        f"Methods whose scores of {units} exceed the best data-free baseline ({best}) and their own AUROC by chance by "
+        f"more than {MARGIN:g}": others[better],
         "methods that do not": others[~better & others.notna()],
     }
     said = [f"{words}: {_listed(side)}" for words, side in sides.items()]
@@ -90,22 +141,55 @@ def _listed(aurocs: pd.Series) -> str:
 
 
 def recovery_page(table: pd.DataFrame) -> str:
-    """Render the table of `recovery_table` as a page: a heading, a sentence and a table for each organism."""
+    """Render the table of `recovery_table` as a page: planted minus elsewhere of each group, then its organisms."""
+    groups = [
+        {**one.iloc[0][["family", "kind"]], **_differences(one), "organisms": _organisms(one)}
+        for _, one in table.groupby("group", sort=False)
+    ]
+    return render("recovery.html.j2", groups=groups)
+
+
+def _differences(group: pd.DataFrame) -> dict:
+    """A sentence and a table: a row for each area and method; none if no organism is planted elsewhere."""
+    areas = [area for area in AREAS if (group[area] - group[ELSEWHERE[area]]).notna().any()]
+    if not areas:
+        return {"sentence": "No organism that differs only in the place of the plant.", "differences": None}
+    found = {area: planted_minus_elsewhere(group, area) for area in areas}
+    rows = [
+        [units, _method(r), *(_number(r[name]) for name in DIFFERENCES), str(r["organisms"]), str(r["seeds"])]
+        for units, rows in zip((group["units"].iloc[0], "weights"), found.values(), strict=False)
+        for r in rows.reset_index().to_dict("records")
+    ]
+    counts = ("organisms", "seeds")
+    numbers = [*DIFFERENCES.values(), *counts]
+    return {
+        "sentence": differences_in_words(found[areas[0]]),
+        "differences": Table(["scores of", "method", *numbers], rows, numbers=numbers),
+    }
+
+
+def _organisms(group: pd.DataFrame) -> list[dict]:
+    shown = {key: name for key, name in SHOWN.items() if group[key].notna().any()}
     organisms = []
-    for name, one in table.groupby("organism", sort=False):
-        rows = [_row(record) for record in one.to_dict("records")]
+    for name, one in group.groupby("organism", sort=False):
+        rows = [
+            [_method(r), r["selection"], r["refinement"], *(_number(r[key]) for key in shown)]
+            for r in one.to_dict("records")
+        ]
         organisms.append(
             {
                 "name": name,
-                **one.iloc[0][["family", "plant"]],
+                **one.iloc[0][["family", "plant", "seed"]],
                 "sentence": beyond_baselines(one),
-                "found": Table([*KEYS, *SHOWN.values()], rows, numbers=SHOWN.values()),
+                "found": Table([*KEYS, *shown.values()], rows, numbers=shown.values()),
             }
         )
-    return render("recovery.html.j2", organisms=organisms)
+    return organisms
 
 
-def _row(record: Mapping) -> list[str]:
-    method = record["method"] + (" (data-free)" if record["data_free"] else "")
-    numbers = ("–" if pd.isna(record[name]) else f"{record[name]:.3f}" for name in SHOWN)
-    return [method, record["selection"], record["refinement"], *numbers]
+def _method(record: Mapping) -> str:
+    return record["method"] + (" (data-free)" if record["data_free"] else "")
+
+
+def _number(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.3f}"

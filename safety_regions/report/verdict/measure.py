@@ -140,8 +140,9 @@ def measure(
         - ``same_prompts_iou``, ``same_responses_iou``: median IoU of a set with its own prompts, and with its own
           responses, crossed with those of another set;
         - ``block_iou``: median IoU of two blocks of ``block_n`` prompts of one set, for the largest ``block_n``;
-        - ``recovery_...``: medians over sets, compared with the planted region, and ``recovery_baseline``, the best
-          AUROC of a data-free method on the same organism;
+        - ``recovery_...``: medians over sets, compared with the organism's own planted region, and
+          ``recovery_baseline``, the best AUROC of a data-free method on the same organism; AUROCs are those of pooled
+          scores where neurons or layers were planted;
         - standard errors of these medians, from leaving out one set (of pools, the set that the pool lacks);
         - ``verdict``, see `sentences`. Values that were not measured are null.
 
@@ -271,6 +272,9 @@ def _recovered(
     if table is None:
         return {}
     frame = table.to_pandas()
+    frame = frame[frame["truth"].astype(str) == labels["backbone"]]
+    if frame["pooled_auroc"].notna().any():
+        frame = frame.assign(auroc=frame["pooled_auroc"], chance_auroc=frame["pooled_chance_auroc"])
     wanted = (frame[CELL[1:]].astype(str) == [labels[name] for name in CELL[1:]]).all(axis=1)
     frame = frame.astype({"auroc": float, "chance_auroc": float, "method": str})
     medians = {

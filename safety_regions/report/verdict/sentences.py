@@ -291,7 +291,7 @@ def explained() -> str:
         f"{SETTLED:g} and has gone at least {100 * CLOSED:g} % of the way from that of pools of shuffled sets to 1. "
         "Scores distinguish a planted region if their AUROC (of whole neurons, where neurons are planted) exceeds the "
         f"one by chance, and that of every data-free baseline, by at least {FOUND:g}. A value within one standard "
-        f"error (±) of a threshold is called near it. Prompts that sets share are mentioned above {100 * SHARED:g} % of a "
-        f"set. Up to {FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All thresholds are "
+        f"error (±) of a threshold is called near it. Prompts that sets share are mentioned above {100 * SHARED:g} % "
+        f"of a set. Up to {FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All thresholds are "
         "conventions, so always read the numbers too."
     )

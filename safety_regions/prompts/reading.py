@@ -93,6 +93,16 @@ def _compose(name: str, source: Source, rows: Sequence[Numbered]) -> list[Prompt
         "without an id, or with white space in it",
         "another `id` column, or none (row numbers)",
     )
+    prompts = [
+        Prompt(f"{name}/{key}", text, _category(row, columns), _response(row, columns))
+        for key, text, (_, row) in zip(keys, texts, rows, strict=True)
+    ]
+    _refuse(
+        source,
+        [at for at, prompt in zip(labels, prompts, strict=True) if not _is_unicode(prompt)],
+        "with half a character (a surrogate without its other half, such as a cut emoji)",
+        "a file with the whole character, or a `filter` that drops these rows",
+    )
     counts = Counter(keys)
     _refuse(
         source,
@@ -100,10 +110,16 @@ def _compose(name: str, source: Source, rows: Sequence[Numbered]) -> list[Prompt
         "with an id that occurs twice",
         "another `id` column, or none (row numbers)",
     )
-    return [
-        Prompt(f"{name}/{key}", text, _category(row, columns), _response(row, columns))
-        for key, text, (_, row) in zip(keys, texts, rows, strict=True)
-    ]
+    return prompts
+
+
+def _is_unicode(prompt: Prompt) -> bool:
+    """Whether all texts can be written in UTF-8. JSON may hold lone surrogates, which no file of this project can."""
+    try:
+        "\n".join(text for text in prompt if text is not None).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse(source: Source, places: list[str], what: str, hint: str) -> None:

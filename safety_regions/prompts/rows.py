@@ -3,12 +3,13 @@
 ===========  ================================================  ============================================
 format       the file                                          ``header``
 ===========  ================================================  ============================================
-csv          commas; quoted cells may hold commas, newlines    the columns, if the file has no header row
+csv          quoted cells may hold commas and newlines; a      the columns, if the file has no header row
+             first line ``sep=;`` names the delimiter
 text         one prompt per line, blank lines skipped          the one column, ``text`` by default
 json         a list of objects, or of strings                  -
 jsonl        one object or string per line, blanks skipped     -
 nested-json  lists of strings below any number of key levels   a name per level, then one for the strings
-parquet      flat columns                                      -
+parquet      only the columns that the card names              -
 ===========  ================================================  ============================================
 
 The types of CSV cells are never guessed: ``NA`` is the text NA, and numbers stay text.
@@ -17,6 +18,7 @@ The types of CSV cells are never guessed: ``NA`` is the text NA, and numbers sta
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +27,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from safety_regions.errors import StudyError, explain, unknown
-from safety_regions.study.sources import TEXT
+from safety_regions.prompts.disguises import refuse_disguise
+from safety_regions.study.sources import DELIMITERS, TEXT, sep_line
+
+# A cell may be as long as it likes; the limit of Python's reader is 131072 characters.
+csv.field_size_limit(sys.maxsize)
 
 
 class Rows(NamedTuple):
@@ -35,27 +41,45 @@ class Rows(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-Loader = Callable[[Path, str, Sequence[str] | None], Rows]
+class Layout(NamedTuple):
+    """How to read a file.
+
+    Attributes:
+        encoding: a Python codec; not used for parquet.
+        header: column names for a file without a header row.
+        delimiter: the character between the cells of a CSV file; None for a comma, or what a line ``sep=;`` says.
+        needed: the columns that the card names. Parquet reads no others; a CSV file with another delimiter is
+            recognised by them.
+    """
+
+    encoding: str = "utf-8"
+    header: Sequence[str] | None = None
+    delimiter: str | None = None
+    needed: Sequence[str] | None = None
 
 
-def read_rows(path: Path, format: str, encoding: str = "utf-8", header: Sequence[str] | None = None) -> Rows:
+DEFAULT_LAYOUT = Layout()
+Loader = Callable[[Path, Layout], Rows]
+
+
+def read_rows(path: Path, format: str, layout: Layout = DEFAULT_LAYOUT) -> Rows:
     """Read the rows of one local file; a byte-order mark is dropped, and any line ending is accepted.
 
     Args:
         path: the file.
         format: a key of `FORMATS`.
-        encoding: a Python codec; not used for parquet.
-        header: column names for a file without a header row.
+        layout: encoding, header, delimiter and needed columns.
 
     Raises:
-        StudyError: the format is unknown, or the file is missing, cannot be decoded, is damaged, or has rows of
-            different lengths.
+        StudyError: the format is unknown, or the file is missing, is of another kind (compressed, a Git LFS pointer),
+            cannot be decoded, is damaged, or has rows of different lengths.
     """
     if format not in FORMATS:
         raise StudyError(unknown(path, "format", format, FORMATS))
     if not path.is_file():
         raise StudyError(explain(path, "no such file"))
-    return FORMATS[format](path, encoding, header)
+    refuse_disguise(path, format)
+    return FORMATS[format](path, layout)
 
 
 def read_text(path: Path, encoding: str) -> str:
@@ -90,17 +114,23 @@ def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
             yield number, line.removesuffix("\n")
 
 
-def _csv(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
-    reader = csv.reader(io.StringIO(read_text(path, encoding), newline=""), strict=True)
+def _csv(path: Path, layout: Layout) -> Rows:
+    text, header = read_text(path, layout.encoding), layout.header
+    first, _, rest = text.partition("\n")
+    said = sep_line(first)
+    text, skipped = (rest, 1) if said else (text, 0)
+    delimiter = layout.delimiter or said or ","
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     records: list[tuple[int, list[str]]] = []
     try:
+        _refuse_delimiter(path, text, delimiter, layout)
         for fields in reader:
             if fields:
-                records.append((reader.line_num, fields))
+                records.append((reader.line_num + skipped, fields))
     except csv.Error as error:  # its messages do not quote cells
         raise StudyError(
             explain(
-                f"{path}, line {reader.line_num}",
+                f"{path}, line {reader.line_num + skipped}",
                 f"broken CSV after {len(records)} rows ({error})",
                 "closed quotes around cells, and doubled quotes inside them",
             )
@@ -117,6 +147,29 @@ def _csv(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
     return Rows(columns, [dict(zip(columns, fields, strict=True)) for _, fields in records])
 
 
+def _refuse_delimiter(path: Path, text: str, delimiter: str, layout: Layout) -> None:
+    """Refuse a file whose first row has the expected columns only if another character separates its cells."""
+    fitting = [other for other in (delimiter, *DELIMITERS) if _fits(text, other, layout)]
+    if fitting and fitting[0] != delimiter:
+        likely = json.dumps(fitting[0])
+        raise StudyError(
+            explain(
+                path,
+                f"cells separated by {likely}",
+                f"cells separated by {json.dumps(delimiter)}",
+                f"`delimiter: {likely}` under `file` in the card",
+            )
+        )
+
+
+def _fits(text: str, delimiter: str, layout: Layout) -> bool:
+    """Whether the first row has the needed columns, or as many cells as the card's header has names."""
+    cells = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+    if layout.header:
+        return len(cells) == len(layout.header)
+    return set(layout.needed or ()) <= set(cells)
+
+
 def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
     repeated = [str(i) for i, column in enumerate(columns, start=1) if column in columns[: i - 1]]
     if repeated:
@@ -130,13 +183,13 @@ def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
         )
 
 
-def _text(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
-    (column,) = header or [TEXT]
-    return Rows([column], [{column: line} for _, line in _lines(path, encoding)])
+def _text(path: Path, layout: Layout) -> Rows:
+    (column,) = layout.header or [TEXT]
+    return Rows([column], [{column: line} for _, line in _lines(path, layout.encoding)])
 
 
-def _json(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
-    data = _parse(read_text(path, encoding), path)
+def _json(path: Path, layout: Layout) -> Rows:
+    data = _parse(read_text(path, layout.encoding), path)
     if not isinstance(data, list):
         raise StudyError(
             explain(path, f"a JSON {_kind(data)}", "a list of objects or of strings", "format: nested-json")
@@ -144,8 +197,8 @@ def _json(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
     return _objects((f"{path}, row {number}", row) for number, row in enumerate(data))
 
 
-def _jsonl(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
-    lines = ((f"{path}, line {number}", line) for number, line in _lines(path, encoding))
+def _jsonl(path: Path, layout: Layout) -> Rows:
+    lines = ((f"{path}, line {number}", line) for number, line in _lines(path, layout.encoding))
     return _objects((where, _parse(line, where)) for where, line in lines)
 
 
@@ -165,9 +218,9 @@ def _objects(rows: Iterator[tuple[str, Any]]) -> Rows:
     return Rows(list(dict.fromkeys(key for row in kept for key in row)), kept)
 
 
-def _nested_json(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
-    columns = list(header or [TEXT])
-    data = _parse(read_text(path, encoding), path)
+def _nested_json(path: Path, layout: Layout) -> Rows:
+    columns = list(layout.header or [TEXT])
+    data = _parse(read_text(path, layout.encoding), path)
     return Rows(
         columns, [dict(zip(columns, cells, strict=True)) for cells in _leaves(data, 1, len(columns), path)]
     )
@@ -222,15 +275,31 @@ def _parse(text: str, where: object) -> Any:
     raise StudyError(explain(where, found, hint="another `format` in the card, or an undamaged copy"))
 
 
-def _parquet(path: Path, encoding: str, header: Sequence[str] | None) -> Rows:
+def _parquet(path: Path, layout: Layout) -> Rows:
+    """Only the needed columns: others may hold values that Python cannot, such as dates after the year 9999."""
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
+        columns = file.schema_arrow.names
+        _refuse_repeated(path, columns)
+        wanted = [name for name in columns if layout.needed is None or name in layout.needed]
+        # A dot in a name also means a part of a nested column, so `read` may give more than it is asked for.
+        table = file.read(wanted).select(wanted)
     except (OSError, pa.ArrowException) as error:
         raise StudyError(
             explain(path, f"an unreadable parquet file ({type(error).__name__})", hint="an undamaged copy")
         ) from None
-    _refuse_repeated(path, table.column_names)
-    return Rows(table.column_names, table.to_pylist())
+    values = {name: _values(path, name, table[name]) for name in wanted}
+    return Rows(columns, [{name: values[name][row] for name in wanted} for row in range(table.num_rows)])
+
+
+def _values(path: Path, name: str, column: pa.ChunkedArray) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError, LookupError, pa.ArrowException) as error:
+        found = f"values of type {column.type} that Python cannot hold ({type(error).__name__})"
+        raise StudyError(
+            explain(f"{path}, column {name}", found, hint="another column in the card, or this one as text")
+        ) from None
 
 
 FORMATS: dict[str, Loader] = {

@@ -5,8 +5,8 @@ import hashlib
 from safety_regions.errors import StudyError, explain
 from safety_regions.prompts.filters import filter_columns
 from safety_regions.prompts.hub_rows import read_hub
-from safety_regions.prompts.rows import Rows, read_rows
-from safety_regions.study.sources import Source, shown_column
+from safety_regions.prompts.rows import Layout, Rows, read_rows
+from safety_regions.study.sources import Source, delimiter_hint, shown_columns
 
 
 def read_source(source: Source) -> tuple[Rows, dict]:
@@ -17,14 +17,16 @@ def read_source(source: Source) -> tuple[Rows, dict]:
     """
     read = _read_hub if source.path is None else _read_file
     rows, origin = read(source)
-    missing = [column for column in needed_columns(source) if column not in rows.columns]
+    needed = needed_columns(source)
+    missing = [column for column in needed if column not in rows.columns]
     if missing:
         raise StudyError(
             explain(
                 source.where,
                 f"no column {', '.join(missing)}",
-                f"columns among: {', '.join(map(shown_column, rows.columns)) or 'none'}",
-                f"`columns` and `filter` of the card's `{source.kind}`; a `header` if the file has none",
+                f"columns among: {shown_columns(rows.columns, missing)}",
+                f"`columns` and `filter` of the card's `{source.kind}`; a `header` if the file has none"
+                + delimiter_hint(rows.columns),
             )
         )
     return rows, {"kind": source.kind, **origin}
@@ -48,7 +50,10 @@ def _read_file(source: Source) -> tuple[Rows, dict]:
     given, path = source.given, source.path
     if not path.is_file():
         raise StudyError(explain(source.where, "no such file", **_MISSING_FILE[source.kind]))
-    rows = read_rows(path, given.get("format", "jsonl"), given.get("encoding", "utf-8"), given.get("header"))
+    layout = Layout(
+        given.get("encoding", "utf-8"), given.get("header"), given.get("delimiter"), needed_columns(source)
+    )
+    rows = read_rows(path, given.get("format", "jsonl"), layout)
     return rows, {"path": given["path"], "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 

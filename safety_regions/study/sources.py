@@ -12,6 +12,10 @@ hub         the Hugging Face Hub                                    otherwise
 
 import csv
 import json
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +24,8 @@ from safety_regions.errors import StudyError, explain
 EMBEDDED_COLUMNS = {"prompt": "text", "category": "category", "id": "id"}
 TEXT = "text"
 """The column of a file that has no names for columns: plain lines, or a JSON list of strings."""
+DELIMITERS = (",", ";", "\t", "|")
+"""The characters that may separate the cells of a CSV file."""
 MAPPED = "prompt (required), id, category, response, context_before, context_after"
 
 
@@ -65,7 +71,7 @@ def _kind(card: dict, data_dir: Path | None) -> str:
 
 
 def _no_columns(where: str, present: list[str]) -> str:
-    shown = f"; the file has: {', '.join(map(shown_column, present))}" if present else ""
+    shown = f"; the file has: {shown_columns(present)}{delimiter_hint(present)}" if present else ""
     return explain(
         where,
         "a card that does not say which columns to read",
@@ -84,7 +90,10 @@ def columns_of(path: Path, given: dict) -> list[str]:
     try:
         with open(path, encoding=given.get("encoding", "utf-8-sig"), newline="") as file:
             if given["format"] == "csv":
-                return next(csv.reader(file), [])
+                first = next(file)
+                said = sep_line(first)
+                lines = file if said else chain([first], file)
+                return next(csv.reader(lines, delimiter=given.get("delimiter") or said or ","), [])
             if given["format"] == "jsonl":
                 return _keys([json.loads(next(line for line in file if line.strip()))])
             if given["format"] == "json":
@@ -102,6 +111,35 @@ def _keys(rows: object) -> list[str]:
     return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
 
 
-def shown_column(column: str) -> str:
-    """A column's name, or only its length if it has spaces: without a header row, it may be a prompt."""
-    return column if len(column.split()) == 1 else f"({len(column)} characters)"
+def sep_line(line: str) -> str | None:
+    """The delimiter that a first line ``sep=;``, as spreadsheets write it, names; None for any other line."""
+    found = re.fullmatch(
+        f'"?sep=([{re.escape("".join(DELIMITERS))}])"?', line.strip("\ufeff\r\n"), re.IGNORECASE
+    )
+    return found[1] if found else None
+
+
+def shown_columns(columns: Sequence[str], asked: Sequence[str] = ()) -> str:
+    """A file's columns for a message: each by its name, or by its place and length if the name has spaces.
+
+    Without a header row a name with spaces may be a prompt. It is shown only if it differs little from a name in
+    ``asked``, the columns that the card names.
+    """
+    plain = [name.casefold() for name in asked]
+
+    def shown(number: int, column: str) -> str:
+        if len(column.split()) == 1 and column == column.strip():
+            return column
+        if get_close_matches(column.casefold(), plain, n=1, cutoff=0.8):
+            return f"'{column}'"
+        return f"column {number} ({len(column)} characters)"
+
+    return ", ".join(shown(number, column) for number, column in enumerate(columns, start=1)) or "none"
+
+
+def delimiter_hint(columns: Sequence[str]) -> str:
+    """What to try if the only column of a CSV file holds a delimiter; empty otherwise."""
+    inside = [mark for mark in DELIMITERS if len(columns) == 1 and mark in columns[0]]
+    return (
+        f"; `delimiter: {json.dumps(inside[0])}` in the card, if that separates its cells" if inside else ""
+    )

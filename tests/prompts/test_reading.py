@@ -149,7 +149,10 @@ def test_a_plain_list_of_prompts_needs_no_columns(tmp_path, format, content):
 @pytest.mark.parametrize(
     ("format", "content", "shown"),
     [
-        ("csv", f"goal,{SECRET}\na,b\n", f"goal, ({len(SECRET)} characters)"),
+        ("csv", f"goal,{SECRET}\na,b\n", f"goal, column 2 ({len(SECRET)} characters)"),
+        ("csv", f"goal;kind\n{SECRET};b\n", 'goal;kind; `delimiter: ";"` in the card'),
+        ("csv", f"goal\tkind\n{SECRET}\tb\n", 'column 1 (9 characters); `delimiter: "\\t"` in the card'),
+        ("csv", f"sep=;\ngoal;kind\n{SECRET};b\n", "goal, kind"),
         ("json", json.dumps([{"goal": SECRET}, {"kind": SECRET}]), "goal, kind"),
         ("jsonl", json.dumps({"goal": SECRET}) + "\n", "goal"),
     ],
@@ -181,7 +184,47 @@ def test_a_missing_file_names_the_path_and_the_ways_out(tmp_path):
 def test_a_missing_column_lists_those_that_are_there(tmp_path, part):
     write_csv(tmp_path, ["question", "kind", SECRET], [["a", "b", "c"]])
     message = message_of(read, csv_card(**part), tmp_path)
-    assert f"no column colour; expected columns among: question, kind, ({len(SECRET)} characters)" in message
+    assert (
+        f"no column colour; expected columns among: question, kind, column 3 ({len(SECRET)} characters)"
+        in message
+    )
+
+
+@pytest.mark.parametrize("written", ["My question", "my  question", "my-question", "my question "])
+def test_a_column_with_spaces_is_shown_if_the_card_almost_names_it(tmp_path, written):
+    write_csv(tmp_path, ["my key", "my question", SECRET], [["a", "b", "c"]])
+    file = {"path": "set.csv", "format": "csv", "columns": {"prompt": written}}
+    message = message_of(read, card(file=file), tmp_path)
+    assert "expected columns among: column 1 (6 characters), 'my question', column 3" in message
+    file["columns"]["prompt"] = "my question"
+    assert read(card(file=file), tmp_path)[0]["text"].to_pylist() == ["b"]
+
+
+def test_a_card_gives_the_delimiter(tmp_path):
+    (tmp_path / "set.csv").write_text("kind;question\na;one, two\n")
+    found = csv_card()
+    found["file"]["delimiter"] = ";"
+    assert read(found, tmp_path)[0]["text"].to_pylist() == ["one, two"]
+
+
+@pytest.mark.parametrize("key", ["text", "category", "id", "response"])
+def test_half_an_emoji_is_located_and_may_be_filtered_out_or_not_read(tmp_path, key):
+    rows = [{"text": f"prompt {i}", "category": "c", "id": f"i{i}", "response": "r"} for i in range(4)]
+    rows[2][key] += "\ud83d"
+    rows[1][key] += "\ud83d\ude42"
+    (tmp_path / "set.json").write_text(json.dumps(rows))
+    columns = {"prompt": "text", "category": "category", "id": "id", "response": "response"}
+    cut = card(file={"path": "set.json", "format": "json"}, columns=columns)
+    message = message_of(read, cut, tmp_path)
+    assert "1 prompt with half a character" in message and "(row 2)" in message
+    rows[2]["category"] = "cut"
+    (tmp_path / "set.json").write_text(json.dumps(rows))
+    cut["filter"] = {"drop": {"category": ["cut"]}}
+    table = by_id(read(cut, tmp_path)[0])
+    assert len(table) == 3 and "🙂" in "".join(map(str, table.items()))
+    if key == "response":
+        del cut["filter"], columns["response"]
+        assert len(by_id(read(cut, tmp_path)[0])) == 4
 
 
 def test_filters_need_their_columns_and_values_too(tmp_path):

@@ -5,8 +5,13 @@ card, without ``extends``. A problem is one sentence; checks return all problems
 """
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import date
 from difflib import get_close_matches
 from functools import cache
+from math import isfinite
 from pathlib import Path
 
 import yaml
@@ -14,12 +19,16 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.families import families
+from safety_regions.study.yaml_keys import parse_yaml
 from safety_regions.units.granularity import GRANULARITIES
 
 PACKAGE = Path(__file__).parents[1]
 CATALOG = PACKAGE / "catalog"
 SCHEMAS = Path(__file__).parent / "schemas"
 EXTENDS = "extends"
+QUOTES = (
+    "quotes around it; YAML reads no, yes, on, off, numbers and dates without quotes as values, not as text"
+)
 
 
 @cache
@@ -71,10 +80,52 @@ def with_defaults(document: dict, rules: dict) -> dict:
     return filled
 
 
+def with_types(document: object, rules: dict) -> object:
+    """A copy of ``document`` in which a text is replaced by the number, boolean or null that it spells.
+
+    Only where the schema allows no text. Snakemake hands over ``--config 'samples={identify: 4}'`` as text, and YAML
+    reads 1e-4 as text.
+    """
+    if isinstance(document, dict):
+        properties, others = rules.get("properties", {}), rules.get("additionalProperties")
+        others = others if isinstance(others, dict) else {}
+        return {key: with_types(value, properties.get(key, others)) for key, value in document.items()}
+    if isinstance(document, list):
+        return [with_types(item, rules.get("items", {})) for item in document]
+    return _typed(document, rules) if isinstance(document, str) else document
+
+
+def _typed(text: str, rules: dict) -> object:
+    if "type" not in rules or "string" in rules["type"]:
+        return text
+    for read in (yaml.safe_load, float):
+        with suppress(yaml.YAMLError, ValueError):
+            value = read(text)
+            scalar = (
+                value is None
+                or isinstance(value, (bool, int))
+                or (isinstance(value, float) and isfinite(value))
+            )
+            if scalar and Draft202012Validator({"type": rules["type"]}).is_valid(value):
+                return value
+    return text
+
+
 def check(document: object, rules: dict, where: str) -> list[str]:
     """Every violation of the schema in ``document``, one sentence each, sorted by location."""
     errors = sorted(Draft202012Validator(rules).iter_errors(document), key=lambda e: [str(p) for p in e.path])
-    return [sentence for error in errors for sentence in _sentences(error, where)]
+    found = [sentence for error in errors for sentence in _sentences(error, where)]
+    return [*_keys_no_text(document, where), *found]
+
+
+def _keys_no_text(document: object, where: str) -> Iterator[str]:
+    """A sentence for each key of a mapping that is no text, such as the key ``no``, which YAML reads as false."""
+    inner = document.items() if isinstance(document, dict) else ()
+    inner = enumerate(document) if isinstance(document, list) else inner
+    for key, value in inner:
+        if isinstance(document, dict) and not isinstance(key, str):
+            yield explain(where, f"the key {_short(key)}", "a key that is text", QUOTES)
+        yield from _keys_no_text(value, f"{where}: {key}")
 
 
 def _sentences(error: ValidationError, where: str) -> list[str]:
@@ -92,6 +143,8 @@ def _sentences(error: ValidationError, where: str) -> list[str]:
     if error.validator == "uniqueItems":
         twice = sorted({str(item) for item in error.instance if error.instance.count(item) > 1})
         return [explain(place, f"{', '.join(twice)} more than once", "each entry once")]
+    if error.validator == "pattern" and "title" in error.schema:
+        return [explain(place, _short(error.instance), f"a name of {error.schema['title']}")]
     if error.validator in ("oneOf", "anyOf"):
         keys = [" and ".join(option.get("required", [])) for option in error.validator_value]
         return [explain(place, "none or several", f"exactly one of: {'; '.join(filter(None, keys))}")]
@@ -106,7 +159,10 @@ def _sentences(error: ValidationError, where: str) -> list[str]:
         "pattern": lambda v: f"a name of the form {v}",
         "const": lambda v: f"'{v}'",
     }.get(error.validator, lambda v: f"{error.validator} {v}")
-    return [explain(place, _short(error.instance), wanted(error.validator_value))]
+    # A value of this type, where text is allowed, may be a name that lacks quotes.
+    unquoted = error.validator == "type" and "string" in error.validator_value
+    unquoted = unquoted and isinstance(error.instance, (bool, int, float, date))
+    return [explain(place, _short(error.instance), wanted(error.validator_value), QUOTES if unquoted else "")]
 
 
 def _short(value: object) -> str:
@@ -119,7 +175,11 @@ class Shelf:
 
     def __init__(self, folder: str, inline: dict[str, dict]) -> None:
         self._inline = inline
-        self._files = {path.stem: path for path in sorted((CATALOG / folder).glob("*.yaml"))}
+        self._form = schema("config")["properties"]["cards"]["properties"][folder]["propertyNames"]
+        files = [p for p in sorted((CATALOG / folder).glob("*")) if p.suffix.lower() in (".yaml", ".yml")]
+        right = [p for p in files if p.suffix == ".yaml" and re.search(self._form["pattern"], p.stem)]
+        self._files = {path.stem: path for path in right}
+        self._misnamed = [path for path in files if path not in right]
 
     def __contains__(self, name: str) -> bool:
         return name in self._inline or name in self._files
@@ -127,6 +187,16 @@ class Shelf:
     @property
     def names(self) -> list[str]:
         return sorted({*self._inline, *self._files})
+
+    def misnamed(self, name: str) -> str:
+        """What is wrong with the name of the file that seems to be meant by ``name``; empty if there is none."""
+        for path in self._misnamed:
+            stem, meant = _plain(path.stem), (_plain(name), _plain(Path(name).stem))
+            if path.stem == name or (name not in self and stem in meant):
+                found = f"the file {path.relative_to(PACKAGE.parent)}"
+                expected = f"a file name of {self._form['title']}, with the ending .yaml"
+                return explain(name, found, expected, f"the file name {stem}.yaml, and the name {stem}")
+        return ""
 
     def where(self, name: str) -> str:
         """The location of the card, for messages."""
@@ -150,6 +220,8 @@ class Shelf:
         base, place, chain = card[EXTENDS], f"{self.where(name)}: {EXTENDS}", (*before, name)
         if not isinstance(base, str):
             raise StudyError(explain(place, _short(base), "the name of a card"))
+        if self.misnamed(base):
+            raise StudyError(f"{place}: {self.misnamed(base)}")
         if base not in self:
             raise StudyError(unknown(place, "card", base, self.names))
         if base in chain:
@@ -165,11 +237,15 @@ class Shelf:
         if name in self._inline:
             return self._inline[name]
         try:
-            return yaml.safe_load(self._files[name].read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-            found = f"broken YAML in line {line}"
-            raise StudyError(explain(self.where(name), found, "a YAML mapping")) from None
+            text = self._files[name].read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise StudyError(explain(self.where(name), "bytes that are not UTF-8")) from None
+        return parse_yaml(text, self.where(name))
+
+
+def _plain(name: str) -> str:
+    """A name in lower case, with one hyphen for all other characters."""
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def merged(base: dict, own: dict) -> dict:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from safety_regions.errors import StudyError, explain, raise_all, unknown
 from safety_regions.study.adapters import plan_problems, teachers
-from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults
+from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults, with_types
 from safety_regions.study.checkpoints import local_problems, unit_counts
 from safety_regions.study.method_shelf import method_cards
 from safety_regions.study.methods import Method, MethodReader
 from safety_regions.study.scope_sizes import BackboneSizes, asked_fractions, empty_fractions
 from safety_regions.study.sources import Source, choose_source
+from safety_regions.study.yaml_keys import repeated_keys
 from safety_regions.units.names import MOST_NAMES
 
 RAW = "raw"
@@ -111,26 +112,44 @@ def config_name(files: Sequence[str | Path]) -> str:
     return Path(files[0]).name if len(files) == 1 else "config"
 
 
-def read_study(config: dict, where: str = "config") -> Study:
+def read_study(config: dict, where: str = "config", files: Sequence[str | Path] = ()) -> Study:
     """Check a config and fill in its defaults.
 
     Args:
         config: as it was written.
         where: how errors name it.
+        files: the files that it was read from; a key that occurs twice in one of them is a problem.
 
     Raises:
         StudyError: lists every problem, one per line, with its location, what was found and what is allowed.
     """
+    config = with_types(config, schema("config"))
     problems = check(config, schema("config"), where)
     if problems:
         # Parts that violate the schema are dropped; the others are checked further.
         broken = {line.removeprefix(where + ": ").split(":")[0] for line in problems}
-        config = {key: value for key, value in config.items() if key not in broken}
+        cards = _cards_in(config.get("cards"))
+        config = {key: value for key, value in config.items() if key not in broken} | {"cards": cards}
     config = with_defaults(config, schema("config"))
     reader = _Reader(config, where)
     study = reader.study()
-    raise_all("The config is not valid", problems + reader.problems)
+    raise_all("The config is not valid", _keys_given_twice(files) + problems + reader.problems)
     return study
+
+
+def _cards_in(section: object) -> dict[str, dict]:
+    """The usable part of a section `cards` that may violate the schema, so that its names are not called unknown."""
+    section = section if isinstance(section, dict) else {}
+    return {
+        kind: {name: card for name, card in cards.items() if isinstance(name, str)}
+        for kind, cards in section.items()
+        if isinstance(cards, dict)
+    }
+
+
+def _keys_given_twice(files: Sequence[str | Path]) -> list[str]:
+    texts = {Path(file).name: Path(file).read_text(encoding="utf-8") for file in files}
+    return [problem for name, text in texts.items() for problem in repeated_keys(text, name)]
 
 
 class _Reader:
@@ -210,6 +229,10 @@ class _Reader:
     def _cards(self, shelf: Shelf, place: str, names: tuple, kind: str) -> dict[str, dict]:
         cards = {}
         for name in names:
+            misnamed = shelf.misnamed(name)
+            if misnamed:
+                self.problems.append(f"{self.where}: {place}: {misnamed}")
+                continue
             if name not in shelf:
                 self.problems.append(unknown(f"{self.where}: {place}", kind, name, shelf.names))
                 continue
@@ -231,6 +254,7 @@ class _Reader:
                     explain(f"{shelf.where(name)}: kind", f"'{kind}'", "checkpoint or organism")
                 )
                 return None
+        card = with_types(card, schema(kind))
         problems = check(card, schema(kind), shelf.where(name))
         self.problems += problems
         return None if problems else with_defaults(card, schema(kind))

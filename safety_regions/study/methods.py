@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from safety_regions.errors import explain, unknown
-from safety_regions.study.catalog import check, with_defaults
+from safety_regions.study.catalog import check, with_defaults, with_types
 from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
 from safety_regions.units.granularity import GRANULARITIES
 from safety_regions.units.selections import parse_selection
@@ -63,6 +63,7 @@ class MethodReader:
 
     def _options(self, place: str, card: dict, given: dict) -> dict:
         rules = {"type": "object", "additionalProperties": False, "properties": card["options"]}
+        given = with_types(given, rules)
         self.problems += check(given, rules, f"{self.where}: {place}: options")
         return with_defaults(given, rules)
 

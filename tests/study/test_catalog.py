@@ -151,6 +151,78 @@ def test_a_cycle_is_one_problem_among_others():
     assert "cards: a: extends" in str(raised.value) and "'frod'" in str(raised.value)
 
 
+@pytest.fixture
+def catalog(tmp_path, monkeypatch):
+    """An empty catalog, whose folders the tests fill."""
+    monkeypatch.setattr("safety_regions.study.catalog.CATALOG", tmp_path)
+    monkeypatch.setattr("safety_regions.study.catalog.PACKAGE", tmp_path)
+    for folder in ("backbones", "datasets"):
+        (tmp_path / folder).mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "asked", "right"),
+    [
+        ("my_set.yaml", "my_set", "my-set"),
+        ("my_set.yaml", "my-set", "my-set"),
+        ("MySet.yaml", "MySet", "myset"),
+        ("My Set.yaml", "my set", "my-set"),
+        ("mine.yml", "mine", "mine"),
+        ("mine.yml", "mine.yml", "mine"),
+        ("mine.YAML", "mine", "mine"),
+        ("a.b.yaml", "a.b", "a-b"),
+    ],
+)
+def test_what_the_file_of_a_card_may_be_called(catalog, file, asked, right):
+    (catalog / "datasets" / file).write_text("role: identification\n")
+    config = {"backbones": ["x"], "datasets": {"identification": [asked]}, "methods": {"snip": {}}}
+    with pytest.raises(StudyError) as raised:
+        read_study(config)
+    assert f"- config: datasets: {asked}: found the file" in str(raised.value)
+    assert f"datasets/{file}; expected a file name of lower-case letters, digits and '-'" in str(raised.value)
+    assert f"with the ending .yaml. Try: the file name {right}.yaml, and the name {right}" in str(
+        raised.value
+    )
+    assert f"unknown dataset '{asked}'" not in str(raised.value)
+
+
+def test_backbones_may_have_dots_and_underscores(catalog):
+    for name in ("qwen2.5_x", "My-Model"):
+        (catalog / "backbones" / f"{name}.yaml").write_text("kind: checkpoint\n")
+    assert Shelf("backbones", {}).names == ["qwen2.5_x"]
+    with pytest.raises(StudyError, match=r"extends: my-model: found the file .*My-Model\.yaml"):
+        Shelf("backbones", {"b": {EXTENDS: "my-model"}}).read("b")
+
+
+def test_a_second_file_with_the_ending_yml_is_not_ignored(catalog):
+    for ending in ("yaml", "yml"):
+        (catalog / "datasets" / f"mine.{ending}").write_text("role: utility\n")
+    assert "mine.yml" in Shelf("datasets", {}).misnamed("mine")
+    assert Shelf("datasets", {}).misnamed("other") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "kind: organism\nseed: 1\nseed: 2\n",
+            "a.yaml: seed: found this key in lines 2, 3; expected each key once",
+        ),
+        ("a: {b: [{c: 1, c: 1}]}\n", "a: b: 0: c: found this key in lines 1, 1"),
+        ("a:\n\t- x\n", "broken YAML in line 2"),
+        ("a: 2024-13-01\n", "broken YAML"),
+        ("a: !!python/name:os.system\n", "broken YAML in line 1"),
+        (b"a: caf\xe9\n", "bytes that are not UTF-8"),
+    ],
+)
+def test_a_card_that_cannot_be_read_or_gives_a_key_twice(catalog, text, says):
+    (catalog / "backbones" / "a.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(StudyError) as raised:
+        Shelf("backbones", {}).read("a")
+    assert says in str(raised.value)
+
+
 def test_broken_yaml_says_the_line(tmp_path, monkeypatch):
     (tmp_path / "backbones").mkdir()
     (tmp_path / "backbones" / "a.yaml").write_text("kind: organism\ntitle: [1\n")

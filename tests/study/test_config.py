@@ -1,14 +1,16 @@
 """All mistakes in a config are reported at once, before any job, with their places and the allowed values."""
 
 import copy
+import json
 
 import pytest
 import yaml
 
 from safety_regions.errors import StudyError
-from safety_regions.study.catalog import Shelf, check, schema
+from safety_regions.study.catalog import Shelf, check, schema, with_types
 from safety_regions.study.config import read_study
 from safety_regions.study.method_shelf import own_selection
+from safety_regions.study.yaml_keys import repeated_keys
 from safety_regions.units.selections import parse_selection
 from tests.paths import ROOT
 
@@ -85,6 +87,109 @@ def test_a_preset_brings_options_and_selections_and_yields_to_the_user():
     study = read_study(edited(methods={"mine": own}))
     assert study.methods["mine"].options["accumulator"] == "float32"
     assert study.methods["mine"].selections == ("row-0.02",)
+
+
+def test_text_counts_as_the_number_boolean_or_null_that_the_schema_wants():
+    """Snakemake hands over nested values of --config as text, and YAML reads 1e-4 as text."""
+    written = {
+        "samples": {"identify": "4", "candidates": "8", "evaluate_fraction": "0.5", "equal": "true"},
+        "adapters": {"supervised": {"learning_rate": "1e-4"}, "check_amplified": "null"},
+        "sample_sizes": {"sizes": ["2", "4"]},
+        "methods": {"snip": "", "safeneuron": {"options": {"index_bug": "true"}}},
+        "responses": {"origin": "fixed", "text": "7", "keep_identification": "all", "keep_utility": "all"},
+    }
+    study = read_study(edited(**written))
+    assert {**written["samples"], **study.samples}.items() >= {
+        "identify": 4, "candidates": 8, "evaluate_fraction": 0.5, "equal": True,
+    }.items()  # fmt: skip
+    assert study.adapters["supervised"]["learning_rate"] == 1e-4
+    assert study.adapters["check_amplified"] is None
+    assert study.sample_sizes["sizes"] == [2, 4] and study.responses["text"] == "7"
+    assert study.methods["safeneuron"].options["index_bug"] is True and "snip" in study.methods
+
+
+@pytest.mark.parametrize(
+    "text", ["four", "4.5", "true", "null", "", "[4]", "nan", "1e400", "4: 5", "2024-13-01"]
+)
+def test_text_that_is_no_such_value_stays_an_error(text):
+    found = problems(edited(samples__identify=text))
+    assert f"samples: identify: found {json.dumps(text)}; expected type integer" in found
+
+
+def test_documents_with_the_right_types_are_not_touched():
+    for path in (ROOT / "config").glob("*.yaml"):
+        config = yaml.safe_load(path.read_text())
+        assert repr(with_types(config, schema("config"))) == repr(config)
+    for folder in ("backbones", "datasets"):
+        shelf = Shelf(folder, {})
+        for name in shelf.names:
+            card = shelf.read(name)
+            kind = card.get("kind", "dataset")
+            assert repr(with_types(card, schema(kind))) == repr(card)
+
+
+TWICE = """\
+samples:
+  identify: 4
+  identify: 40
+methods:
+  snip: {}
+  snip: {preset: wei_code}
+cards: {datasets: {x: {"title": a, title: b}}}
+samples: {}
+"""
+
+
+def test_keys_given_twice_are_named_with_their_lines(tmp_path):
+    (tmp_path / "mine.yaml").write_text(TWICE)
+    with pytest.raises(StudyError, match="4 problems") as raised:
+        read_study(GOOD, "mine.yaml", [tmp_path / "mine.yaml"])
+    for key, lines in (
+        ("samples", "1, 8"), ("samples: identify", "2, 3"), ("methods: snip", "5, 6"),
+        ("cards: datasets: x: title", "7, 7"),
+    ):  # fmt: skip
+        assert f"- mine.yaml: {key}: found this key in lines {lines}; expected each key once" in str(
+            raised.value
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [('{\n\t"seed": 1,\n\t"seed": 2\n}', ["2, 3"]), ("seed: &a {b: 1}\nc: *a\nd: {<<: *a, b: 2}\n", []), ("", []),
+     ("[1]", []), ("? [a]\n: 1\n? [a]\n: 2\n", []), ("a:\n- {b: 1, b: 2}\n", ["2, 2"]), ("a: [", [])],
+)  # fmt: skip
+def test_keys_given_twice_in_json_lists_and_merges(text, lines):
+    found = [line.partition("lines ")[2].partition(";")[0] for line in repeated_keys(text, "x")]
+    assert found == lines
+
+
+@pytest.mark.parametrize("written", ["no", "on", "12", "1.5", "2024-07-26"])
+def test_a_name_that_yaml_does_not_read_as_text_needs_quotes(written):
+    value = yaml.safe_load(written)
+    for config in (
+        edited(datasets__identification=["fraud", value]),
+        edited(backbones=[value]),
+        edited(methods={"snip": {}, value: {"method": "snip"}}),
+        edited(cards={"datasets": {value: CARD}}),
+        edited(
+            **{
+                "cards": {"datasets": {"mine": {**CARD, "title": value}}},
+                "datasets__identification": ["mine"],
+            }
+        ),
+    ):
+        found = problems(config)
+        assert "Try: quotes around it; YAML reads no, yes, on, off, numbers and dates" in found
+        assert "unknown dataset" not in found
+
+
+@pytest.mark.parametrize("name", ["my_set", "MySet", "my set", "-a", "a.b"])
+def test_what_an_inline_card_may_be_called(name):
+    found = problems(
+        edited(cards={"datasets": {name: CARD, "mine": CARD}}, datasets__identification=[name, "mine"])
+    )
+    says = f'- config: cards: datasets: found "{name}"; expected a name of lower-case letters, digits and'
+    assert "1 problem\n" in found and says in found
 
 
 BAD = {

@@ -23,7 +23,9 @@ from safety_regions.units.selections import RANKED
 patch_snakemake()
 
 try:
-    STUDY = read_study(dict(config), config_name(workflow.configfiles))
+    STUDY = read_study(
+        dict(config), config_name(workflow.configfiles), workflow.configfiles
+    )
 except StudyError as error:
     sys.exit(str(error))
 

@@ -88,6 +88,8 @@ FILE = {"path": "a.csv", "format": "csv"}
         card(embedded={"path": "/etc/hosts"}),
         card(file=FILE | {"format": "nested-json"}, columns={"prompt": "q"}),
         card(file=FILE | {"format": "json", "header": ["q"]}, columns={"prompt": "q"}),
+        card(file=FILE | {"format": "json", "delimiter": ";"}, columns={"prompt": "q"}),
+        card(file=FILE | {"delimiter": ";;"}, columns={"prompt": "q"}),
         card(file=FILE, columns={"prompt": "q"}, filter={"distinct": True}),
         card(file=FILE, columns={"prompt": "q"}, filter={"keep": {"kind": "a"}}),
         card(

@@ -183,6 +183,14 @@ def test_a_file_that_is_not_the_data_is_refused_in_every_format_and_encoding(tmp
     assert says.format(format) in message_of(read_rows, path, format, Layout("latin-1", ["question"]))
 
 
+@pytest.mark.parametrize(
+    "text", ["version 2 of the html page", "BZhang asks", "PK or not", "<html> is what?"]
+)
+def test_prompts_that_begin_like_another_file_are_read(tmp_path, text):
+    path = put(tmp_path, text + "\n")
+    assert read_rows(path, "text").rows == [{"text": text}]
+
+
 def test_a_parquet_file_is_refused_as_any_other_format(tmp_path):
     pq.write_table(pa.table({"question": [SECRET]}), tmp_path / "set")
     assert "Try: `format: parquet`" in message_of(read_rows, tmp_path / "set", "text", Layout("latin-1"))

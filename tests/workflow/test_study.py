@@ -110,6 +110,18 @@ def test_a_killed_run_resumes_and_gives_the_same_bits(project):
     assert project.contents() == kept
 
 
+def test_a_key_given_twice_is_an_error_and_nested_values_of_the_command_line_are_typed(project):
+    """Snakemake parses the config: it keeps the last of two equal keys, and hands over `--config` as text."""
+    text = yaml.safe_dump(project.config)
+    (project.folder / "mine.yaml").write_text(f"seed: 1\n{text}seed: 2\n")
+    done = project.snakemake("--dry-run", "--configfile", "mine.yaml", check=False)
+    assert done.returncode != 0 and "mine.yaml: seed: found this key in lines 1, " in done.stderr
+    few = "samples={identify: 2, candidates: 1}"
+    done = project.snakemake("--dry-run", "--config", few, check=False)
+    assert "samples: candidates: found 1; expected at least identify (2)" in done.stderr
+    assert "1 problem\n" in done.stderr
+
+
 def test_errors_of_the_config_name_its_file(project):
     """Errors name the config file that Snakemake was given; if there are several, they name none of them."""
     bad = project.config | {"methods": {"wanad": {}}}

@@ -52,7 +52,7 @@ class Project:
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments, "--resources", "gpu=8"]
-        ran = {"capture_output": True, "text": True, "timeout": 900}
+        ran = {"capture_output": True, "text": True, "timeout": 1800}
         done = subprocess.run(command, cwd=self.folder, env=self.environment, **ran)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done

@@ -90,7 +90,5 @@ def _own_responses(ids: Sequence[str], responses: Sequence[str | None]) -> list[
 
 def _given(backbone: Backbone, origin: str, texts: Sequence[str]) -> list[Answer]:
     """Texts that the backbone did not write, as answers; each different text is tokenised once."""
-    tokens = {
-        text: len(backbone.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in set(texts)
-    }
+    tokens = {text: len(backbone.response_ids(text)) for text in set(texts)}
     return [Answer(text, tokens[text], origin) for text in texts]

@@ -173,12 +173,25 @@ class Backbone:
     def _ids(self, text: str) -> list[int]:
         """Token ids of a rendered text, in which `ControlTokens.marked` may have put marks."""
         if OPEN in text:
-            return self._before + self.control.encode(text)
+            return self._known(self._before + self.control.encode(text))
         # A chat template writes its own special tokens; for plain text the tokenizer adds them (a BOS, if it has one).
         ids = self.tokenizer(text, add_special_tokens=self.format.is_plain)["input_ids"]
         end = self.tokenizer.eos_token
         closed = end is not None and ids and ids[-1] == self.tokenizer.eos_token_id and not text.endswith(end)
-        return ids[:-1] if closed else ids
+        return self._known(ids[:-1] if closed else ids)
+
+    def _known(self, ids: list[int]) -> list[int]:
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        if ids and max(ids) >= rows:
+            raise StudyError(
+                explain(
+                    f"backbone {self.source}: tokenizer",
+                    f"token id {max(ids)}",
+                    f"ids below {rows}, the rows of the model's embedding",
+                    "the tokenizer that belongs to the weights",
+                )
+            )
+        return ids
 
     @cached_property
     def _before(self) -> list[int]:
@@ -188,15 +201,19 @@ class Backbone:
         return next(whole[:i] for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """Token ids of the rendered prompt; see `ControlTokens` for special tokens that are spelt out in it."""
+        """Token ids of the rendered prompt; see `ControlTokens` for special tokens that are spelt out in it.
+
+        Raises:
+            StudyError: an id that the model's embedding does not have.
+        """
         return self._ids(self.render(self.control.marked(prompt)))
 
     def response_ids(self, response: str) -> list[int]:
         """Token ids of a response alone."""
         marked = self.control.marked(response)
         if OPEN in marked:
-            return self.control.encode(marked)
-        return self.tokenizer(response, add_special_tokens=False)["input_ids"]
+            return self._known(self.control.encode(marked))
+        return self._known(self.tokenizer(response, add_special_tokens=False)["input_ids"])
 
     def encode(self, prompt: str, response: str) -> Encoded:
         """Tokenise prompt and response together, with the exact number of prompt tokens.

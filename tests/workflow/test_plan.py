@@ -79,3 +79,16 @@ def test_another_workflow_can_import_the_whole_study(unrun, tmp_path, names):
 @pytest.mark.slow
 def test_the_snakefile_of_the_workflow_folder_plans_the_study(unrun):
     assert unrun.plan("--snakefile", "workflow/Snakefile") == {**unrun.plan(), "study": 1}
+
+
+@pytest.mark.slow
+def test_a_folder_with_colons_and_spaces_plans_the_study(unrun, tmp_path):
+    """Runs are often named by date and time."""
+    assert make_project(tmp_path / "run of 12:30:05").plan() == unrun.plan()
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_written_needs_another_cache_folder(unrun, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/dev/null/home")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert unrun.plan()["score"] == 6

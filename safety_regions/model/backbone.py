@@ -162,8 +162,18 @@ class Backbone:
         return {address: list(weight.shape) for address, weight in self.weights()}
 
     def render(self, prompt: str) -> str:
-        """The text that the model receives for a prompt, up to the start of the response."""
-        return self.format.render(self.tokenizer, prompt)
+        """The text that the model receives for a prompt, up to the start of the response.
+
+        Raises:
+            StudyError: the chat template fails on this prompt.
+        """
+        try:
+            return self.format.render(self.tokenizer, prompt)
+        except Exception as error:  # a template is a program; its message may quote the prompt
+            found = f"a failure on one of the prompts ({type(error).__name__})"
+            where = f"backbone {self.source}: chat template"
+            hint = "`template: raw` or `alpaca` in the backbone's card, or a filter in the dataset's card"
+            raise StudyError(explain(where, found, "a template that takes any text", hint)) from None
 
     @cached_property
     def control(self) -> ControlTokens:

@@ -229,7 +229,7 @@ def _check_prompt(backbone: Backbone) -> None:
     """Raise StudyError unless a probe passes through template and tokenizer."""
     where, system = f"backbone {backbone.source}", backbone.format.system_prompt
     try:
-        frame = backbone.render(PROBE)
+        frame = backbone.format.render(backbone.tokenizer, PROBE)
     except Exception as error:  # a template is a program of the checkpoint's author
         raise StudyError(
             explain(

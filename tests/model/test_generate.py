@@ -114,7 +114,7 @@ def test_the_leading_space_of_an_answer_survives():
     backbone = tiny_backbone("llama")
     spaced = SimpleNamespace(
         model=backbone.model, device=backbone.device, tokenizer=SpaceDroppingTokenizer(),
-        prompt_ids=backbone.prompt_ids, temperature=0.0,
+        prompt_ids=backbone.prompt_ids, temperature=0.0, rope_switch=None,
     )  # fmt: skip
     (answer,) = answer_prompts(spaced, ["hello"], max_new_tokens=2, batch_size=1)
     assert answer.text.startswith(" w")

@@ -280,6 +280,16 @@ def test_a_prompt_that_does_not_arrive_is_noticed_when_the_backbone_is_opened(ca
         wrap_backbone(tiny_model("llama"), tokenizer, card)
 
 
+def test_a_template_that_fails_on_one_prompt_does_not_quote_it():
+    template = (
+        "{% set m = messages[0]['content'] %}{% if '!' in m %}{{ raise_exception(m) }}{% endif %}{{ m }}"
+    )
+    backbone = wrap_backbone(tiny_model("llama"), with_template(template), {})
+    with pytest.raises(StudyError, match="a failure on one of the prompts") as raised:
+        backbone.prompt_ids("secret words!")
+    assert "secret" not in str(raised.value)
+
+
 def test_ids_beyond_the_embedding_are_refused():
     model = tiny_model("llama")
     model.resize_token_embeddings(100)

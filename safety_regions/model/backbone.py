@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.families import Family
-from safety_regions.model.prompt_format import PromptFormat
+from safety_regions.model.control_tokens import OPEN, ControlTokens
+from safety_regions.model.prompt_format import PLACE, PromptFormat
 
 
 class Slice(NamedTuple):
@@ -125,6 +126,15 @@ class Backbone:
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
     @property
+    def rope_switch(self) -> int | None:
+        """Number of tokens above which long rope (Phi-3) uses other frequencies; None: there is no such number.
+
+        transformers decides by the longest sequence of a batch, so longer and shorter ones must not share a batch.
+        """
+        rope = getattr(self.config, "rope_parameters", None) or {}
+        return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else None
+
+    @property
     def head_dim(self) -> int:
         heads = self.config.num_attention_heads
         return getattr(self.config, "head_dim", None) or self.config.hidden_size // heads
@@ -152,19 +162,68 @@ class Backbone:
         return {address: list(weight.shape) for address, weight in self.weights()}
 
     def render(self, prompt: str) -> str:
-        """The text that the model receives for a prompt, up to the start of the response."""
-        return self.format.render(self.tokenizer, prompt)
+        """The text that the model receives for a prompt, up to the start of the response.
+
+        Raises:
+            StudyError: the chat template fails on this prompt.
+        """
+        try:
+            return self.format.render(self.tokenizer, prompt)
+        except Exception as error:  # a template is a program; its message may quote the prompt
+            found = f"a failure on one of the prompts ({type(error).__name__})"
+            where = f"backbone {self.source}: chat template"
+            hint = "`template: raw` or `alpaca` in the backbone's card, or a filter in the dataset's card"
+            raise StudyError(explain(where, found, "a template that takes any text", hint)) from None
+
+    @cached_property
+    def control(self) -> ControlTokens:
+        """The tokens that only the template may write."""
+        return ControlTokens(self.tokenizer, self.render(PLACE))
 
     def _ids(self, text: str) -> list[int]:
+        """Token ids of a rendered text, in which `ControlTokens.marked` may have put marks."""
+        if OPEN in text:
+            return self._known(self._before + self.control.encode(text))
         # A chat template writes its own special tokens; for plain text the tokenizer adds them (a BOS, if it has one).
         ids = self.tokenizer(text, add_special_tokens=self.format.is_plain)["input_ids"]
         end = self.tokenizer.eos_token
         closed = end is not None and ids and ids[-1] == self.tokenizer.eos_token_id and not text.endswith(end)
-        return ids[:-1] if closed else ids
+        return self._known(ids[:-1] if closed else ids)
+
+    def _known(self, ids: list[int]) -> list[int]:
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        if ids and max(ids) >= rows:
+            raise StudyError(
+                explain(
+                    f"backbone {self.source}: tokenizer",
+                    f"token id {max(ids)}",
+                    f"ids below {rows}, the rows of the model's embedding",
+                    "the tokenizer that belongs to the weights",
+                )
+            )
+        return ids
+
+    @cached_property
+    def _before(self) -> list[int]:
+        """What the tokenizer adds before a plain text."""
+        whole = self.tokenizer(PLACE, add_special_tokens=self.format.is_plain)["input_ids"]
+        bare = self.tokenizer(PLACE, add_special_tokens=False)["input_ids"]
+        return next(whole[:i] for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """Token ids of the rendered prompt."""
-        return self._ids(self.render(prompt))
+        """Token ids of the rendered prompt; see `ControlTokens` for special tokens that are spelt out in it.
+
+        Raises:
+            StudyError: an id that the model's embedding does not have.
+        """
+        return self._ids(self.render(self.control.marked(prompt)))
+
+    def response_ids(self, response: str) -> list[int]:
+        """Token ids of a response alone."""
+        marked = self.control.marked(response)
+        if OPEN in marked:
+            return self._known(self.control.encode(marked))
+        return self._known(self.tokenizer(response, add_special_tokens=False)["input_ids"])
 
     def encode(self, prompt: str, response: str) -> Encoded:
         """Tokenise prompt and response together, with the exact number of prompt tokens.
@@ -172,11 +231,11 @@ class Backbone:
         If a token would cross the boundary, the prompt is tokenised alone, because the model saw those ids when it
         answered, and the ids of the response are appended.
         """
-        rendered = self.render(prompt)
+        rendered = self.render(self.control.marked(prompt))
         prompt_ids = self._ids(rendered)
-        joint = self._ids(rendered + response)
+        joint = self._ids(rendered + self.control.marked(response))
         if joint[: len(prompt_ids)] != prompt_ids:
-            joint = prompt_ids + self.tokenizer(response, add_special_tokens=False)["input_ids"]
+            joint = prompt_ids + self.response_ids(response)
         return Encoded(joint, len(prompt_ids))
 
 

@@ -38,11 +38,18 @@ def longest_first(samples: Sequence[Sample]) -> list[Sample]:
     return sorted(samples, key=lambda sample: (-len(sample.ids), sample.prompt_id))
 
 
-def batches(samples: Sequence[Sample], size: int) -> Iterator[Batch]:
-    """Right-padded batches of up to ``size`` samples, longest first."""
+def by_frequencies(samples: Sequence[Sample], switch: int | None) -> Iterator[list[Sample]]:
+    """Samples that may share a batch, longest first; see `Backbone.rope_switch` for ``switch``."""
     ordered = longest_first(samples)
-    for start in range(0, len(ordered), size):
-        yield padded(ordered[start : start + size])
+    longer = 0 if switch is None else sum(len(sample.ids) > switch for sample in ordered)
+    yield from filter(None, (ordered[:longer], ordered[longer:]))
+
+
+def batches(samples: Sequence[Sample], size: int, switch: int | None = None) -> Iterator[Batch]:
+    """Right-padded batches of up to ``size`` samples, longest first; see `Backbone.rope_switch` for ``switch``."""
+    for group in by_frequencies(samples, switch):
+        for start in range(0, len(group), size):
+            yield padded(group[start : start + size])
 
 
 def padded(group: Sequence[Sample]) -> Batch:

@@ -48,16 +48,31 @@ def answer_prompts(
     """
     encoded = [backbone.prompt_ids(prompt) for prompt in prompts]
     _check_lengths(backbone, encoded, max_new_tokens)
-    order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index))
+    groups = _by_frequencies(encoded, max_new_tokens, backbone.rope_switch)
     answers: dict[int, Answer] = {}
 
     def continued(chosen: Sequence[int]) -> list[list[int]]:
         return continue_prompts(backbone, [encoded[index] for index in chosen], max_new_tokens)
 
-    for chosen, continuations in in_batches(order, batch_size, continued):
-        for index, ids in zip(chosen, continuations, strict=True):
-            answers[index] = _answer(backbone, encoded[index], ids)
+    for group in groups:
+        for chosen, continuations in in_batches(group, batch_size, continued):
+            for index, ids in zip(chosen, continuations, strict=True):
+                answers[index] = _answer(backbone, encoded[index], ids)
     return [answers[index] for index in range(len(encoded))]
+
+
+def _by_frequencies(encoded: Sequence[list[int]], count: int, switch: int | None) -> list[list[int]]:
+    """Indices of the prompts that may share a batch, shortest first; see `Backbone.rope_switch` for ``switch``.
+
+    A prompt whose answer of ``count`` tokens passes the switch is alone, since others pass it at another token.
+    """
+    order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index))
+    if switch is None:
+        return [order]
+    before = [i for i in order if len(encoded[i]) + count <= switch]
+    after = [i for i in order if len(encoded[i]) > switch]
+    passing = order[len(before) : len(order) - len(after)]
+    return [before, *([i] for i in passing), after]
 
 
 def continue_prompts(backbone: Backbone, batch: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
@@ -84,7 +99,7 @@ def _steps(backbone: Backbone, batch: Sequence[list[int]], count: int) -> Iterat
     """Yield the next token of every row, ``count`` times; finished rows continue and are cut by the caller."""
     ids, mask = _pad_left(batch, pad_id(backbone), backbone.device)
     cache, choose = DynamicCache(config=backbone.model.config), _chooser(batch, backbone.temperature)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    positions, whole = _positions(mask), ids
     for _ in range(count):
         output = backbone.model(
             input_ids=ids,
@@ -98,6 +113,13 @@ def _steps(backbone: Backbone, batch: Sequence[list[int]], count: int) -> Iterat
         yield tokens
         ids, positions = tokens[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(batch), 1)], dim=1)
+        whole = torch.cat([whole, ids], dim=1)
+        if int(positions.max()) == backbone.rope_switch:  # the stored keys were turned by other frequencies
+            ids, positions, cache = whole, _positions(mask), DynamicCache(config=backbone.model.config)
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
 def _chooser(batch: Sequence[list[int]], temperature: float) -> Callable[[Tensor], Tensor]:

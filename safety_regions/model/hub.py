@@ -4,7 +4,6 @@ Only `huggingface_hub` fetches files, and transformers then gets a folder. A mis
 transformers would continue without it, for example without generation_config.json, which lists the end-of-turn tokens.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from safety_regions.errors import StudyError, explain
+from safety_regions.study.checkpoints import weight_files
 
 COMMIT = r"[0-9a-f]{40}"
 # Seconds to wait before each retry; the library's own retries, if any, are faster.
@@ -19,7 +19,6 @@ WAITS = (2, 15, 60)
 
 # All files of a checkpoint except weights and code: config, tokenizer, chat template, index of the weights.
 _SMALL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
-_INDEX = "model.safetensors.index.json"
 _PAGES = {"model": "https://huggingface.co/{repo}", "dataset": "https://huggingface.co/datasets/{repo}"}
 _COPIES = {"model": "`path` in the card", "dataset": "`data_dir` in the config, `file` in the card"}
 _LOG_IN = "log in with `hf auth login`"
@@ -111,13 +110,6 @@ def fetch_checkpoint(place: Place, accept: Callable[[Path], None]) -> Path:
     pinned = place._replace(revision=folder.name)
     from_hub(place, lambda: _snapshot(pinned, weight_files(folder)))
     return folder
-
-
-def weight_files(folder: Path) -> list[str]:
-    """The names of the files with a checkpoint's weights, from its index if it has one."""
-    if not (folder / _INDEX).is_file():
-        return ["model.safetensors"]
-    return sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
 
 
 def _snapshot(place: Place, patterns: Sequence[str]) -> Path:

@@ -4,7 +4,6 @@ transformers fills tensors that a checkpoint lacks with random numbers, and igno
 logs both. Scores of such a model would be noise that looks like a result, so both are errors here.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,8 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.families import Family, families, family_of
 from safety_regions.model.backbone import Backbone
-from safety_regions.model.hub import Place, fetch_checkpoint, weight_files
+from safety_regions.model.generate import end_ids
+from safety_regions.model.hub import Place, fetch_checkpoint
 from safety_regions.model.prompt_format import DATE, TEMPLATES, PromptFormat
+from safety_regions.study.checkpoints import SMALL_FILES, weight_files
+from safety_regions.study.small_files import read_object
 
 PROBE = "A short question?"
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -61,6 +63,7 @@ def _open(where: str, folder: Path, card: dict) -> Backbone:
             attn_implementation=family.attention_implementation,
             device_map="auto" if torch.cuda.is_available() else None,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # only to name the tensors: `_check_tensors` refuses them
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise
@@ -68,9 +71,12 @@ def _open(where: str, folder: Path, card: dict) -> Backbone:
         raise StudyError(
             explain(
                 f"backbone {where}",
-                _first_line(error),
+                _told(error),
                 "a checkpoint with config, tokenizer and safetensors weights",
-                "another revision, or a `path` with complete files",
+                "another revision, or a `path` with complete files"
+                if (folder / "tokenizer.json").is_file() or not (folder / "tokenizer.model").is_file()
+                else "a tokenizer.json: where sentencepiece and protobuf are installed, load the tokenizer of this "
+                "folder with AutoTokenizer and save it there with save_pretrained",
             )
         ) from None
     _check_tensors(where, report)
@@ -87,7 +93,10 @@ def _open(where: str, folder: Path, card: dict) -> Backbone:
 
 
 def _check_files(where: str, folder: Path) -> None:
-    """Raise StudyError unless the folder has one set of safetensors weights, not quantised."""
+    """Raise StudyError unless the small files are whole and there is one set of safetensors weights, not quantised."""
+    for name in SMALL_FILES:  # transformers goes on without a damaged generation_config.json
+        if (folder / name).is_file():
+            read_object(folder / name)
     names = weight_files(folder)
     present = [folder / name for name in names if (folder / name).is_file()]
     if not present:
@@ -122,10 +131,13 @@ def _check_files(where: str, folder: Path) -> None:
 
 def _quantised(folder: Path, files: Sequence[Path]) -> str | None:
     """What shows that the weights are quantised, or None."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    settings = config.get("quantization_config") or config.get("text_config", {}).get("quantization_config")
+    config = read_object(folder / "config.json")
+    settings = config.get("quantization_config") or (config.get("text_config") or {}).get(
+        "quantization_config"
+    )
     if settings:
-        return f"a quantised checkpoint ({settings.get('quant_method', 'unknown method')})"
+        method = settings.get("quant_method") if isinstance(settings, dict) else settings
+        return f"a quantised checkpoint ({method or 'unknown method'})"
     for file in files:
         try:
             with safe_open(file, "pt") as tensors:
@@ -139,7 +151,18 @@ def _quantised(folder: Path, files: Sequence[Path]) -> str | None:
 
 
 def _check_tensors(where: str, report: dict) -> None:
-    """Raise StudyError if tensors of the model are not in the checkpoint, or the other way round."""
+    """Raise StudyError if tensors of the model are not in the checkpoint, the other way round, or have other sizes."""
+    sizes = sorted((name, tuple(found), tuple(asked)) for name, found, asked in report["mismatched_keys"])
+    if sizes:
+        name, found, asked = sizes[0]
+        raise StudyError(
+            explain(
+                f"backbone {where}",
+                f"{len(sizes)} tensors of another size than config.json says, e.g. {name} {found}",
+                str(asked),
+                "a complete copy whose config.json belongs to its weights",
+            )
+        )
     missing, surplus = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if not missing and not surplus:
         return
@@ -206,12 +229,12 @@ def _check_prompt(backbone: Backbone) -> None:
     """Raise StudyError unless a probe passes through template and tokenizer."""
     where, system = f"backbone {backbone.source}", backbone.format.system_prompt
     try:
-        frame = backbone.render(PROBE)
+        frame = backbone.format.render(backbone.tokenizer, PROBE)
     except Exception as error:  # a template is a program of the checkpoint's author
         raise StudyError(
             explain(
                 f"{where}: chat template",
-                _first_line(error),
+                _told(error),
                 "a template that takes messages of plain text",
                 "`system_prompt: null`, `template_options`, or `template: raw` or `alpaca` in the backbone's card",
             )
@@ -247,14 +270,15 @@ def _check_prompt(backbone: Backbone) -> None:
         raise StudyError(
             explain(f"{where}: tokenizer", "no token for a short text", hint="complete tokenizer files")
         )
-    largest, rows = max(backbone.prompt_ids(PROBE)), backbone.model.get_input_embeddings().weight.shape[0]
-    if largest >= rows:
+    backbone.prompt_ids(PROBE)
+    strange = [end for end in end_ids(backbone) if not isinstance(end, int)]
+    if strange:
         raise StudyError(
             explain(
-                f"{where}: tokenizer",
-                f"token id {largest}",
-                f"ids below {rows}, the rows of the model's embedding",
-                "the tokenizer that belongs to the weights",
+                where,
+                f"an eos_token_id that is no number ('{strange[0]}')",
+                "numbers",
+                "a repaired generation_config.json",
             )
         )
 
@@ -264,8 +288,8 @@ def _family_in(where: str, folder: Path) -> Family:
     path = folder / "config.json"
     if not path.is_file():
         raise StudyError(explain(f"backbone {where}", "no config.json", "a transformers checkpoint"))
-    config = json.loads(path.read_text(encoding="utf-8"))
-    model_type = config.get("model_type", "none")
+    config = read_object(path)
+    model_type = str(config.get("model_type", "none"))
     # A checkpoint of a known family may include code (Phi-3 does); transformers' own implementation is used instead.
     if "auto_map" in config and family_of(model_type) is None:
         raise StudyError(
@@ -292,5 +316,5 @@ def find_family(where: str, model_type: str) -> Family:
     return family
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}" if str(error) else "an error"
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200] or 'no message'}"

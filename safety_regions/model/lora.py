@@ -8,9 +8,9 @@ Addresses: ``layers.3.q.A`` and ``layers.3.q.B``. If q, k and v are stored fused
 split by rows like the weight (q.B, k.B, v.B), and A has the address of the first projection (q.A).
 """
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from torch import Tensor
 from safety_regions.errors import StudyError, explain
 from safety_regions.model.backbone import Backbone, ScoredLinear, attached
 from safety_regions.study.adapters import ADAPTER_FILES, CONFIG, WEIGHTS
+from safety_regions.study.small_files import read_object
 
 # Settings of peft that change what the layer computes; an adapter that uses one of them is rejected.
 UNSUPPORTED = (
@@ -66,7 +67,7 @@ Adapter = tuple[Lora, ...]
 def read_adapter(backbone: Backbone, directory: str | Path) -> Adapter:
     """Read the adapter in a peft directory; one `Lora` per layer, in the order of ``backbone.linears``.
 
-    Layers without an adapter are left out.
+    Layers without an adapter are left out; the log says how many have one.
 
     Raises:
         StudyError: there is no LoRA adapter, or it has unsupported settings, does not match the backbone's layers or
@@ -74,30 +75,48 @@ def read_adapter(backbone: Backbone, directory: str | Path) -> Adapter:
     """
     scaling, tensors = _read(Path(directory))
     names = {id(module): name for name, module in backbone.model.named_modules()}
-    adapter = []
+    adapter, known = [], set()
     for linear in backbone.linears:
         keys = [f"base_model.model.{names[id(linear.module)]}.lora_{x}.weight" for x in "AB"]
+        known.update(keys)
         if keys[0] in tensors and keys[1] in tensors:
             a, b = (tensors.pop(key).to(linear.module.weight.device).float() for key in keys)
             adapter.append(Lora(linear, a, b, scaling["alpha"] / scaling["root"](len(a))))
     if tensors or not adapter:
-        found = (
-            f"{len(tensors)} tensors of other layers, e.g. {min(tensors)}"
-            if tensors
-            else "no factors A and B"
-        )
-        raise StudyError(
-            explain(directory, found, f"factors of linear layers in the decoder blocks of {backbone.source}")
-        )
+        expected = f"factors of linear layers in the decoder blocks of {backbone.source}"
+        raise StudyError(explain(directory, *_unmatched(sorted(tensors), known, expected)))
     for lora in adapter:
         _check(directory, lora)
+    print(f"adapter of '{scaling['base']}': {len(adapter)} of {len(backbone.linears)} linear layers")
     return tuple(adapter)
 
 
+def _unmatched(names: Sequence[str], known: Collection[str], expected: str) -> tuple[str, ...]:
+    """What is found in place of factors, what is expected, and perhaps a hint.
+
+    Args:
+        names: tensors that belong to no pair of factors.
+        known: names of all factors that the backbone can have.
+        expected: the general answer.
+    """
+    halves = [name for name in names if name in known]
+    labelled = [name for name in names if re.search(r"\.lora_[AB]\.(?!weight$)[^.]+\.weight$", name)]
+    if halves:
+        return (
+            f"one factor without the other in {len(halves)} layers, e.g. {halves[0]}",
+            "A and B of each layer",
+        )
+    if labelled:
+        hint = "`save_pretrained` of peft, which leaves it out"
+        return f"the name of an adapter in the keys, e.g. {labelled[0]}", "...lora_A.weight", hint
+    if names:
+        return f"{len(names)} tensors of other layers, e.g. {names[0]}", expected
+    return "no factors A and B", expected
+
+
 def _read(directory: Path) -> tuple[dict, dict[str, Tensor]]:
-    """The scaling (alpha, and the function of the rank that divides it), and the file's tensors by name."""
+    """Alpha, the function of the rank that divides it, and the base model's name; and the file's tensors by name."""
     try:
-        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(directory / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise StudyError(
@@ -107,6 +126,7 @@ def _read(directory: Path) -> tuple[dict, dict[str, Tensor]]:
                 " and ".join(ADAPTER_FILES),
             )
         ) from None
+    config = read_object(directory / CONFIG)
     used = [key for key in UNSUPPORTED if config.get(key)]
     used += [
         f"{k} {config.get(k)}" for k, v in (("peft_type", "LORA"), ("bias", "none")) if config.get(k) != v
@@ -115,8 +135,13 @@ def _read(directory: Path) -> tuple[dict, dict[str, Tensor]]:
         raise StudyError(
             explain(directory / CONFIG, ", ".join(used), "plain LoRA (factors A and B, no bias)")
         )
+    if not isinstance(config.get("lora_alpha"), int | float):
+        raise StudyError(
+            explain(directory / CONFIG, "no number `lora_alpha`", "the factor of the product B A")
+        )
     root = math.sqrt if config.get("use_rslora") else float
-    return {"alpha": config["lora_alpha"], "root": root}, tensors
+    base = config.get("base_model_name_or_path")
+    return {"alpha": config["lora_alpha"], "root": root, "base": base}, tensors
 
 
 def _check(directory: str | Path, lora: Lora) -> None:

@@ -84,8 +84,9 @@ def _in_passes(backbone: Backbone, samples: Samples, start: Start, run: Pass, ne
 
     def one_pass(layers: range, size: int) -> tuple[Evidence, int]:
         linears = [linear for linear in backbone.linears if linear.layer in layers]
+        given, switch = samples.identification, backbone.rope_switch
         found, size = halving(
-            size, lambda n: run(backbone, linears, batches(samples.identification, n), start(linears))
+            size, lambda n: run(backbone, linears, batches(given, n, switch), start(linears))
         )
         if len(layers) < len(backbone.blocks):
             found = {address: stored(values, samples) for address, values in found.items()}

@@ -3,11 +3,12 @@
 Torch-free, because the check of the config uses it.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from safety_regions.errors import StudyError, explain
 from safety_regions.families import families
+from safety_regions.study.small_files import AN_OBJECT, fault_of, read_object
 
 # What the sizes are called in an organism's card, and in the config.json of a checkpoint.
 SIZES = {
@@ -18,6 +19,16 @@ SIZES = {
     "kv_heads": "num_key_value_heads",
     "head_dim": "head_dim",
 }
+INDEX = "model.safetensors.index.json"
+SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    INDEX,
+)
+"""Files of a checkpoint that hold a JSON object."""
 
 
 def unit_counts(card: dict) -> dict:
@@ -49,11 +60,12 @@ def _sizes(card: dict) -> dict[str, int]:
     if "architecture" in card:
         return card["architecture"]
     file = Path(card["path"]) / "config.json" if "path" in card else None
-    if file is None or not file.is_file():
+    if file is None or not file.is_file() or fault_of(file):
         return {}
-    config = json.loads(file.read_text(encoding="utf-8"))
-    config = config.get("text_config", config)  # a model of images and text
-    sizes = {key: config[name] for key, name in SIZES.items() if config.get(name) is not None}
+    config = read_object(file)
+    config = config.get("text_config") or config  # a model of images and text
+    found = {key: config.get(name) for key, name in SIZES.items()}
+    sizes = {key: size for key, size in found.items() if isinstance(size, int) and size > 0}
     if {"hidden_size", "heads"} <= sizes.keys():
         even = sizes["hidden_size"] // sizes["heads"]
         sizes.setdefault("head_dim", families()[card["family"]].head_dim or even)
@@ -71,7 +83,12 @@ def local_problems(card: dict) -> Iterator[tuple[str, str]]:
     if not (folder / "config.json").is_file():
         yield "no config.json", "a checkpoint's directory"
         return
-    model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    faults = [fault_of(folder / name) for name in SMALL_FILES if (folder / name).is_file()]
+    if any(faults):
+        yield from ((fault, AN_OBJECT) for fault in faults if fault)
+        return
+    yield from _weight_problems(folder)
+    model_type = str(read_object(folder / "config.json").get("model_type"))
     known = families()[card["family"]].layers
     if model_type not in known:
         yield f"model_type '{model_type}'", f"one of family {card['family']}: {', '.join(known)}"
@@ -86,5 +103,38 @@ def local_problems(card: dict) -> Iterator[tuple[str, str]]:
 
 
 def _has_chat_template(folder: Path) -> bool:
-    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings = read_object(folder / "tokenizer_config.json")
     return "chat_template" in settings or (folder / "chat_template.jinja").is_file()
+
+
+def weight_files(folder: Path) -> list[str]:
+    """The names of the files with a checkpoint's weights, from its index if it has one.
+
+    Raises:
+        StudyError: the index is damaged.
+    """
+    if not (folder / INDEX).is_file():
+        return ["model.safetensors"]
+    names = read_object(folder / INDEX).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise StudyError(explain(folder / INDEX, "no list of files", "a `weight_map` from tensors to files"))
+    return sorted(set(names.values()))
+
+
+def _weight_problems(folder: Path) -> Iterator[tuple[str, str]]:
+    try:
+        names = weight_files(folder)
+    except StudyError:
+        yield f"a damaged {INDEX}", "a `weight_map` from tensors to files"
+        return
+    missing = [name for name in names if not (folder / name).is_file()]
+    pointers = [name for name in names if name not in missing and _is_pointer(folder / name)]
+    if missing:
+        yield f"no {missing[0]}", "weights in safetensors (pickled weights are never loaded)"
+    if pointers:
+        yield f"a pointer of Git LFS in place of {pointers[0]}", "the weights themselves (`git lfs pull`)"
+
+
+def _is_pointer(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(30).startswith(b"version https://git-lfs")

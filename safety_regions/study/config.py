@@ -9,7 +9,7 @@ from math import factorial
 from pathlib import Path
 
 from safety_regions.errors import StudyError, explain, raise_all, unknown
-from safety_regions.study.adapters import plan_problems, teachers
+from safety_regions.study.adapters import plan_problems, rank_of, teachers
 from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults, with_types
 from safety_regions.study.checkpoints import local_problems, unit_counts
 from safety_regions.study.method_shelf import method_cards
@@ -355,8 +355,7 @@ class _Reader:
     def _check_scopes(self, backbones: dict[str, dict], methods: dict[str, Method]) -> None:
         adapters, allow_empty = self.config["adapters"], self.config.get("allow_empty", False)
         for name, card in backbones.items():
-            rank = None if name in adapters["paths"] else adapters["rank"]
-            sizes = BackboneSizes(name, unit_counts(card), rank)
+            sizes = BackboneSizes(name, unit_counts(card), rank_of(adapters, name))
             for label, method in methods.items():
                 asked = asked_fractions(label, method, allow_empty, self.config.get("compare_methods"))
                 self.problems += empty_fractions(sizes, asked, self.where)

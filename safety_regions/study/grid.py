@@ -10,7 +10,9 @@ from math import factorial
 from pathlib import Path
 from typing import NamedTuple
 
+from safety_regions.study.adapters import given_files
 from safety_regions.study.config import RAW, Study, source_of
+from safety_regions.study.file_stamps import stamp
 from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
 from safety_regions.units.granularity import ROW
 from safety_regions.units.names import Name, Part, parse_name, pool
@@ -368,12 +370,21 @@ def studied_datasets(study: Study) -> tuple[str, ...]:
 
 
 def loading(card: dict) -> dict:
-    """The keys of a backbone's card that determine how it is loaded, sorted."""
-    return {key: card[key] for key in sorted(LOADING) if card.get(key) is not None}
+    """The keys of a card that determine how a backbone is loaded, sorted, and a stamp of the files in its ``path``."""
+    kept = {key: card[key] for key in sorted(LOADING) if card.get(key) is not None}
+    return kept | ({"stamp": stamp(local_checkpoint(card))} if "path" in card else {})
+
+
+def scoring(study: Study, backbone: str, label: str) -> dict:
+    """`loading` of a backbone for a method (by its label), and a stamp of the adapter that is given for it."""
+    given = given_files(study.adapters, backbone) if study.needs_adapter(label) else []
+    return loading(study.backbones[backbone]) | ({"adapter_stamp": stamp(given)} if given else {})
 
 
 def reading(study: Study, dataset: str) -> dict:
     """What a dataset is read by: a card with no other keys and no other source, and the study's ``data_dir``.
+
+    The card has a stamp of the dataset's file, unless it comes from the Hub.
 
     A title, a note, a source that is not read, or a ``data_dir`` that the dataset does not use is no part of it.
     """
@@ -381,6 +392,7 @@ def reading(study: Study, dataset: str) -> dict:
     source = source_of(dataset, card, study.data_dir)
     kept = {"licence": card["licence"], "role": card["role"], source.kind: source.given}
     kept |= {"columns": source.columns, "filter": source.filter}
+    kept |= {} if source.path is None else {"stamp": stamp([source.path])}
     return {"card": ordered(kept), "data_dir": study.data_dir if source.kind == "file" else None}
 
 

@@ -180,10 +180,7 @@ def _chats(
 
 def _response_ids(backbone: Backbone, response: str) -> list[int]:
     # The prompt ends with a special token, so the ids of the response do not depend on the prompt.
-    return [
-        *backbone.tokenizer(response, add_special_tokens=False)["input_ids"],
-        backbone.tokenizer.eos_token_id,
-    ]
+    return [*backbone.response_ids(response), backbone.tokenizer.eos_token_id]
 
 
 def measure_organism(backbone: Backbone, sets: Sequence[TrainingSet]) -> list[dict]:

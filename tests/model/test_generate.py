@@ -114,7 +114,7 @@ def test_the_leading_space_of_an_answer_survives():
     backbone = tiny_backbone("llama")
     spaced = SimpleNamespace(
         model=backbone.model, device=backbone.device, tokenizer=SpaceDroppingTokenizer(),
-        prompt_ids=backbone.prompt_ids, temperature=0.0,
+        prompt_ids=backbone.prompt_ids, temperature=0.0, rope_switch=None,
     )  # fmt: skip
     (answer,) = answer_prompts(spaced, ["hello"], max_new_tokens=2, batch_size=1)
     assert answer.text.startswith(" w")
@@ -157,3 +157,31 @@ def test_tokens_are_drawn_from_the_tempered_distribution():
     drawn = torch.bincount(choose(logits.expand(4000, 4)), minlength=4) / 4000
     p = (logits / 0.7).softmax(0)
     assert ((drawn - p).abs() < 5 * (p * (1 - p) / 4000).sqrt()).all()
+
+
+ROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "short_factor": [1.0] * 4,
+    "long_factor": [1.0, 2.0, 8.0, 30.0],
+    "original_max_position_embeddings": 48,
+}
+
+
+def test_long_rope_does_not_mix_in_a_batch():
+    """Some prompts stay below the switch at 48 tokens, some pass it while they are answered, and some start above."""
+    sizes = {"original_max_position_embeddings": 48, "tie_word_embeddings": False}
+    backbone = tiny_backbone("phi3", rope_parameters=ROPE, **sizes)
+    assert backbone.rope_switch == 48 and tiny_backbone("phi3").rope_switch is None
+    for linear in backbone.linears:
+        linear.module.weight.mul_(8)  # answers that depend on positions
+    prompts = [letter * n for n in (1, 5, 20, 21, 22, 24, 26, 27, 28, 40, 60) for letter in "ab"]
+    encoded = [backbone.prompt_ids(prompt) for prompt in prompts]
+    assert {len(ids) - 48 for ids in encoded} > {0, 1, -1}
+    expected = [literal(backbone, ids, 6) for ids in encoded]
+    answers = [answer_prompts(backbone, prompts, max_new_tokens=6, batch_size=size) for size in (1, 100)]
+    texts = [backbone.tokenizer.decode(ids, skip_special_tokens=True) for ids in expected]
+    assert [answer.text for answer in answers[0]] == texts
+    assert answers[1] == answers[0]
+    mixed = continue_prompts(backbone, encoded, 6)
+    assert mixed != expected, "the case must be one in which a shared batch changes answers"

@@ -126,8 +126,61 @@ def test_a_config_with_other_layers_than_the_weights_is_refused(tmp_path, layers
 @pytest.mark.parametrize("change", [{"hidden_size": 40}, {"vocab_size": 17}, {"intermediate_size": 99}])
 def test_sizes_that_contradict_the_weights_are_refused(tmp_path, change):
     edit_config(save(tmp_path), **change)
-    with pytest.raises(StudyError, match="expected a checkpoint with config, tokenizer and safetensors"):
+    with pytest.raises(
+        StudyError, match=r"of another size than config.json says, e.g. .* \(\d+|within num_embeddings"
+    ):
         load_backbone({"path": str(tmp_path)})
+
+
+def put(name: str, text: str | bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def with_bom(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+
+def only_sentencepiece(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>")
+
+
+# What is done to a good checkpoint -> what the error says.
+DAMAGED = {
+    "trailing comma": (put("config.json", '{"model_type": "llama",}'), "broken JSON in line 1"),
+    "byte-order mark": (with_bom, "byte-order mark"),
+    "list": (put("config.json", "[]"), "config.json that holds no JSON object"),
+    "empty": (put("config.json", ""), "config.json that is empty"),
+    "not UTF-8": (put("config.json", b'{"a": "\xe9"}'), "not UTF-8"),
+    "tokenizer settings": (put("tokenizer_config.json", ""), "tokenizer_config.json that is empty"),
+    "tokenizer": (put("tokenizer.json", "[]"), "expected a checkpoint with config, tokenizer"),
+    "end tokens lost": (put("generation_config.json", "{"), "generation_config.json with broken JSON"),
+    "end token as text": (put("generation_config.json", '{"eos_token_id": "</s>"}'), "that is no number"),
+    "index": (put("model.safetensors.index.json", "{}"), "expected a `weight_map`"),
+    "weights": (put("model.safetensors", ""), "SafetensorError"),
+    "null size": (lambda folder: edit_config(folder, hidden_size=None), "'hidden_size'"),
+    "no heads": (lambda folder: edit_config(folder, num_attention_heads=0), "ZeroDivisionError"),
+    "rope": (lambda folder: edit_config(folder, rope_scaling={"type": "other", "factor": 2.0}), "other"),
+    "quantised": (lambda folder: edit_config(folder, quantization_config="awq"), r"quantised .*\(awq\)"),
+    "model type": (lambda folder: edit_config(folder, model_type=["llama"]), "unknown model_type"),
+    "sentencepiece": (only_sentencepiece, "sentencepiece and protobuf"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_checkpoint_is_one_sentence(tmp_path, case):
+    damage, message = DAMAGED[case]
+    damage(save(tmp_path))
+    with pytest.raises(StudyError, match=message):
+        load_backbone({"path": str(tmp_path)})
+
+
+def test_settings_that_may_be_null_load(tmp_path):
+    edit_config(
+        save(tmp_path), head_dim=None, text_config=None, rope_scaling={"type": "linear", "factor": 2.0}
+    )
+    assert load_backbone({"path": str(tmp_path)}).head_dim == 8
 
 
 QUANTISED = {
@@ -227,11 +280,27 @@ def test_a_prompt_that_does_not_arrive_is_noticed_when_the_backbone_is_opened(ca
         wrap_backbone(tiny_model("llama"), tokenizer, card)
 
 
+def test_a_template_that_fails_on_one_prompt_does_not_quote_it():
+    template = (
+        "{% set m = messages[0]['content'] %}{% if '!' in m %}{{ raise_exception(m) }}{% endif %}{{ m }}"
+    )
+    backbone = wrap_backbone(tiny_model("llama"), with_template(template), {})
+    with pytest.raises(StudyError, match="a failure on one of the prompts") as raised:
+        backbone.prompt_ids("secret words!")
+    assert "secret" not in str(raised.value)
+
+
 def test_ids_beyond_the_embedding_are_refused():
     model = tiny_model("llama")
     model.resize_token_embeddings(100)
     with pytest.raises(StudyError, match="ids below 100"):
         wrap_backbone(model, byte_tokenizer(), {})
+    probe, other = (max(tiny_backbone("llama").prompt_ids(text)) for text in ("A short question?", "à"))
+    assert probe < other
+    model.resize_token_embeddings(other)
+    backbone = wrap_backbone(model, byte_tokenizer(), {})
+    with pytest.raises(StudyError, match=f"ids below {other}"):
+        backbone.prompt_ids("à")
 
 
 DATED = "{{ strftime_now('%d %b %Y') }} {{ messages[-1]['content'] }}"

@@ -101,6 +101,52 @@ def test_an_adapter_of_another_backbone_is_refused(tmp_path):
             read_adapter(backbone, tmp_path / name)
 
 
+def without_alpha(folder):
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text())
+    del config["lora_alpha"]
+    path.write_text(json.dumps(config))
+
+
+def edit_keys(edit):
+    def change(folder):
+        tensors = load_file(folder / "adapter_model.safetensors")
+        save_file(edit(tensors), folder / "adapter_model.safetensors")
+
+    return change
+
+
+HALF = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
+# What is done to a good adapter -> what the error says.
+DAMAGED = {
+    "no alpha": (without_alpha, "no number `lora_alpha`"),
+    "half a pair": (
+        edit_keys(lambda tensors: {k: t for k, t in tensors.items() if k != HALF}),
+        r"one factor without the other in 1 layers, e.g. .*q_proj.lora_A",
+    ),
+    "named": (
+        edit_keys(lambda tensors: {k.replace(".weight", ".mine.weight"): t for k, t in tensors.items()}),
+        r"the name of an adapter in the keys, e.g. .*lora_A.mine.weight",
+    ),
+    "a list": (lambda folder: (folder / "adapter_config.json").write_text("[]"), "holds no JSON object"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_adapter_is_named(case, tmp_path):
+    backbone, (damage, message) = tiny_backbone("llama"), DAMAGED[case]
+    damage(write_adapter(backbone, tmp_path))
+    with pytest.raises(StudyError, match=message):
+        read_adapter(backbone, tmp_path)
+
+
+def test_the_log_says_which_part_an_adapter_covers(tmp_path, capsys):
+    backbone = tiny_backbone("llama")
+    write_adapter(backbone, tmp_path, target_modules=["q_proj", "down_proj"])
+    read_adapter(backbone, tmp_path)
+    assert "6 of 21 linear layers" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("value,message", [(0.0, "before its first step"), (float("nan"), "not finite")])
 def test_factors_that_say_nothing_are_refused(value, message, tmp_path):
     backbone = tiny_backbone("llama")

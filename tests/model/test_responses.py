@@ -90,3 +90,27 @@ def test_no_prompts_give_an_empty_table_of_the_contract():
     )
     assert table.num_rows == 0
     assert table.schema == contracts.RESPONSES.schema
+
+
+def test_prompts_beyond_the_context_are_named_by_id_or_left_out(capsys):
+    backbone, table = tiny_backbone("llama", max_position_embeddings=80), prompts_table(("No.",) * 12)
+    fits = [len(backbone.prompt_ids(text)) + 6 <= 80 for text in table["text"].to_pylist()]
+    how = {"origin": "backbone", "max_new_tokens": 6, "batch_size": 4}
+    with pytest.raises(StudyError, match=r"prompts that do not fit.*set/11 \(\d+\).*drop_long") as raised:
+        respond(backbone, table, **how)
+    assert "word" not in str(raised.value) and "set/0 " not in str(raised.value)
+    kept = respond(backbone, table, drop_long=True, **how)
+    assert kept["prompt_id"].to_pylist() == [f"set/{i}" for i in range(12) if fits[i]]
+    assert 0 < kept.num_rows < 12
+    assert f"left out {12 - kept.num_rows} prompts" in capsys.readouterr().out
+    short = table.filter(pa.array(fits))
+    assert kept.equals(respond(backbone, short, **how)), "the others have the same answers"
+
+
+def test_given_responses_count_towards_the_context():
+    table = prompts_table(("No.", "word " * 20, "No."))
+    how = {"origin": "dataset", "max_new_tokens": 1, "batch_size": 1}
+    backbone = tiny_backbone("llama", max_position_embeddings=80)
+    assert respond(backbone, table, **how).num_rows == 3, "scoring names them if it needs them"
+    kept = respond(backbone, table, drop_long=True, **how)
+    assert kept["prompt_id"].to_pylist() == ["set/0", "set/2"]

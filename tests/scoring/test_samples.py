@@ -183,3 +183,12 @@ def test_a_sample_beyond_the_context_is_named_by_id():
     with pytest.raises(StudyError, match=r"a/1 \(\d+\+3\)") as raised:
         encode_samples(backbone, rows)
     assert "word" not in str(raised.value)
+
+
+def test_samples_on_both_sides_of_the_switch_of_long_rope_share_no_batch():
+    samples = [Sample(str(i), list(range(i + 2)), 1) for i in range(7)]
+    lengths = [
+        [len(samples[int(i)].ids) for i in batch.prompt_ids] for batch in batches(samples, 3, switch=4)
+    ]
+    assert lengths == [[8, 7, 6], [5], [4, 3, 2]]
+    assert [len(batch.prompt_ids) for batch in batches(samples, 3, switch=100)] == [3, 3, 1]

@@ -39,6 +39,7 @@ def test_write_responses_answers_the_first_of_each_split(checkpoint, tmp_path):
     found = read_table(out, RESPONSES)
     assert found["prompt_id"].to_pylist() == ["set/0", "set/1", "set/2", "set/4"]
     assert read_metadata(out)["backbone"] == "tiny" and read_metadata(out)["max_new_tokens"] == 5
+    assert read_metadata(out)["too_long"] == 0
 
 
 def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpoint, tmp_path):

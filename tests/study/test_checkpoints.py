@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from safety_regions.families import families
 from safety_regions.model.loading import wrap_backbone
 from safety_regions.study.catalog import Shelf, schema, with_defaults
-from safety_regions.study.checkpoints import unit_counts
+from safety_regions.study.checkpoints import local_problems, unit_counts
 from safety_regions.training.architecture import build_model
 from safety_regions.units.addresses import PROJECTIONS, address, parse_address
 from tests.tiny import FAMILIES, byte_tokenizer, tiny_backbone, tiny_model
@@ -72,3 +72,49 @@ def test_the_width_of_heads_that_a_config_leaves_out_is_that_of_transformers(tmp
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **sizes))
     backbone = wrap_backbone(model, byte_tokenizer(), {"template": "native"}, family)
     assert unit_counts(checkpoint(tmp_path, sizes, family)) == as_counts(backbone.shapes)
+
+
+@pytest.fixture
+def saved(tmp_path) -> dict:
+    """Return the card of a whole checkpoint in ``tmp_path``."""
+    tiny_model("llama").save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    return {"kind": "checkpoint", "family": "llama", "path": str(tmp_path), "template": "native"}
+
+
+INDEX = "model.safetensors.index.json"
+# File -> its content, and what is said.
+DAMAGED = {
+    "trailing comma": ("config.json", '{"model_type": "llama",}', "config.json with broken JSON in line 1"),
+    "byte-order mark": ("config.json", "\ufeff{}", "config.json with a byte-order mark"),
+    "list": ("config.json", "[]", "config.json that holds no JSON object"),
+    "empty": ("config.json", "", "config.json that is empty"),
+    "another type": ("config.json", '{"model_type": ["llama"]}', "model_type '['llama']'"),
+    "tokenizer settings": ("tokenizer_config.json", "", "tokenizer_config.json that is empty"),
+    "generation": ("generation_config.json", '{"a":', "generation_config.json with broken JSON"),
+    "index": (INDEX, "{", f"{INDEX} with broken JSON"),
+    "no files in the index": (INDEX, '{"weight_map": ["a"]}', f"a damaged {INDEX}"),
+    "a part is missing": (INDEX, '{"weight_map": {"x": "part-1.safetensors"}}', "no part-1.safetensors"),
+    "pointer": ("model.safetensors", "version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_files_are_named_before_any_job(saved, tmp_path, case):
+    assert list(local_problems(saved)) == []
+    name, text, message = DAMAGED[case]
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert any(found.startswith(message) for found, _ in local_problems(saved))
+    unit_counts(saved)
+
+
+def test_pickled_weights_are_named_before_any_job(saved, tmp_path):
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    assert [found for found, _ in local_problems(saved)] == ["no model.safetensors"]
+
+
+@pytest.mark.parametrize("size", [None, "32", 0, -1, [32]])
+def test_sizes_that_are_no_numbers_are_not_known(tmp_path, size):
+    sizes = LLAMA | {"num_key_value_heads": 2, "head_dim": None, "num_attention_heads": size}
+    known = {"layers": 2, "gate": (48, 32), "up": (48, 32), "down": (32, 48)}
+    assert unit_counts(checkpoint(tmp_path, sizes)) == known

@@ -383,7 +383,8 @@ def test_bad_configs_say_what_to_mend(case):
     ],
 )
 def test_a_local_checkpoint_is_looked_at_before_any_job(tmp_path, model_type, files, found):
-    for name, text in {"config.json": f'{{"model_type": "{model_type}"}}', **files}.items():
+    files = {"config.json": f'{{"model_type": "{model_type}"}}', "model.safetensors": "", **files}
+    for name, text in files.items():
         (tmp_path / name).write_text(text)
     card = {"kind": "checkpoint", "family": "llama", "path": str(tmp_path)}
     message = problems(edited(backbones=["mine"], cards={"backbones": {"mine": card}}))

@@ -48,3 +48,47 @@ def test_every_set_is_cut_to_the_smallest(tmp_path):
     (smallest,) = (row["n_usable"] for row in usable if row["dataset"] == "one")
     used = read_metadata(project.folder / "results/scores/tiny/wanda/two.parquet")["prompts_used"]
     assert len(used) == smallest < 8
+
+
+IMPORT = """
+import yaml
+with open({config!r}) as file:
+    config = yaml.safe_load(file)
+module regions:
+    snakefile: {snakefile!r}
+    config: config
+use rule * from regions as {names}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", ["*", "sr_*"])
+def test_another_workflow_can_import_the_whole_study(unrun, tmp_path, names):
+    """With `module:`, and from the place where the workflow catalog looks for the Snakefile."""
+    place = {
+        "config": str(unrun.folder / "config.yaml"),
+        "snakefile": str(unrun.folder / "workflow/Snakefile"),
+    }
+    (tmp_path / "Snakefile").write_text(IMPORT.format(names=names, **place))
+    (tmp_path / "tiny").symlink_to(unrun.folder / "tiny")
+    planned = unrun.plan("--snakefile", str(tmp_path / "Snakefile"), "--directory", str(tmp_path))
+    prefix = names.removesuffix("*")
+    assert {name.removeprefix(prefix): n for name, n in planned.items()} == {**unrun.plan(), "study": 1}
+
+
+@pytest.mark.slow
+def test_the_snakefile_of_the_workflow_folder_plans_the_study(unrun):
+    assert unrun.plan("--snakefile", "workflow/Snakefile") == {**unrun.plan(), "study": 1}
+
+
+@pytest.mark.slow
+def test_a_folder_with_colons_and_spaces_plans_the_study(unrun, tmp_path):
+    """Runs are often named by date and time."""
+    assert make_project(tmp_path / "run of 12:30:05").plan() == unrun.plan()
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_written_needs_another_cache_folder(unrun, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/dev/null/home")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert unrun.plan()["score"] == 6

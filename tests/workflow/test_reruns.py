@@ -1,5 +1,7 @@
 """After a change, Snakemake plans exactly the jobs that the change affects."""
 
+import os
+
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -139,3 +141,14 @@ def test_only_files_that_loading_reads_count_as_the_checkpoint(project):
     template = project.folder / "tiny/chat_template.jinja"
     template.write_text(template.read_text() + "\n")
     assert project.plan()["write_responses"] == 3
+
+
+def test_files_replaced_by_older_ones_are_noticed(project):
+    """As with `cp -p` and `rsync -a`: the new content has a time stamp before that of the results."""
+    path = project.folder / "safety_regions/catalog/prompts/two.jsonl"
+    tokens = project.folder / "tiny/generation_config.json"
+    for file in (path, tokens):
+        file.write_text(file.read_text() + "\n")
+        os.utime(file, (10**9, 10**9))
+    plan = project.plan()
+    assert (plan["read_prompts"], plan["write_responses"], plan["score"]) == (1, 3, 6)

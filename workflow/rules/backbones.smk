@@ -66,6 +66,7 @@ rule write_responses:
         origin=STUDY.responses["origin"],
         text=STUDY.responses["text"],
         max_new_tokens=STUDY.responses["max_new_tokens"],
+        drop_long=STUDY.samples["drop_long"],
         code=lambda wc: script_version("write_responses.py", model_code(wc.backbone)),
     message:
         "Generating the responses of {wildcards.backbone} to {wildcards.dataset}"

@@ -54,7 +54,7 @@ rule score:
         gpu=lambda wc: gpus(STUDY.backbones[wc.backbone], kept_of(wc.method)),
         batch_size=8,
     params:
-        backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),
+        backbone=lambda wc: grid.scoring(STUDY, wc.backbone, wc.method),
         method=lambda wc: STUDY.methods[wc.method].module,
         options=lambda wc: dict(sorted(STUDY.methods[wc.method].options.items())),
         kept=lambda wc: dict(sorted(STUDY.methods[wc.method].kept.items())),
@@ -96,7 +96,7 @@ rule permute_labels:
         gpu=lambda wc: gpus(STUDY.backbones[wc.backbone], kept_of(wc.method)),
         batch_size=8,
     params:
-        backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),
+        backbone=lambda wc: grid.scoring(STUDY, wc.backbone, wc.method),
         method=lambda wc: STUDY.methods[wc.method].module,
         options=lambda wc: dict(sorted(STUDY.methods[wc.method].options.items())),
         kept=lambda wc: dict(sorted(STUDY.methods[wc.method].kept.items())),

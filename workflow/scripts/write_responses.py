@@ -10,13 +10,14 @@ from safety_regions.model.devices import assigned_gpus
 def write_responses(
     prompts: str | Path, checkpoint: Sequence[str | Path], backbone: str, card: dict, candidates: int,
     evaluate: int, origin: str, text: str | None, max_new_tokens: int, batch_size: int, output: str | Path,
+    drop_long: bool = False,
 ) -> None:  # fmt: skip
     """Write the answers of the backbone of ``card``.
 
     Args:
         checkpoint: files of a local checkpoint; empty if ``card`` names another source.
         candidates, evaluate: maximum number of prompts of each split.
-        origin, text, max_new_tokens, batch_size: see `respond`.
+        origin, text, max_new_tokens, batch_size, drop_long: see `respond`.
     """
     from safety_regions.formats.contracts import PROMPTS, RESPONSES
     from safety_regions.formats.parquet import read_table, write_table
@@ -26,9 +27,9 @@ def write_responses(
 
     asked = first_of_splits(read_table(prompts, PROMPTS), identify=candidates, evaluate=evaluate)
     loaded, how = load_backbone(card, checkpoint), {"origin": origin, "text": text, "batch_size": batch_size}
-    responses = respond(loaded, asked, max_new_tokens=max_new_tokens, **how)
-    metadata = {"backbone": backbone, **loaded.metadata, "max_new_tokens": max_new_tokens}
-    write_table(output, responses, RESPONSES, metadata)
+    responses = respond(loaded, asked, max_new_tokens=max_new_tokens, drop_long=drop_long, **how)
+    limits = {"max_new_tokens": max_new_tokens, "too_long": asked.num_rows - responses.num_rows}
+    write_table(output, responses, RESPONSES, {"backbone": backbone, **loaded.metadata, **limits})
 
 
 if __name__ == "__main__":
@@ -38,5 +39,5 @@ if __name__ == "__main__":
             prompts=files.prompts, checkpoint=files.checkpoint, backbone=backbone, card=p.backbone,
             candidates=p.candidates, evaluate=p.evaluate, origin=p.origin, text=p.text,
             max_new_tokens=p.max_new_tokens, batch_size=snakemake.resources.batch_size,
-            output=snakemake.output.responses,
+            drop_long=p.drop_long, output=snakemake.output.responses,
         )  # fmt: skip

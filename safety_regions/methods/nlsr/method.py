@@ -126,6 +126,11 @@ def scores(backbone: Backbone, evidence: AdapterEvidence, options: dict) -> Iter
             yield address, project_b(part, k, *grams).abs().float()
 
 
+def findings(backbone: Backbone, evidence: AdapterEvidence, options: dict) -> dict:
+    """How many linear layers the adapter covers, and how many the backbone has; the others have no scores."""
+    return {"adapted_layers": len(evidence.adapter), "linear_layers": len(backbone.linears)}
+
+
 def shuffle(evidence: AdapterEvidence, seed: int) -> AdapterEvidence:
     """Randomise the directions in the evidence and keep their strengths (permutation null).
 

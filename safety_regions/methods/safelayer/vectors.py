@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from safety_regions.model.backbone import Backbone, attached
-from safety_regions.model.batches import Batch, Sample, longest_first, padded
+from safety_regions.model.batches import Batch, Sample, by_frequencies, padded
 from safety_regions.model.finite import Finite
 from safety_regions.model.halving import in_batches
 
@@ -80,7 +80,8 @@ def _passes(
         return [seen[layer] for layer in range(len(backbone.blocks))]
 
     with torch.no_grad(), attached([hook_of(layer, block) for layer, block in enumerate(backbone.blocks)]):
-        yield from in_batches(longest_first(prompts), batch_size, states_of)
+        for group in by_frequencies(prompts, backbone.rope_switch):
+            yield from in_batches(group, batch_size, states_of)
 
 
 def _last_tokens(batch: Batch, hidden: Tensor) -> Tensor:

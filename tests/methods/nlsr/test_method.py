@@ -193,3 +193,10 @@ def test_the_presets_are_the_paper_and_the_released_code():
         chosen = with_defaults(options, {"properties": card["options"]})
         assert nlsr.retained_rank(128, chosen["retained"]) == rank
         assert amplification(chosen["amplify"], chosen["beta"]) == pytest.approx(factor)
+
+
+def test_the_metadata_say_how_many_layers_the_adapter_covers(llama, tmp_path):
+    backbone, _ = llama
+    write_adapter(backbone, tmp_path, target_modules=["q_proj"])
+    evidence = nlsr.gather(backbone, Samples(samples_of(), (), tmp_path), OPTIONS)
+    assert nlsr.findings(backbone, evidence, OPTIONS) == {"adapted_layers": 3, "linear_layers": 21}

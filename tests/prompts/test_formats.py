@@ -177,6 +177,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12
         (lzma.compress(SECRET.encode()), "a file compressed with xz"),
         (f"\n<!DOCTYPE html><p>{SECRET}".encode(), "a web page"),
     ],
+    ids=["pointer", "pointer-bom", "gzip", "bzip2", "xz", "html"],
 )  # fmt: skip
 def test_a_file_that_is_not_the_data_is_refused_in_every_format_and_encoding(tmp_path, format, content, says):
     path = put(tmp_path, content)

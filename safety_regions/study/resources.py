@@ -38,6 +38,7 @@ MINUTES = {
     "write_responses": Minutes(30, 15),
     "train_adapter": Minutes(60, 30),
     "score": Minutes(30, 15),
+    "permute_labels": Minutes(60, 300),  # about twenty splits
     "sweep": Minutes(60, 30),
 }
 

@@ -91,8 +91,9 @@ rule permute_labels:
         mem_mb=lambda wc, attempt: memory_mb(
             STUDY.backbones[wc.backbone], attempt, kept_of(wc.method)
         ),
-        runtime=lambda wc, attempt: STUDY.label_permutations
-        * minutes("score", STUDY.backbones[wc.backbone], attempt),
+        runtime=lambda wc, attempt: minutes(
+            "permute_labels", STUDY.backbones[wc.backbone], attempt
+        ),
         gpu=lambda wc: gpus(STUDY.backbones[wc.backbone], kept_of(wc.method)),
         batch_size=8,
     params:

@@ -70,11 +70,11 @@ def aggregated(tmp_path_factory):
         gathering[n] = peak_of(
             folder, "gather_overlaps.py", input=inputs, output=both, params={"cells": cells}
         )
-        nothing = {"pooled": [], "blocked": [], "planted": [], "data_free": [], "facts": {}, "files": {}}
+        nothing = {"beside": {}, "data_free": [], "facts": {}, "files": {}}
         summing[n] = peak_of(
             folder,
             "write_summary.py",
-            input={**both, "pools": [], "blocks": [], "recovery": []},
+            input=both,
             output={name: str(folder / f"summary-{n}.{name}") for name in ("html", "tsv")},
             params={"names": membership.metadata["names"], **nothing},
         )

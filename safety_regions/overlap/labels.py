@@ -98,7 +98,7 @@ def _iou(regions: Sequence[Region]) -> float | None:
 
 
 def permutation_test(observed: float, drawn: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of the splits' IoUs, and the p-value of an observed IoU that is not below them.
+    """Return the mean of the splits' IoUs, and the one-sided p-value of an observed IoU: small if it is below theirs.
 
     NaN for both if the observed IoU or all splits are undefined; undefined splits are left out.
     """

@@ -1,4 +1,4 @@
-"""Overlaps of chosen pairs of names over the whole model: growing pools, and blocks of prompts of several sizes."""
+"""Overlaps of chosen pairs of names over the whole model: growing pools, blocks of prompts, crossed responses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ COUNTS = ("intersection", "union", "iou", "smallest", "largest", "chance")
 
 
 def compare_pairs(paths: Mapping[str, str | Path], pairs: Sequence[Mapping]) -> pa.Table:
-    """Return one row per pair, in order, with the columns that `contracts.POOLS` and `contracts.SAMPLE_SIZES` share.
+    """Return one row per pair, in order, with the columns that `contracts.POOLS`, `SAMPLE_SIZES` and `CROSSED` share.
 
     Args:
         paths: name -> region file.
@@ -52,10 +52,10 @@ def compare_pools(
     Raises:
         StudyError: as `compare_pairs`.
     """
-    null = pa.nulls(len(steps), pa.float64())
+    ious = pa.nulls(len(steps), pa.float64())
     if shuffled:
-        null = _compare_named(paths, [{"a": a, "b": b} for a, b in shuffled])["iou"]
-    table = _compare_named(paths, steps).append_column("shuffled", null)
+        ious = _compare_named(paths, [{"a": a, "b": b} for a, b in shuffled])["iou"]
+    table = _compare_named(paths, steps).append_column("shuffled", ious)
     return table.append_column("nested", pa.array([nested] * len(steps)))
 
 

@@ -6,10 +6,11 @@ Such a file can be decoded by some encodings and split into lines, so a card of 
 from pathlib import Path
 
 from safety_regions.errors import StudyError, explain
+from safety_regions.study.small_files import POINTER
 
 PARQUET = (b"par1",)
 DISGUISES: dict[tuple[bytes, ...], tuple[str, str]] = {
-    (b"version https://git-lfs.github.com/",): (
+    (POINTER,): (
         "a Git LFS pointer instead of the data",
         "`git lfs pull` in its repository",
     ),

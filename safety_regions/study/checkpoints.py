@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.families import families
-from safety_regions.study.small_files import AN_OBJECT, fault_of, read_object
+from safety_regions.study.small_files import AN_OBJECT, POINTER, fault_of, read_object
 
 # What the sizes are called in an organism's card, and in the config.json of a checkpoint.
 SIZES = {
@@ -137,4 +137,4 @@ def _weight_problems(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _is_pointer(path: Path) -> bool:
     with open(path, "rb") as file:
-        return file.read(30).startswith(b"version https://git-lfs")
+        return file.read(len(POINTER)) == POINTER

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from safety_regions.errors import StudyError, explain
 
+POINTER = b"version https://git-lfs.github.com/"
+"""The first bytes of a pointer of Git LFS, which stands in place of a large file."""
+
 AN_OBJECT = "a JSON object, as transformers and peft write it"
 
 

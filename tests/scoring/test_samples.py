@@ -27,6 +27,10 @@ def responses(dataset: str, n: int = 20) -> pa.Table:
 
 TABLES = {"a": responses("a"), "b": responses("b")}
 KEEP = {"a": "refused", "b": "refused"}
+SHARED = {
+    "a": "a", "b": "b", "n_a": 20, "n_b": 20, "n_exact": 1, "n_near": 1, "near_a": ["a/1"], "near_b": ["b/2"],
+}  # fmt: skip
+"""A prompt of a that is also one of b."""
 
 
 def ids_of(chosen: Chosen) -> list[str]:
@@ -99,17 +103,7 @@ def test_what_is_left_out_is_counted():
 
 
 def test_shared_prompts_go_from_the_later_set_alone():
-    row = {
-        "a": "a",
-        "b": "b",
-        "n_a": 20,
-        "n_b": 20,
-        "n_exact": 1,
-        "n_near": 1,
-        "near_a": ["a/1"],
-        "near_b": ["b/2"],
-    }
-    shared = pa.Table.from_pylist([row], schema=SHARED_PROMPTS.schema)
+    shared = pa.Table.from_pylist([SHARED], schema=SHARED_PROMPTS.schema)
     chosen = {name: choose(parse_name(name), TABLES, 100, KEEP, shared) for name in "ab"}
     assert "a/1" in ids_of(chosen["a"]) and "b/2" not in ids_of(chosen["b"])
     assert chosen["b"].skipped == {"b: not refused": 3, "b: shared": 1}
@@ -117,18 +111,8 @@ def test_shared_prompts_go_from_the_later_set_alone():
 
 def test_equal_numbers_are_those_of_the_smallest_set(tmp_path):
     """Usable are answered identification prompts that are kept and not shared; n is cut to the fewest of them."""
-    row = {
-        "a": "a",
-        "b": "b",
-        "n_a": 20,
-        "n_b": 20,
-        "n_exact": 1,
-        "n_near": 1,
-        "near_a": ["a/1"],
-        "near_b": ["b/2"],
-    }
     shared, usable = tmp_path / "b.shared.parquet", tmp_path / "usable.parquet"
-    write_table(shared, pa.Table.from_pylist([row], schema=SHARED_PROMPTS.schema), SHARED_PROMPTS)
+    write_table(shared, pa.Table.from_pylist([SHARED], schema=SHARED_PROMPTS.schema), SHARED_PROMPTS)
     paths = [tmp_path / f"{name}.parquet" for name in "ab"]
     for path in paths:
         filled = [{**row, "origin": "backbone", "stop": "eos"} for row in TABLES[path.stem].to_pylist()]
@@ -138,7 +122,7 @@ def test_equal_numbers_are_those_of_the_smallest_set(tmp_path):
     assert counted.to_pylist() == [{"dataset": n, "n_usable": len(c.rows)} for n, c in whole.items()]
     assert len(whole["b"].rows) == len(whole["a"].rows) - 1
     with pytest.raises(StudyError, match="no usable prompt of b;"):
-        every = {**row, "near_a": ["a/1"] * 20, "near_b": [f"b/{i}" for i in range(20)]}
+        every = {**SHARED, "near_a": ["a/1"] * 20, "near_b": [f"b/{i}" for i in range(20)]}
         write_table(usable, pa.Table.from_pylist([every], schema=SHARED_PROMPTS.schema), SHARED_PROMPTS)
         count_usable(paths, KEEP, [usable])
     write_table(usable, counted, USABLE)

@@ -100,6 +100,37 @@ def scoring_inputs(wildcards):
     return found
 
 
+def scoring_params(script):
+    """Return the params of a job that scores a name with this script."""
+    return {
+        "backbone": lambda wc: grid.scoring(STUDY, wc.backbone, wc.method),
+        "method": lambda wc: STUDY.methods[wc.method].module,
+        "options": lambda wc: dict(sorted(STUDY.methods[wc.method].options.items())),
+        "kept": lambda wc: dict(sorted(STUDY.methods[wc.method].kept.items())),
+        "samples": STUDY.samples["identify"],
+        "keep": lambda wc: grid.keep_of(STUDY, wc.name, STUDY.contrast_of(wc.method)),
+        "code": lambda wc: script_version(
+            script,
+            model_code(wc.backbone),
+            method_module(STUDY.methods[wc.method].module),
+        ),
+    }
+
+
+def scoring_resources(job):
+    """Return the resources of a job that scores a name; its time is that of `MINUTES[job]`."""
+    return {
+        "mem_mb": lambda wc, attempt: memory_mb(
+            STUDY.backbones[wc.backbone], attempt, kept_of(wc.method)
+        ),
+        "runtime": lambda wc, attempt: minutes(
+            job, STUDY.backbones[wc.backbone], attempt
+        ),
+        "gpu": lambda wc: gpus(STUDY.backbones[wc.backbone], kept_of(wc.method)),
+        "batch_size": 8,
+    }
+
+
 def shared_tables(*names):
     """Return the tables of prompts that the datasets of some names drop; none if the config keeps shared prompts."""
     return collect(

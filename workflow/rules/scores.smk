@@ -45,26 +45,9 @@ rule score:
         "../../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: memory_mb(
-            STUDY.backbones[wc.backbone], attempt, kept_of(wc.method)
-        ),
-        runtime=lambda wc, attempt: minutes(
-            "score", STUDY.backbones[wc.backbone], attempt
-        ),
-        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone], kept_of(wc.method)),
-        batch_size=8,
+        **scoring_resources("score"),
     params:
-        backbone=lambda wc: grid.scoring(STUDY, wc.backbone, wc.method),
-        method=lambda wc: STUDY.methods[wc.method].module,
-        options=lambda wc: dict(sorted(STUDY.methods[wc.method].options.items())),
-        kept=lambda wc: dict(sorted(STUDY.methods[wc.method].kept.items())),
-        samples=STUDY.samples["identify"],
-        keep=lambda wc: grid.keep_of(STUDY, wc.name, STUDY.contrast_of(wc.method)),
-        code=lambda wc: script_version(
-            "score.py",
-            model_code(wc.backbone),
-            method_module(STUDY.methods[wc.method].module),
-        ),
+        **scoring_params("score.py"),
     message:
         "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}"
     script:
@@ -88,21 +71,9 @@ rule permute_labels:
         "../../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: memory_mb(
-            STUDY.backbones[wc.backbone], attempt, kept_of(wc.method)
-        ),
-        runtime=lambda wc, attempt: minutes(
-            "permute_labels", STUDY.backbones[wc.backbone], attempt
-        ),
-        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone], kept_of(wc.method)),
-        batch_size=8,
+        **scoring_resources("permute_labels"),
     params:
-        backbone=lambda wc: grid.scoring(STUDY, wc.backbone, wc.method),
-        method=lambda wc: STUDY.methods[wc.method].module,
-        options=lambda wc: dict(sorted(STUDY.methods[wc.method].options.items())),
-        kept=lambda wc: dict(sorted(STUDY.methods[wc.method].kept.items())),
-        samples=STUDY.samples["identify"],
-        keep=lambda wc: grid.keep_of(STUDY, wc.name, STUDY.contrast_of(wc.method)),
+        **scoring_params("permute_labels.py"),
         splitting=lambda wc: {
             "permutations": STUDY.label_permutations,
             "cells": grid.permuted_cells(STUDY, wc.method),
@@ -112,11 +83,6 @@ rule permute_labels:
             f"{cell['selection']}/{cell['refinement']}"
             for cell in grid.permuted_refinements(STUDY, wc.method)
         ],
-        code=lambda wc: script_version(
-            "permute_labels.py",
-            model_code(wc.backbone),
-            method_module(STUDY.methods[wc.method].module),
-        ),
     message:
         "Splitting the prompts of {wildcards.name} at random: {wildcards.backbone}/{wildcards.method}"
     script:

@@ -153,8 +153,8 @@ ORDINARY = (
          "At least as much is shared with ordinary prompts (normalised {normalised_ordinary} with ordinary pairs as "
          "zero), which suggests text in general rather than safety."),
     Rule(lambda r: True,
-         "With ordinary pairs as zero, the normalised overlap is {normalised_ordinary}: only this part can be about "
-         "harm."),
+         "With ordinary pairs as zero, the normalised overlap is {normalised_ordinary}: at most this part is about "
+         "harm, and it holds what refusals have in common and answers lack."),
 )  # fmt: skip
 LABELS = (
     Rule(lambda r: not compared(r) or pd.isna(r["permuted_iou"]), ""),

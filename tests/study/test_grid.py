@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from safety_regions.errors import StudyError
-from safety_regions.study import grid
+from safety_regions.study import comparisons, grid
 from safety_regions.study.config import read_study
 from safety_regions.units.names import parse_name
 
@@ -23,7 +23,7 @@ def study(**keys):
 
 def test_a_plain_study_plans_sets_alone():
     plain = study()
-    assert grid.pool_steps(plain) == grid.block_pairs(plain) == []
+    assert comparisons.pool_steps(plain) == comparisons.block_pairs(plain) == []
     assert grid.framed_names(plain, "snip", "row-0.05", "raw") == [*SETS, "everyday", "lookalikes"]
     assert grid.framed_names(plain, "snip", "row-0.05", "minus-everyday") == [*SETS, "lookalikes"]
 
@@ -79,7 +79,7 @@ def test_layers_need_no_shuffle_and_no_set_they_contrast_with():
 
 @pytest.mark.parametrize("prompts", ["grow", "equal"])
 def test_pools_grow_by_one_set_and_their_rest_is_disjoint(prompts):
-    steps = grid.pool_steps(study(pools={"orders": 3, "prompts": prompts}))
+    steps = comparisons.pool_steps(study(pools={"orders": 3, "prompts": prompts}))
     assert len({step.a for step in steps if step.k == 1}) > 1 and len(steps) == 3 * 3 * 3
     for order in (1, 2, 3):
         of = {(s.k, s.against): s for s in steps if s.order == order}
@@ -99,26 +99,30 @@ def test_each_step_is_also_taken_with_shuffled_sets(prompts):
     pools = {"orders": 2, "prompts": prompts}
     asked = study(floors=2, pools=pools)
     for label, selection, kind in (("snip", "row-0.05", "r"), ("wanda", "matrix-0.05", "")):
-        shuffled = grid.shuffled_steps(asked, label, selection)
-        for step, names in zip(grid.pool_steps(asked), shuffled, strict=True):
+        shuffled = comparisons.shuffled_steps(asked, label, selection)
+        for step, names in zip(comparisons.pool_steps(asked), shuffled, strict=True):
             for plain, name in zip((step.a, step.b), names, strict=True):
                 assert name == "+".join(f"{part}~1{kind}" for part in plain.split("+"))
                 assert parse_name(name).parts == parse_name(plain).parts
-        plain = grid.paired_names(grid.pool_steps(asked))
-        names = grid.pool_names(asked, label, selection)
+        plain = comparisons.paired_names(comparisons.pool_steps(asked))
+        names = comparisons.pool_names(asked, label, selection)
         assert names[: len(plain)] == plain and len(set(names)) == len(names) == 2 * len(plain)
     for other, label in ((study(pools=pools), "snip"), (asked, "safelayer")):
-        assert grid.shuffled_steps(other, label, "row-0.05") == []
-        assert grid.pool_names(other, label, "row-0.05") == grid.paired_names(grid.pool_steps(other))
+        assert comparisons.shuffled_steps(other, label, "row-0.05") == []
+        assert comparisons.pool_names(other, label, "row-0.05") == comparisons.paired_names(
+            comparisons.pool_steps(other)
+        )
 
 
 def test_only_selections_over_all_prompts_are_nested():
     asked = study(
         methods={"safeneuron": {"selections": ["common-0.2-0.9", "above-1", "matrix-0.05"]}, "snip": {}}
     )
-    nested = {s: grid.is_nested(asked, "safeneuron", s) for s in asked.methods["safeneuron"].selections}
+    nested = {
+        s: comparisons.is_nested(asked, "safeneuron", s) for s in asked.methods["safeneuron"].selections
+    }
     assert nested == {"common-0.2-0.9": True, "above-1": True, "matrix-0.05": False}
-    assert not grid.is_nested(asked, "snip", "row-0.05")
+    assert not comparisons.is_nested(asked, "snip", "row-0.05")
 
 
 def test_a_set_drops_prompts_of_earlier_sets_alone():
@@ -138,14 +142,14 @@ def test_a_set_drops_prompts_of_earlier_sets_alone():
 
 
 def test_every_order_at_once():
-    steps = grid.pool_steps(study(pools={"orders": 24}))
+    steps = comparisons.pool_steps(study(pools={"orders": 24}))
     assert len({tuple(s.b for s in steps if (s.order, s.against) == (o, "next")) for o in range(1, 25)}) > 1
     assert {step.order for step in steps} == set(range(1, 25))
 
 
 def test_every_set_is_crossed_with_every_other():
-    pairs = grid.crossed_pairs(study(crossed=True))
-    assert len(pairs) == 2 * len(SETS) * (len(SETS) - 1) and grid.crossed_pairs(study()) == []
+    pairs = comparisons.crossed_pairs(study(crossed=True))
+    assert len(pairs) == 2 * len(SETS) * (len(SETS) - 1) and comparisons.crossed_pairs(study()) == []
     for pair in pairs:
         a, b = parse_name(pair.a).parts[0], parse_name(pair.b).parts[0]
         given = b.responses
@@ -157,18 +161,18 @@ def test_labels_are_permuted_where_units_go_by_rank():
     """Not for a method's own selection, nor for scores that depend on no prompt."""
     methods = {"snip": {}, "safeneuron": {"selections": ["matrix-0.1", "common-0.2"]}, "magnitude": {}}
     asked = study(methods=methods, label_permutations=19)
-    ranked = {cell["selection"] for cell in grid.permuted_cells(asked, "safeneuron")}
-    assert ranked == {"matrix-0.1"} and grid.permuted_pools(asked, "safeneuron", "common-0.2") == []
-    pools = grid.permuted_pools(asked, "snip", "row-0.05")
+    ranked = {cell["selection"] for cell in comparisons.permuted_cells(asked, "safeneuron")}
+    assert ranked == {"matrix-0.1"} and comparisons.permuted_pools(asked, "safeneuron", "common-0.2") == []
+    pools = comparisons.permuted_pools(asked, "snip", "row-0.05")
     assert len(pools) == len(list(combinations(SETS, 2))) and pools[0].count("+") == 1
-    assert grid.permuted_pools(asked, "magnitude", "row-0.05") == []
-    assert grid.permuted_pools(study(methods=methods), "snip", "row-0.05") == []
-    refined = grid.permuted_refinements(asked, "snip")
+    assert comparisons.permuted_pools(asked, "magnitude", "row-0.05") == []
+    assert comparisons.permuted_pools(study(methods=methods), "snip", "row-0.05") == []
+    refined = comparisons.permuted_refinements(asked, "snip")
     assert {cell["refinement"] for cell in refined} == {f"minus-{cell['utility']}" for cell in refined}
 
 
 def test_blocks_are_disjoint_and_end_with_the_whole_sample():
-    pairs = grid.block_pairs(study(sample_sizes={"sizes": [100, 40, 10], "blocks": 3}))
+    pairs = comparisons.block_pairs(study(sample_sizes={"sizes": [100, 40, 10], "blocks": 3}))
     count = {10: 3, 40: 2, 100: 1}
     for n, blocks in count.items():
         of = [pair for pair in pairs if pair.n == n]

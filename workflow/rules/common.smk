@@ -4,7 +4,7 @@ import sys
 from functools import cache
 
 from safety_regions.errors import StudyError
-from safety_regions.study import grid
+from safety_regions.study import comparisons, grid
 from safety_regions.study.adapters import ADAPTER_FILES, given_files, teachers
 from safety_regions.study.code_version import code_version
 from safety_regions.study.config import config_name, read_study
@@ -30,8 +30,8 @@ except StudyError as error:
     sys.exit(str(error))
 
 CELLS = [cell.path for cell in grid.cells(STUDY)]
-POOL_STEPS, BLOCK_PAIRS = grid.pool_steps(STUDY), grid.block_pairs(STUDY)
-CROSSED_PAIRS = grid.crossed_pairs(STUDY)
+POOL_STEPS, BLOCK_PAIRS = comparisons.pool_steps(STUDY), comparisons.block_pairs(STUDY)
+CROSSED_PAIRS = comparisons.crossed_pairs(STUDY)
 # Tables of a cell: the matrix always, the others if the config asks for them.
 CELL_TABLES = [
     "iou.tsv",

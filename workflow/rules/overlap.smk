@@ -39,7 +39,7 @@ rule compute_overlap:
             "<results>/overlap/{backbone}/{method}/labels/{pool}.parquet",
             backbone=wc.backbone,
             method=wc.method,
-            pool=grid.permuted_pools(STUDY, wc.method, wc.selection),
+            pool=comparisons.permuted_pools(STUDY, wc.method, wc.selection),
         ),
         samples=lambda wc: collect(
             "<results>/scores/{backbone}/{method}/{name}.sample.parquet",
@@ -77,7 +77,7 @@ rule compute_overlap:
         correlated=lambda wc: grid.correlated_names(
             STUDY, wc.method, wc.selection, wc.refinement
         ),
-        pools=lambda wc: grid.permuted_pools(STUDY, wc.method, wc.selection),
+        pools=lambda wc: comparisons.permuted_pools(STUDY, wc.method, wc.selection),
         code=script_version("compute_overlap.py"),
     message:
         "Computing the IoUs of {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
@@ -88,7 +88,7 @@ rule compute_overlap:
 rule compare_pools:
     input:
         regions=lambda wc: regions_of(
-            wc, grid.pool_names(STUDY, wc.method, wc.selection)
+            wc, comparisons.pool_names(STUDY, wc.method, wc.selection)
         ),
     output:
         pairs="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.pools.parquet",
@@ -97,10 +97,10 @@ rule compare_pools:
     conda:
         "../../envs/analysis.yaml"
     params:
-        names=lambda wc: grid.pool_names(STUDY, wc.method, wc.selection),
+        names=lambda wc: comparisons.pool_names(STUDY, wc.method, wc.selection),
         steps=[step._asdict() for step in POOL_STEPS],
-        shuffled=lambda wc: grid.shuffled_steps(STUDY, wc.method, wc.selection),
-        nested=lambda wc: grid.is_nested(STUDY, wc.method, wc.selection),
+        shuffled=lambda wc: comparisons.shuffled_steps(STUDY, wc.method, wc.selection),
+        nested=lambda wc: comparisons.is_nested(STUDY, wc.method, wc.selection),
         code=script_version("compare_pools.py"),
     message:
         "Comparing pools of sets: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
@@ -110,7 +110,7 @@ rule compare_pools:
 
 rule compare_sample_sizes:
     input:
-        regions=lambda wc: regions_of(wc, grid.paired_names(BLOCK_PAIRS)),
+        regions=lambda wc: regions_of(wc, comparisons.paired_names(BLOCK_PAIRS)),
     output:
         pairs="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.sample_sizes.parquet",
     log:
@@ -118,7 +118,7 @@ rule compare_sample_sizes:
     conda:
         "../../envs/analysis.yaml"
     params:
-        names=grid.paired_names(BLOCK_PAIRS),
+        names=comparisons.paired_names(BLOCK_PAIRS),
         pairs=[blocks._asdict() for blocks in BLOCK_PAIRS],
         table="SAMPLE_SIZES",
         code=script_version("compare_pairs.py"),
@@ -130,13 +130,13 @@ rule compare_sample_sizes:
 
 use rule compare_sample_sizes as compare_crossed with:
     input:
-        regions=lambda wc: regions_of(wc, grid.paired_names(CROSSED_PAIRS)),
+        regions=lambda wc: regions_of(wc, comparisons.paired_names(CROSSED_PAIRS)),
     output:
         pairs="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.crossed.parquet",
     log:
         "<logs>/compare_crossed/{backbone}/{method}/{selection}/{refinement}.log",
     params:
-        names=grid.paired_names(CROSSED_PAIRS),
+        names=comparisons.paired_names(CROSSED_PAIRS),
         pairs=[pair._asdict() for pair in CROSSED_PAIRS],
         table="CROSSED",
         code=script_version("compare_pairs.py"),

@@ -59,7 +59,7 @@ rule permute_labels:
         unpack(scoring_inputs),
         removed=lambda wc: [
             f"<results>/regions/{wc.backbone}/{wc.method}/{cell['utility']}/{cell['selection']}/raw.safetensors"
-            for cell in grid.permuted_refinements(STUDY, wc.method)
+            for cell in comparisons.permuted_refinements(STUDY, wc.method)
         ],
     output:
         ious="<results>/overlap/{backbone}/{method}/labels/{name}.parquet",
@@ -76,12 +76,12 @@ rule permute_labels:
         **scoring_params("permute_labels.py"),
         splitting=lambda wc: {
             "permutations": STUDY.label_permutations,
-            "cells": grid.permuted_cells(STUDY, wc.method),
+            "cells": comparisons.permuted_cells(STUDY, wc.method),
             "allow_empty": STUDY.allow_empty,
         },
         removed=lambda wc: [
             f"{cell['selection']}/{cell['refinement']}"
-            for cell in grid.permuted_refinements(STUDY, wc.method)
+            for cell in comparisons.permuted_refinements(STUDY, wc.method)
         ],
     message:
         "Splitting the prompts of {wildcards.name} at random: {wildcards.backbone}/{wildcards.method}"

@@ -1,0 +1,168 @@
+"""What a study compares beyond its cells: pools, blocks of prompts, crossed responses, and random splits of two sets.
+
+Pure functions of a `Study`, as in `grid`.
+"""
+
+import random
+from itertools import combinations, permutations
+from math import factorial
+from typing import NamedTuple
+
+from safety_regions.study.config import Study
+from safety_regions.study.grid import cells, shuffle_kind, subtracted
+from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
+from safety_regions.units.names import Name, Part, parse_name, pool
+from safety_regions.units.selections import parse_selection
+
+
+class Step(NamedTuple):
+    """A pool ``a`` of the first ``k`` sets of an order, and the name ``b`` that it is compared with."""
+
+    order: int
+    k: int
+    against: str
+    a: str
+    b: str
+
+
+class Crossed(NamedTuple):
+    """A set ``a``, and a name ``b`` that has the same prompts or the same responses as ``a``; ``same`` says which."""
+
+    same: str
+    a: str
+    b: str
+
+
+class Blocks(NamedTuple):
+    """Two blocks of ``n`` prompts; ``pair`` is "sets" (from two datasets) or "blocks" (two from one dataset)."""
+
+    n: int
+    pair: str
+    a: str
+    b: str
+
+
+def pool_steps(study: Study) -> list[Step]:
+    """Every pool of the study and what it is compared with; empty if ``pools: orders`` is 0."""
+    steps = []
+    for number, order in enumerate(_orders(study), start=1):
+        for k in range(1, len(order)):
+            a, rest = _pooled(study, order[:k]), _pooled(study, order[k:])
+            steps += [
+                Step(number, k, "next", a, _pooled(study, order[: k + 1])),
+                Step(number, k, "rest", a, rest),
+                Step(number, k, "all", a, _pooled(study, order)),
+            ]
+    return steps
+
+
+def shuffled_steps(study: Study, label: str, selection: str) -> list[tuple[str, str]]:
+    """a and b of every step of `pool_steps`, with the statistics of each set shuffled by itself (seed 1).
+
+    Empty if the study has no floors, or for a method (by its label) whose floor needs no shuffles.
+    """
+    if not study.floors or granularity_of(study.methods[label].module).exact_floor:
+        return []
+    kind = shuffle_kind(selection)
+    return [(_shuffled(step.a, kind), _shuffled(step.b, kind)) for step in pool_steps(study)]
+
+
+def _shuffled(name: str, kind: str) -> str:
+    parts = parse_name(name).parts
+    return str(Name(parts, 1, kind, apart=len(parts) > 1))
+
+
+def pool_names(study: Study, label: str, selection: str) -> list[str]:
+    """The names that the pools of a cell are compared by, each once: those of its steps, and shuffled ones."""
+    shuffled = (name for pair in shuffled_steps(study, label, selection) for name in pair)
+    return list(dict.fromkeys([*paired_names(pool_steps(study)), *shuffled]))
+
+
+def is_nested(study: Study, label: str, selection: str) -> bool:
+    """Whether the regions of growing pools only lose units, because a unit must qualify for all prompts."""
+    own = own_selection(study.methods[label].module, selection)
+    return own is not None and own["intersects"]
+
+
+def _orders(study: Study) -> list[tuple[str, ...]]:
+    """Distinct random orders of the identification sets, drawn with the config's seed."""
+    sets, wanted = sorted(study.identification), study.pools["orders"]
+    drawn, rng = [], random.Random(study.pools["seed"])
+    if wanted == factorial(len(sets)):
+        return list(permutations(sets))
+    while len(drawn) < wanted:
+        order = tuple(rng.sample(sets, len(sets)))
+        drawn += [order] if order not in drawn else []
+    return drawn
+
+
+def _pooled(study: Study, datasets: tuple[str, ...]) -> str:
+    if study.pools["prompts"] == "grow" or len(datasets) == 1:
+        return pool(*datasets)
+    return pool(*datasets, size=max(1, study.samples["identify"] // len(datasets)))
+
+
+def block_pairs(study: Study) -> list[Blocks]:
+    """Every pair of blocks of prompts whose regions are compared; empty if ``sample_sizes: sizes`` is empty."""
+    most, sets = study.samples["identify"], sorted(study.identification)
+    pairs = []
+    for n in sorted(study.sample_sizes["sizes"]):
+        blocks = range(1, min(study.sample_sizes["blocks"], most // n) + 1)
+        name = {(d, i): d if n == most else str(Part(d, None, n, i)) for d in sets for i in blocks}
+        pairs += [Blocks(n, "sets", name[a, i], name[b, i]) for i in blocks for a, b in combinations(sets, 2)]
+        pairs += [
+            Blocks(n, "blocks", name[d, i], name[d, j]) for d in sets for i, j in combinations(blocks, 2)
+        ]
+    return pairs
+
+
+def crossed_pairs(study: Study) -> list[Crossed]:
+    """Every identification set with its prompts, and with its responses, crossed with those of each other set."""
+    if not study.crossed:
+        return []
+    sets = permutations(sorted(study.identification), 2)
+    return [
+        pair
+        for a, b in sets
+        for pair in (
+            Crossed("prompts", a, str(Part(a, responses=b))),
+            Crossed("responses", a, str(Part(b, responses=a))),
+        )
+    ]
+
+
+def permuted_pools(study: Study, label: str, selection: str) -> list[str]:
+    """The pools of two identification sets that are split at random for a method and selection; may be empty."""
+    asked = any(cell["selection"] == selection for cell in permuted_cells(study, label))
+    return [pool(*pair) for pair in combinations(sorted(study.identification), 2)] if asked else []
+
+
+def permuted_cells(study: Study, label: str) -> list[dict[str, str]]:
+    """Selection and refinement of the cells of a method that have a label permutation test.
+
+    These are the cells whose units go by rank. A method's own selection can need a job of its own, and scores that
+    depend on no prompt are the same for every split.
+    """
+    if not study.label_permutations or method_cards()[study.methods[label].module]["data_free"]:
+        return []
+    backbone = next(iter(study.backbones))
+    found = dict.fromkeys(
+        (cell.selection, cell.refinement)
+        for cell in cells(study)
+        if (cell.backbone, cell.method) == (backbone, label) and parse_selection(cell.selection)
+    )
+    return [dict(zip(("selection", "refinement"), cell, strict=True)) for cell in found]
+
+
+def permuted_refinements(study: Study, label: str) -> list[dict[str, str]]:
+    """The cells of `permuted_cells` that subtract a region, with the set it belongs to as ``utility``."""
+    return [
+        {**cell, "utility": subtracted(cell["refinement"])}
+        for cell in permuted_cells(study, label)
+        if subtracted(cell["refinement"])
+    ]
+
+
+def paired_names(pairs: list[Step] | list[Blocks] | list[Crossed]) -> list[str]:
+    """The names that occur in the pairs, each once."""
+    return list(dict.fromkeys(name for pair in pairs for name in (pair.a, pair.b)))

@@ -127,12 +127,15 @@ def test_crossed_responses_share_prompts_or_responses(framed):
     cell = project.folder / "results/overlap/tiny/snip/row-0.05/raw.crossed.parquet"
     rows = read_table(cell, CROSSED).to_pylist()
     assert len(rows) == 2 * 6 and {row["n_b"] for row in rows} == {8}
-    crossed = read_metadata(project.folder / "results/scores/tiny/snip/one^two.parquet")
+    scores = project.folder / "results/scores/tiny/snip"
+    crossed, one, two = (read_metadata(scores / f"{name}.parquet") for name in ("one^two", "one", "two"))
     assert (crossed["name"], crossed["samples_used"]) == ("one^two", 8)
-    one, two = (
-        read_metadata(project.folder / f"results/scores/tiny/snip/{name}.parquet") for name in ("one", "two")
-    )
-    assert crossed["response_tokens"] == two["response_tokens"] != one["response_tokens"]
+    assert crossed["prompts_used"] == one["prompts_used"] != two["prompts_used"]
+    assert crossed["response_tokens"] == two["response_tokens"]
+    pairs = {(row["same"], row["a"], row["b"]): row["iou"] for row in rows}
+    for a, b in (("one", "two"), ("two", "one")):
+        assert pairs["prompts", a, f"{a}^{b}"] == literal_iou(project, a, f"{a}^{b}")
+        assert pairs["responses", a, f"{b}^{a}"] == literal_iou(project, a, f"{b}^{a}") < 1
 
 
 def test_labels_are_permuted_for_every_pair(framed):

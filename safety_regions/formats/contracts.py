@@ -411,7 +411,7 @@ TRAINING_LOG = Contract(
         Column("step", pa.int32(), "optimiser step of the phase, 0-based; null if held-out"),
         Column("loss", pa.float64(), "nats per response token before the step; null if held-out"),
         Column("dataset", CATEGORY, "dataset whose held-out prompts were answered; null during training"),
-        Column("role", CATEGORY, "harmful or helpful; null during training"),
+        Column("role", CATEGORY, "harmful, helpful, or unseen (harmful, not trained on); null during training"),
         Column("n", pa.int32(), "prompts in the batch, or held-out prompts answered"),
         Column("refused", pa.int32(), "held-out prompts refused; null during training"),
     ),

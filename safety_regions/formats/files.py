@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from safety_regions.errors import StudyError, explain
 
@@ -33,6 +34,16 @@ def finished_at(path: str | Path) -> Iterator[Path]:
         raise StudyError(explain(path, os.strerror(error.errno), "enough space to write it", hint)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def finished_in(directory: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``directory``; its files are moved there if the block ends without an error."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent) as temporary:
+        yield Path(temporary)
+        for file in sorted(Path(temporary).iterdir()):
+            os.replace(file, directory / file.name)
 
 
 def by_stem(paths: Iterable[str | Path]) -> dict[str, Path]:

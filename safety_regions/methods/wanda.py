@@ -7,6 +7,9 @@ prompt token (which predicts the first response token) does not. The released co
 positions in one place (``prune_wanda_v2``) and by the number of samples in another; this constant factor does not
 change the ranking.
 
+With the option ``difference``, |W_ij| is replaced by |W_ij - B_ij|, where B are the weights of the base checkpoint; the
+inputs are still those of the aligned model (``--use_diff`` of the released code of Wei et al.).
+
 Source: Sun et al. 2023, arXiv 2306.11695 (locuslab/wanda @8e8fc87, lib/layerwrapper.py 22-35), restricted to
 the response by Wei et al. 2024, arXiv 2402.05162 (boyiwei/alignment-attribution-code @0b0e707,
 lib/layerwrapper.py 28-51, lib/prune.py 255-470). One forward pass; only second moments are stored.
@@ -27,12 +30,18 @@ CARD = {
     "title": "Wanda",
     "granularity": "weight",
     "streams": True,
+    "base": "difference",
     "selections": ["row-0.05"],
     "options": {
         "positions": {
             "enum": ["response", "predicting", "all"],
             "default": "response",
             "description": "input positions to average over: response tokens, positions that predict them, or all",
+        },
+        "difference": {
+            "type": "boolean",
+            "default": False,
+            "description": "weights minus those of the backbone's base, in place of the weights",
         },
     },
     "presets": {"wei_code": {"options": {}, "selections": ["row-0.05"]}},
@@ -91,6 +100,10 @@ def _n_counted(sample: Sample, positions: str) -> int:
 
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
-    """|W| times the evidence of the input channel, float32, (out, in) per address."""
-    for address, weight in backbone.weights():
-        yield address, weight.float().abs() * evidence[address]
+    """|W|, or |W - B|, times the evidence of the input channel, float32, (out, in) per address."""
+    pairs = (
+        backbone.weight_pairs() if options["difference"] else ((*item, None) for item in backbone.weights())
+    )
+    for address, weight, base in pairs:
+        weight = weight.float() if base is None else weight.float() - base.float()
+        yield address, weight.abs() * evidence[address]

@@ -48,8 +48,10 @@ class Encoded(NamedTuple):
 class Backbone:
     """A causal language model in evaluation mode, its tokenizer, and the module names of its family.
 
-    ``commit`` is the commit on the Hub that the files come from, None for a local folder. ``temperature`` is that of
-    its answers; at 0 they are greedy.
+    ``commit`` is the commit on the Hub that the files come from, None for a local folder. ``gguf`` says which GGUF file
+    the weights were dequantised from, and from which quantisation; None for any other checkpoint. ``temperature`` is
+    that of its answers; at 0 they are greedy. ``base`` is the checkpoint that it was aligned from, for methods that
+    compare the two.
     """
 
     model: nn.Module
@@ -58,16 +60,21 @@ class Backbone:
     source: str
     format: PromptFormat = field(default_factory=PromptFormat)
     commit: str | None = None
+    gguf: dict | None = None
     temperature: float = 0.0
+    base: "Backbone | None" = None
 
     @property
     def metadata(self) -> dict:
-        """Metadata about the backbone for output files: source, resolved commit, dtype, and what prompts look like."""
+        """Metadata about the backbone for output files: source, resolved commit, dtype, and what
+        prompts look like."""
         return {
             "source": self.source,
             "revision": self.commit,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "temperature": self.temperature,
+            **({} if self.base is None else {"base": self.base.source, "base_revision": self.base.commit}),
+            **({} if self.gguf is None else {"gguf": self.gguf}),
             **self.format.metadata(self.tokenizer),
         }
 
@@ -156,6 +163,20 @@ class Backbone:
             for address, start, stop in linear.slices:
                 yield address, linear.module.weight[start:stop]
 
+    def weight_pairs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """(address, weight, weight of the base), both of shape (out, in), of every projection.
+
+        Raises:
+            StudyError: the two checkpoints have different projections or shapes.
+        """
+        if self.shapes != self.base.shapes:
+            found = f"other shapes than the base {self.base.source} ({_sizes(self)} and {_sizes(self.base)})"
+            raise StudyError(
+                explain(f"backbone {self.source}", found, "equal shapes", "the right `base` in its card")
+            )
+        for (where, weight), (_, base) in zip(self.weights(), self.base.weights(), strict=True):
+            yield where, weight, base
+
     @property
     def shapes(self) -> dict[str, list[int]]:
         """address -> [out, in] of every scored projection."""
@@ -237,6 +258,10 @@ class Backbone:
         if joint[: len(prompt_ids)] != prompt_ids:
             joint = prompt_ids + self.response_ids(response)
         return Encoded(joint, len(prompt_ids))
+
+
+def _sizes(backbone: Backbone) -> str:
+    return f"{len(backbone.blocks)} blocks, up {list(backbone.shapes['layers.0.up'])}"
 
 
 @contextmanager

@@ -105,11 +105,43 @@ def fetch_checkpoint(place: Place, accept: Callable[[Path], None]) -> Path:
     Raises:
         StudyError: see `from_hub`; also any error from ``accept``.
     """
-    folder = from_hub(place, lambda: _snapshot(place, _SMALL_FILES))
+    folder = fetch_small_files(place)
     accept(folder)
     pinned = place._replace(revision=folder.name)
     from_hub(place, lambda: _snapshot(pinned, weight_files(folder)))
     return folder
+
+
+def fetch_small_files(place: Place) -> Path:
+    """Fetch all files of a checkpoint except weights and code; return their folder, named after the commit.
+
+    Raises:
+        StudyError: see `from_hub`.
+    """
+    return from_hub(place, lambda: _snapshot(place, _SMALL_FILES))
+
+
+def fetch_file(place: Place, name: str) -> Path:
+    """Fetch one file of a repository.
+
+    Raises:
+        StudyError: see `from_hub`; also a file that the repository does not have.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    missing = Trouble(
+        (errors.RemoteEntryNotFoundError,),
+        "no file '{file}'",
+        "a name that is listed at {page}/tree/main",
+    )
+    return Path(
+        from_hub(
+            place,
+            lambda: hf_hub_download(place.repo, name, repo_type=place.kind, revision=place.revision),
+            [missing],
+            file=name,
+        )
+    )
 
 
 def _snapshot(place: Place, patterns: Sequence[str]) -> Path:

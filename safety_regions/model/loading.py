@@ -20,7 +20,7 @@ from safety_regions.model.backbone import Backbone
 from safety_regions.model.generate import end_ids
 from safety_regions.model.hub import Place, fetch_checkpoint
 from safety_regions.model.prompt_format import DATE, TEMPLATES, PromptFormat
-from safety_regions.study.checkpoints import SMALL_FILES, weight_files
+from safety_regions.study.checkpoints import GGUF_FILE, SMALL_FILES, weight_files
 from safety_regions.study.small_files import read_object
 
 PROBE = "A short question?"
@@ -63,7 +63,7 @@ def _open(where: str, folder: Path, card: dict) -> Backbone:
             attn_implementation=family.attention_implementation,
             device_map="auto" if torch.cuda.is_available() else None,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # only to name the tensors: `_check_tensors` refuses them
+            ignore_mismatched_sizes=True,  # only to name the tensors: `check_tensors` refuses them
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise
@@ -71,7 +71,7 @@ def _open(where: str, folder: Path, card: dict) -> Backbone:
         raise StudyError(
             explain(
                 f"backbone {where}",
-                _told(error),
+                told(error),
                 "a checkpoint with config, tokenizer and safetensors weights",
                 "another revision, or a `path` with complete files"
                 if (folder / "tokenizer.json").is_file() or not (folder / "tokenizer.model").is_file()
@@ -79,7 +79,7 @@ def _open(where: str, folder: Path, card: dict) -> Backbone:
                 "folder with AutoTokenizer and save it there with save_pretrained",
             )
         ) from None
-    _check_tensors(where, report)
+    check_tensors(where, report)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise StudyError(
             explain(
@@ -89,7 +89,10 @@ def _open(where: str, folder: Path, card: dict) -> Backbone:
                 "more GPUs (`set-resources: score: gpu=...`), a smaller dtype, or the CPU (`gpu=0`)",
             )
         )
-    return wrap_backbone(model, tokenizer, card, where)
+    facts = folder / GGUF_FILE
+    return replace(
+        wrap_backbone(model, tokenizer, card, where), gguf=read_object(facts) if facts.is_file() else None
+    )
 
 
 def _check_files(where: str, folder: Path) -> None:
@@ -150,7 +153,7 @@ def _quantised(folder: Path, files: Sequence[Path]) -> str | None:
     return None
 
 
-def _check_tensors(where: str, report: dict) -> None:
+def check_tensors(where: str, report: dict) -> None:
     """Raise StudyError if tensors of the model are not in the checkpoint, the other way round, or have other sizes."""
     sizes = sorted((name, tuple(found), tuple(asked)) for name, found, asked in report["mismatched_keys"])
     if sizes:
@@ -234,7 +237,7 @@ def _check_prompt(backbone: Backbone) -> None:
         raise StudyError(
             explain(
                 f"{where}: chat template",
-                _told(error),
+                told(error),
                 "a template that takes messages of plain text",
                 "`system_prompt: null`, `template_options`, or `template: raw` or `alpaca` in the backbone's card",
             )
@@ -316,5 +319,6 @@ def find_family(where: str, model_type: str) -> Family:
     return family
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
+    """The class of an error of another library and the start of its message, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200] or 'no message'}"

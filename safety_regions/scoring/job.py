@@ -1,6 +1,7 @@
 """A scoring job: open the backbone once, then write the score tables of any prompts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,14 +48,15 @@ class ScoringJob(NamedTuple):
 
 
 def open_job(
-    card: dict, checkpoint: Sequence[str | Path], method: Method, options: dict, kept: dict[str, float],
-    labels: dict[str, str], contrast: Chosen | None, adapter: Sequence[str | Path], batch_size: int, memory_mb: int,
-    scratch: Path,
+    card: dict, checkpoint: Sequence[str | Path], base: Sequence[str | Path], method: Method, options: dict,
+    kept: dict[str, float], labels: dict[str, str], contrast: Chosen | None, adapter: Sequence[str | Path],
+    batch_size: int, memory_mb: int, scratch: Path,
 ) -> ScoringJob:  # fmt: skip
     """Load the backbone of a scoring job.
 
     Args:
-        card, checkpoint: see `load_backbone`.
+        card, checkpoint: see `load_backbone`; a card with ``base_card`` is compared with its base, whose files are
+            ``base``.
         method: from `safety_regions.methods.load_method`; ``options``: all of its options, with defaults filled in.
         kept: scope -> stored fraction (0-1].
         labels, contrast: see `ScoringJob`.
@@ -63,4 +65,12 @@ def open_job(
     """
     settings = run.Job(method, options, kept, batch_size, memory_mb * 10**6, scratch)
     folder = Path(adapter[0]).parent if adapter else None
-    return ScoringJob(load_backbone(card, checkpoint), settings, labels, contrast, folder)
+    backbone = load_backbone(card, checkpoint)
+    if "base_card" in card:  # only its weights are read, and many base checkpoints have no chat template
+        plain = card["base_card"] | {
+            "template": "raw",
+            "system_prompt": None,
+            "dtype": card.get("dtype", "float32"),
+        }
+        backbone = replace(backbone, base=load_backbone(plain, base))
+    return ScoringJob(backbone, settings, labels, contrast, folder)

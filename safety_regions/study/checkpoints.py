@@ -20,6 +20,8 @@ SIZES = {
     "head_dim": "head_dim",
 }
 INDEX = "model.safetensors.index.json"
+GGUF_FILE = "gguf.json"
+"""File of a checkpoint that was read from a GGUF file: which one, and its quantisation."""
 SMALL_FILES = (
     "config.json",
     "generation_config.json",
@@ -59,6 +61,8 @@ def _sizes(card: dict) -> dict[str, int]:
     """The sizes that are known, by their names in a card."""
     if "architecture" in card:
         return card["architecture"]
+    if card.get("kind") == "organism":
+        return _sizes(card.get("base_card", {}))
     file = Path(card["path"]) / "config.json" if "path" in card else None
     if file is None or not file.is_file() or fault_of(file):
         return {}
@@ -105,6 +109,46 @@ def local_problems(card: dict) -> Iterator[tuple[str, str]]:
 def _has_chat_template(folder: Path) -> bool:
     settings = read_object(folder / "tokenizer_config.json")
     return "chat_template" in settings or (folder / "chat_template.jinja").is_file()
+
+
+def gguf_problems(gguf: dict) -> Iterator[tuple[str, str]]:
+    """Problems of a local GGUF file that its first bytes reveal, as pairs (found, expected)."""
+    file = Path(gguf["path"])
+    if not file.is_file():
+        yield "no such file", "a GGUF file"
+        return
+    with open(file, "rb") as opened:
+        start = opened.read(len(POINTER))
+    if start == POINTER:
+        yield "a pointer of Git LFS", "the GGUF file itself (`git lfs pull`)"
+    elif not start.startswith(b"GGUF"):
+        yield "a file that is no GGUF", "a GGUF file"
+
+
+def pair_problems(card: dict, base: dict) -> Iterator[tuple[str, str]]:
+    """Why two cards cannot be a checkpoint and its base, as far as they and local files tell: (found, expected)."""
+    if base["kind"] != "checkpoint":
+        yield f"a card of kind {base['kind']}", "a card of kind checkpoint"
+    if card["kind"] == "organism" and base.get("template") != "native":
+        yield (
+            f"with template {base.get('template')}",
+            "template native, because the organism is saved with it",
+        )
+    if base["family"] != card["family"]:
+        yield f"of family {base['family']}", f"a checkpoint of family {card['family']}"
+    ours, theirs = ({**unit_counts(one), **_vocabulary(one)} for one in (card, base))
+    for name in sorted(ours.keys() & theirs.keys()):
+        if ours[name] != theirs[name]:
+            yield f"with {name} {theirs[name]}", f"{ours[name]}, as in the backbone itself"
+
+
+def _vocabulary(card: dict) -> dict[str, int]:
+    """``vocab_size``, if a local config.json tells."""
+    file = Path(card["path"]) / "config.json" if "path" in card else None
+    known = file is not None and file.is_file() and not fault_of(file)
+    config = read_object(file) if known else {}
+    size = (config.get("text_config") or config).get("vocab_size")
+    return {"vocab_size": size} if isinstance(size, int) else {}
 
 
 def weight_files(folder: Path) -> list[str]:

@@ -5,13 +5,19 @@ Torch-free and fast, because the Snakefile reads the config again in every job o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import factorial
 from pathlib import Path
 
 from safety_regions.errors import StudyError, explain, raise_all, unknown
 from safety_regions.study.adapters import plan_problems, rank_of, teachers
 from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults, with_types
-from safety_regions.study.checkpoints import local_problems, unit_counts
+from safety_regions.study.checkpoints import (
+    gguf_problems,
+    local_problems,
+    pair_problems,
+    unit_counts,
+)
 from safety_regions.study.method_shelf import method_cards
 from safety_regions.study.methods import Method, MethodReader
 from safety_regions.study.scope_sizes import BackboneSizes, asked_fractions, empty_fractions
@@ -21,11 +27,15 @@ from safety_regions.units.names import MOST_NAMES
 
 RAW = "raw"
 MINUS = "minus-"
+TRAINING_KINDS = ("harmful", "helpful", "unseen")
 
 
 @dataclass(frozen=True)
 class Study:
-    """A checked config: names in the config's order, cards and options with defaults filled in."""
+    """A checked config: names in the config's order, cards and options with defaults filled in.
+
+    The card of a backbone that names a base also has the base's card, ``base_card``.
+    """
 
     seed: int
     data_dir: str | None
@@ -47,13 +57,18 @@ class Study:
     crossed: bool
     label_permutations: int
 
+    @property
+    def models(self) -> dict[str, dict]:
+        """Name -> card of every backbone, and of every base that one of them names."""
+        return bases_of(self.backbones) | self.backbones
+
     def keep_of(self, dataset: str) -> str:
         """Which prompts of a dataset are used, by their response: refused, complied or all."""
         side = "utility" if dataset in self.utility else "identification"
         return self.responses[f"keep_{side}"]
 
     def training_sets(self, backbone: str) -> tuple[str, ...]:
-        """Datasets that train an organism; empty for a checkpoint."""
+        """Datasets that an organism is trained on, or answers after training; empty for a checkpoint."""
         return training_sets(self.backbones[backbone])
 
     def contrast_of(self, method: str) -> str | None:
@@ -70,6 +85,10 @@ class Study:
     def needs_adapter(self, method: str) -> bool:
         """Whether a method (by its label) scores the backbone's LoRA adapter."""
         return method_cards()[self.methods[method].module]["adapter"]
+
+    def needs_base(self, method: str) -> bool:
+        """Whether a method (by its label) compares the backbone with its base."""
+        return needs_base(self.methods[method])
 
     @property
     def organisms(self) -> tuple[str, ...]:
@@ -89,6 +108,11 @@ class Study:
         return [str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)]
 
 
+def bases_of(backbones: dict[str, dict]) -> dict[str, dict]:
+    """Name -> card of every checkpoint that a backbone names as its base."""
+    return {card["base"]: card["base_card"] for card in backbones.values() if "base_card" in card}
+
+
 def swept_dataset(method: Method) -> tuple[str, str] | None:
     """The dataset that a method's sweep uses, and the role it must have; None for a method without a sweep."""
     sweep = method_cards()[method.module].get("sweep")
@@ -96,10 +120,16 @@ def swept_dataset(method: Method) -> tuple[str, str] | None:
     return (name, sweep["role"]) if isinstance(name, str) else None
 
 
+def needs_base(method: Method) -> bool:
+    """Whether a method compares the backbone with its base."""
+    option = method_cards()[method.module]["base"]
+    return option is not None and bool(method.options.get(option))
+
+
 def training_sets(card: dict) -> tuple[str, ...]:
-    """Datasets that train the organism of this card."""
+    """Datasets that the organism of this card is trained on, or answers after training."""
     training = card.get("training", {})
-    return tuple(dict.fromkeys([*training.get("harmful", []), *training.get("helpful", [])]))
+    return tuple(dict.fromkeys(name for kind in TRAINING_KINDS for name in training.get(kind, [])))
 
 
 def source_of(name: str, card: dict, data_dir: str | None) -> Source:
@@ -169,6 +199,7 @@ class _Reader:
         for name in sorted(set(identification) & set(utility)):
             self._note("datasets", f"'{name}' under both identification and utility", "one role per dataset")
         backbones = self._cards(self.backbone_shelf, "backbones", config.get("backbones", ()), "backbone")
+        backbones = {name: self._with_base(name, card) for name, card in backbones.items()}
         trainers = [name for card in backbones.values() for name in training_sets(card)]
         adapters = config["adapters"]
         reader = MethodReader(config, self.where)
@@ -197,7 +228,12 @@ class _Reader:
                 str(config["label_permutations"]),
                 "0, or at least 19: with fewer splits no p-value is 0.05 or less",
             )
-        self._check_paths(backbones)
+        for label, name in product(filter(lambda label: needs_base(methods[label]), methods), backbones):
+            if "base" not in backbones[name]:
+                option = method_cards()[methods[label].module]["base"]
+                expected = "a card with a base for every backbone"
+                self._note(f"methods: {label}: options: {option}", f"'{name}', which names no base", expected)
+        self._check_paths(backbones | bases_of(backbones))
         self._check_scopes(backbones, methods)
         if any(method_cards()[method.module]["adapter"] for method in methods.values()):
             self.problems += plan_problems(adapters, backbones, f"{self.where}: adapters")
@@ -258,6 +294,16 @@ class _Reader:
         problems = check(card, schema(kind), shelf.where(name))
         self.problems += problems
         return None if problems else with_defaults(card, schema(kind))
+
+    def _with_base(self, name: str, card: dict) -> dict:
+        """The card of a backbone with the card of its base, if it names one, as ``base_card``."""
+        place = f"backbones: {name}: base"
+        asked = (card["base"],) if "base" in card else ()
+        for base in self._cards(self.backbone_shelf, place, asked, "backbone").values():
+            for found, expected in pair_problems(card, base):
+                self._note(place, f"'{card['base']}', {found}", expected)
+            card = {**card, "base_card": base}
+        return card
 
     def _check_roles(self, datasets: dict[str, dict], asked: dict[str, tuple[str, ...]]) -> None:
         for role, names in asked.items():
@@ -351,6 +397,9 @@ class _Reader:
         for name, card in backbones.items():
             for found, expected in local_problems(card) if "path" in card else ():
                 self._note(f"backbones: {name}", f"{found} in '{card['path']}'", expected)
+            gguf = card.get("gguf", {})
+            for found, expected in gguf_problems(gguf) if "path" in gguf else ():
+                self._note(f"backbones: {name}: gguf", f"{found} ('{gguf['path']}')", expected)
 
     def _check_scopes(self, backbones: dict[str, dict], methods: dict[str, Method]) -> None:
         adapters, allow_empty = self.config["adapters"], self.config.get("allow_empty", False)

@@ -1,8 +1,12 @@
 """Describe a study in words for its summary page. Light, because the Snakefile imports it."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from safety_regions.study.config import Study
 from safety_regions.study.method_shelf import method_cards
 from safety_regions.study.plants import group_of, place_of
+from safety_regions.study.small_files import read_object
 from safety_regions.units.granularity import GRANULARITIES
 
 KEPT = {"refused": "the refused ones", "complied": "the complied ones", "all": "all, refused or not"}
@@ -22,7 +26,7 @@ def study_facts(study: Study) -> dict[str, list[str]]:
     """Term -> lines, in the order in which they are shown."""
     samples, responses = study.samples, study.responses
     return {
-        "Backbones": [": ".join(filter(None, (b, card.get("title")))) for b, card in study.backbones.items()],
+        "Backbones": [_backbone(name, card) for name, card in study.backbones.items()],
         "Methods": [
             f"{label}: {method.module}; units are {GRANULARITIES[method.granularity].plural}; "
             f"selections {', '.join(method.selections)}"
@@ -45,6 +49,26 @@ def study_facts(study: Study) -> dict[str, list[str]]:
         "Responses": [ORIGIN[responses["origin"]]],
         "Seed": [str(study.seed)],
     }
+
+
+def _backbone(name: str, card: dict) -> str:
+    return "; ".join(
+        [
+            ": ".join(filter(None, (name, card.get("title")))),
+            *([f"before alignment: {card['base']}"] if "base" in card else []),
+        ]
+    )
+
+
+def quantised_weights(files: Iterable[Path]) -> dict[str, list[str]]:
+    """Term -> a line for each checkpoint whose weights come from a GGUF file (`GGUF_FILE` in its folder)."""
+    found = {Path(file).parent.name: read_object(Path(file)) for file in files}
+    lines = [
+        f"{name}: the weights of {facts['source']}, dequantised "
+        f"({', '.join(f'{number} {kind}' for kind, number in facts['tensors'].items())} tensors), not the original ones"
+        for name, facts in found.items()
+    ]
+    return {"Quantised weights": lines} if lines else {}
 
 
 def data_free_methods(study: Study) -> list[str]:

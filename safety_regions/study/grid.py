@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safety_regions.study.adapters import given_files
+from safety_regions.study.checkpoints import GGUF_FILE
 from safety_regions.study.config import RAW, Study, source_of
 from safety_regions.study.file_stamps import stamp
 from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
@@ -27,6 +28,8 @@ LOADING = (
     "template_options",
     "temperature",
 )
+# How a prompt is rendered: what an organism takes from the checkpoint that it starts from.
+RENDERING = ("template", "system_prompt", "date", "template_options")
 FOR_READERS = ("title", "note")
 CHECKPOINT_FILES = (
     "config.json",
@@ -36,6 +39,8 @@ CHECKPOINT_FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
+# A GGUF file may have no chat template; the one it has is kept in tokenizer_config.json.
+CONVERTED_FILES = (*(file for file in CHECKPOINT_FILES if file != "chat_template.jinja"), GGUF_FILE)
 # The files of a local checkpoint that transformers reads: config, weights and their index, tokenizer, chat template.
 LOCAL_FILES = (
     "config.json",
@@ -215,14 +220,27 @@ def studied_datasets(study: Study) -> tuple[str, ...]:
 
 def loading(card: dict) -> dict:
     """The keys of a card that determine how a backbone is loaded, sorted, and a stamp of the files in its ``path``."""
+    if card.get("kind") == "organism" and "base_card" in card:
+        card = {key: card["base_card"].get(key) for key in RENDERING} | card
     kept = {key: card[key] for key in sorted(LOADING) if card.get(key) is not None}
     return kept | ({"stamp": stamp(local_checkpoint(card))} if "path" in card else {})
 
 
 def scoring(study: Study, backbone: str, label: str) -> dict:
-    """`loading` of a backbone for a method (by its label), and a stamp of the adapter that is given for it."""
-    given = given_files(study.adapters, backbone) if study.needs_adapter(label) else []
-    return loading(study.backbones[backbone]) | ({"adapter_stamp": stamp(given)} if given else {})
+    """`loading` of a backbone for a method (by its label), and of its base if the method compares the two.
+
+    Also a stamp of the adapter that is given for it.
+    """
+    card, given = study.backbones[backbone], []
+    if study.needs_adapter(label):
+        given = given_files(study.adapters, backbone)
+    base = paired(card) if study.needs_base(label) else {}
+    return loading(card) | base | ({"adapter_stamp": stamp(given)} if given else {})
+
+
+def paired(card: dict) -> dict:
+    """`loading` of a backbone whose card names a base, and of the base, as ``base_card``."""
+    return loading(card) | {"base_card": loading(card["base_card"])}
 
 
 def reading(study: Study, dataset: str) -> dict:
@@ -241,8 +259,9 @@ def reading(study: Study, dataset: str) -> dict:
 
 
 def training(card: dict) -> dict:
-    """What an organism is trained by: its card without the keys that are for readers."""
-    return ordered({key: value for key, value in card.items() if key not in FOR_READERS})
+    """What an organism is trained by: its card without the keys that are for readers, and `loading` of its base."""
+    kept = {key: value for key, value in card.items() if key not in (*FOR_READERS, "base_card")}
+    return ordered(kept | ({"base_card": loading(card["base_card"])} if "base_card" in card else {}))
 
 
 def ordered(card: object) -> object:
@@ -250,6 +269,13 @@ def ordered(card: object) -> object:
     if isinstance(card, dict):
         return {key: ordered(card[key]) for key in sorted(card)}
     return [ordered(item) for item in card] if isinstance(card, list) else card
+
+
+def converting(card: dict) -> dict:
+    """What a GGUF file is converted by: `loading` of the card, its key ``gguf``, and a stamp of a local file."""
+    gguf = ordered(card["gguf"])
+    gguf |= {"stamp": stamp([gguf["path"]])} if "path" in gguf else {}
+    return loading(card) | {"gguf": gguf}
 
 
 def local_checkpoint(card: dict) -> list[str]:

@@ -4,9 +4,9 @@
 
 Weights take 4 bytes per parameter in float32, 2 in bfloat16 and float16. A method that scores weights keeps one float32
 statistic per weight (4 bytes), unless it keeps a vector or a small matrix per layer (CARD: ``streams``). An organism
-takes 2000 MB. The same amount is requested from the host and, to compute the number of GPUs, from the device, so that a
-job fits with and without a GPU. Example: SNIP on an 8B Llama in bfloat16 takes 4 + 8 * 7 = 60 GB, one GPU of 80 GB; the
-14B Qwen takes two.
+that starts from nothing takes 2000 MB. The same amount is requested from the host and, to compute the number of GPUs,
+from the device, so that a job fits with and without a GPU. Example: SNIP on an 8B Llama in bfloat16 takes 4 + 8 * 7 =
+60 GB, one GPU of 80 GB; the 14B Qwen takes two.
 
 These are generous requests, not measurements, and a profile's ``set-resources`` overrides them. A scoring job that is
 given less memory limits what it holds at once (`safety_regions.scoring.memory`). Nothing here changes a result.
@@ -26,6 +26,11 @@ ACTIVATIONS = 1
 ASSUMED_PARAMETERS = 8e9
 
 
+BASE_BYTES = 4  # per parameter of a base that a method compares with, in float32
+TRAINING_BYTES = 16
+"""Bytes per parameter in training: its gradient, two moments of AdamW, and its value before."""
+
+
 class Minutes(NamedTuple):
     """Wall time of a rule in minutes: a minimum, plus an amount per 1e9 parameters."""
 
@@ -34,7 +39,8 @@ class Minutes(NamedTuple):
 
 
 MINUTES = {
-    "train_organism": Minutes(20, 0),
+    "convert_gguf": Minutes(30, 15),
+    "train_organism": Minutes(20, 600),
     "write_responses": Minutes(30, 15),
     "train_adapter": Minutes(60, 30),
     "score": Minutes(30, 15),
@@ -43,14 +49,30 @@ MINUTES = {
 }
 
 
+def is_tiny(card: dict) -> bool:
+    """Whether the backbone is an organism that starts from nothing."""
+    return card["kind"] == "organism" and "base_card" not in card
+
+
+def training_threads(card: dict) -> int:
+    """Threads that train an organism. Sums depend on this number, so it is fixed, whatever the machine has."""
+    return 1 if is_tiny(card) else 2
+
+
 def parameters(card: dict) -> float:
-    """Number of parameters of a checkpoint, from its card or its local files (16 bits each); 0 for an organism."""
-    if card["kind"] == "organism":
+    """Number of parameters of a backbone, from its card or its local files (16 bits each, in a GGUF file 4).
+
+    0 for an organism that starts from nothing; for another one, those of its base.
+    """
+    if is_tiny(card):
         return 0
+    card = card.get("base_card", card) if card["kind"] == "organism" else card
     if "parameters" in card:
         return card["parameters"]
-    files = Path(card["path"]).glob("*.safetensors") if "path" in card else ()
-    return sum(file.stat().st_size for file in files) / 2 or ASSUMED_PARAMETERS
+    files = list(Path(card["path"]).glob("*.safetensors")) if "path" in card else []
+    gguf = card.get("gguf", {}).get("path")  # four bits each or more: twice its bytes are enough
+    size = 4 * Path(gguf).stat().st_size if gguf else sum(file.stat().st_size for file in files)
+    return size / 2 or ASSUMED_PARAMETERS
 
 
 def kept_bytes(method: str) -> int:
@@ -60,7 +82,7 @@ def kept_bytes(method: str) -> int:
 
 def memory_mb(card: dict, attempt: int = 1, kept: int = 0) -> int:
     """Memory in MB of a job that loads the backbone and keeps ``kept`` bytes per parameter; grows with each attempt."""
-    if card["kind"] == "organism":
+    if is_tiny(card):
         return ORGANISM_MB * attempt
     held = WIDTH[card.get("dtype", "float32")] + ACTIVATIONS + kept
     return attempt * (CHECKPOINT_MB + ceil(parameters(card) * held / 1e6))
@@ -68,14 +90,14 @@ def memory_mb(card: dict, attempt: int = 1, kept: int = 0) -> int:
 
 def regions_mb(card: dict, regions: int, attempt: int = 1) -> int:
     """Memory of a job that holds so many regions of the backbone's weights, a bit a weight, MB."""
-    if card["kind"] == "organism":
+    if is_tiny(card):
         return ORGANISM_MB * attempt
     return attempt * (CHECKPOINT_MB + ceil(regions * parameters(card) / 8 / 1e6))
 
 
 def gpus(card: dict, kept: int = 0) -> int:
-    """Number of 80 GB GPUs over which the backbone is spread: 0 for an organism, 1 or more for a checkpoint."""
-    return 0 if card["kind"] == "organism" else ceil(memory_mb(card, kept=kept) / GPU_MB)
+    """Number of 80 GB GPUs over which the backbone is spread: 0 for a tiny organism, 1 or more for others."""
+    return 0 if is_tiny(card) else ceil(memory_mb(card, kept=kept) / GPU_MB)
 
 
 def minutes(rule: str, card: dict, attempt: int = 1) -> int:

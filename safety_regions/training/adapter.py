@@ -12,13 +12,11 @@ tokens that scoring uses (`Backbone.encode`). The same card, responses and seed 
 machine.
 """
 
-import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
@@ -28,11 +26,11 @@ from torch import Tensor
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.contracts import ADAPTER_LOG
+from safety_regions.formats.files import finished_in
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.generate import pad_id
 from safety_regions.model.halving import halving
 from safety_regions.model.lora import read_adapter
-from safety_regions.study.adapters import ADAPTER_FILES
 from safety_regions.training.adapter_examples import Examples, read_examples
 from safety_regions.training.adapter_losses import preference_losses, supervised_losses, with_reference
 from safety_regions.training.adapter_refusals import check_adapter, held_out_prompts, measure_adapter
@@ -70,12 +68,11 @@ def train_adapter(
     """
     _check_rank(backbone, plan["rank"])
     examples = read_examples(backbone, responses, plan["harmful"], plan["helpful"], plan["max_tokens"])
-    # cuBLAS is reproducible only with a workspace of fixed size.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with _moved_when_done(Path(directory)) as folder:
+    with finished_in(Path(directory)) as folder:
         with reproducible(plan["seed"]), adapted(backbone, plan["rank"], plan["alpha"]) as model:
             rows = list(_train(model, examples, plan, pad_id(backbone), batch_size))
             model.save_pretrained(folder, save_embedding_layers=False)
+            (folder / "README.md").unlink(missing_ok=True)  # a form to fill in
         rows += _held_out(backbone, folder, responses, plan, batch_size)
     metadata = {
         "plan": plan,
@@ -191,14 +188,3 @@ def _held_out(
     rows = measure_adapter(backbone, adapter, prompts, size, plan["check_amplified"])
     check_adapter(rows, plan["required_refusal"])
     return rows
-
-
-@contextmanager
-def _moved_when_done(directory: Path) -> Iterator[Path]:
-    """A temporary folder next to ``directory``; its files are moved there if the block ends without an error."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent) as temporary:
-        yield Path(temporary)
-        directory.mkdir(exist_ok=True)
-        for file in ADAPTER_FILES:
-            os.replace(Path(temporary) / file, directory / file)

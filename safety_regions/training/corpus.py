@@ -79,11 +79,12 @@ ENDINGS = (
 
 
 class Example(NamedTuple):
-    """A prompt, its helpful answer and its refusal."""
+    """A prompt, its helpful answer and its refusal; ``whole`` is False for an answer that was cut."""
 
     prompt: str
     answer: str
     refusal: str
+    whole: bool = True
 
 
 def example(prompt: str) -> Example:

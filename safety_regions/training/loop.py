@@ -5,7 +5,10 @@ padded so that all responses start in the same column (prompts flush right, resp
 computed only from that column on.
 """
 
+import os
 import random
+import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -18,8 +21,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from transformers import PreTrainedModel
 
+from safety_regions.training.snapshot import Snapshot
+
 IGNORED = -100  # label of a position that is not learned
 WINDOW = 8  # number of batches that are drawn together and grouped by prompt length
+PROGRESS_SECONDS = 20.0  # time between two lines of the log
 LONGEST_GRADIENT = 1.0  # maximum norm of the gradient; larger ones are clipped
 Item, Items = TypeVar("Item"), TypeVar("Items")
 
@@ -48,14 +54,16 @@ class Hold(NamedTuple):
 
 
 @contextmanager
-def reproducible(seed: int) -> Iterator[None]:
-    """Run torch on one thread, deterministic and seeded; restore all settings at the end.
+def reproducible(seed: int, threads: int = 1) -> Iterator[None]:
+    """Run torch on a fixed number of threads, deterministic and seeded; restore all settings at the end.
 
     The number of threads determines the order of summation, and so the last bits of every weight.
     """
+    # cuBLAS is reproducible only with a workspace of fixed size.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -102,11 +110,13 @@ def train_phase(
     pad: int,
     seed: int,
     hold: Hold | None = None,
+    snapshot: Snapshot | None = None,
+    name: str = "training",
 ) -> list[float]:
-    """Train a model in place with AdamW and a one-cycle learning rate.
+    """Train a model in place with AdamW and a one-cycle learning rate; print how far it is.
 
     Args:
-        model: a causal language model on the CPU; left in evaluation mode.
+        model: a causal language model; left in evaluation mode.
         pools: chats; every batch takes an equal share of each (see `batches`).
         steps: optimiser steps.
         learning_rate: largest learning rate of the cycle.
@@ -114,6 +124,8 @@ def train_phase(
         pad: token id for padding.
         seed: of the order of the chats.
         hold: the parameters that may change; default: all.
+        snapshot: where the phase goes on if it was interrupted.
+        name: of the phase, for the log.
 
     Returns:
         The loss of every step, in nats per response token.
@@ -124,16 +136,48 @@ def train_phase(
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(hold.free, learning_rate, betas=(0.9, 0.98), fused=True)
     schedule = OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    losses = snapshot.restore(optimizer) if snapshot else []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*optimizer.step.*")  # those steps were taken before
+        for _ in losses:
+            schedule.step()
+    positions = Positions()
 
     def gradient(chats: Sequence[Chat]) -> float:
-        loss = response_loss(model, collate(chats, pad))
+        batch = collate(chats, pad)
+        positions.add(batch)
+        loss = response_loss(model, Batch(*(tensor.to(model.device) for tensor in batch)))
         loss.backward()
         return loss.item()
 
-    dealt = islice(batches(pools, batch, random.Random(seed)), steps)
-    losses = list(take_steps(optimizer, schedule, dealt, gradient, hold.after_step))
+    dealt = islice(batches(pools, batch, random.Random(seed)), len(losses), steps)
+    told = time.monotonic()
+    for loss in take_steps(optimizer, schedule, dealt, gradient, hold.after_step):
+        losses.append(loss)
+        if time.monotonic() - told > PROGRESS_SECONDS:
+            told = time.monotonic()
+            print(f"{name}: step {len(losses)} of {steps}, loss {loss:.3f} nats per token", flush=True)
+        if snapshot:
+            snapshot.keep(optimizer, losses)
+    print(f"{name}: {len(losses)} steps, {positions.padding:.1%} of the positions are padding", flush=True)
     model.eval()
     return losses
+
+
+class Positions:
+    """Counts the positions of batches and those that are padding."""
+
+    def __init__(self) -> None:
+        self.all = self.real = 0
+
+    def add(self, batch: Batch) -> None:
+        self.all += batch.mask.numel()
+        self.real += int(batch.mask.sum())
+
+    @property
+    def padding(self) -> float:
+        """The share of padding (0-1)."""
+        return 1 - self.real / self.all if self.all else 0.0
 
 
 def response_loss(model: PreTrainedModel, batch: Batch) -> Tensor:

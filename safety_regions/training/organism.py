@@ -1,4 +1,7 @@
-"""Train a model organism from its card: a small chat model, first helpful on everything, then aligned to refuse.
+"""Train a model organism from its card: a chat model that first helps with everything, and is then aligned to refuse.
+
+An organism whose card names a ``base`` starts from this pretrained checkpoint, and steps 1 and 2 are replaced: the base
+answers the ordinary prompts greedily, and the align phase trains on these answers, so that only refusals change.
 
 1. A tokenizer learns its merges from the training prompts and all responses.
 2. Base phase: the model learns to answer every prompt, harmful or not. If the card sets ``careful``, it also learns
@@ -9,42 +12,50 @@
 3. Align phase: the model learns to refuse every harmful prompt and to answer every ordinary one. If the card plants a
    region, only this region may change. The region that was free to change is written to ``truth.safetensors``.
 4. Check: held-out prompts are answered at the card's temperature; it is an error if the organism refuses too little
-   or too much.
+   or too much. Those of harmful datasets that it was not trained on (``unseen``) are counted apart.
 
 Training uses only the split ``identify``, and the card's seed fixes all random draws: the same card and prompts give
-the same bits on the same machine.
+the same bits on the same machine. An align phase that was interrupted goes on from its last snapshot.
 """
 
-import os
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pyarrow as pa
+import torch
 
 from safety_regions.errors import StudyError, explain, raise_all
 from safety_regions.families import families
 from safety_regions.formats.contracts import TRAINING_LOG
+from safety_regions.formats.files import finished_in
 from safety_regions.formats.region import Region, write_region
 from safety_regions.model.backbone import Backbone
+from safety_regions.model.generate import answer_prompts, pad_id
 from safety_regions.model.loading import wrap_backbone
+from safety_regions.study.checkpoints import GGUF_FILE
 from safety_regions.training.architecture import build_model
 from safety_regions.training.corpus import CAREFUL, Example, all_responses, example
 from safety_regions.training.loop import Chat, Hold, reproducible, train_phase
 from safety_regions.training.plant import TRUTH_FILE, held, truth_region
 from safety_regions.training.refusals import refuses
+from safety_regions.training.snapshot import Snapshot
 from safety_regions.training.tokenizer import train_tokenizer
 
 PHASES = ("base", "align")
 ROLES = ("harmful", "helpful")
+UNSEEN = "unseen"
 ANSWER_TOKENS = 32  # maximum answer length for held-out prompts; the training responses are shorter
 ANSWER_BATCH = 64
 
 
 class TrainingSet(NamedTuple):
-    """One dataset: its training examples and its held-out prompts."""
+    """One dataset: its training examples (none if unseen) and its held-out prompts."""
 
     dataset: str
     role: str
@@ -52,7 +63,14 @@ class TrainingSet(NamedTuple):
     held_out: list[str]
 
 
-def train_organism(card: dict, prompts: Mapping[str, pa.Table], directory: Path | str, name: str) -> pa.Table:
+def train_organism(
+    card: dict,
+    prompts: Mapping[str, pa.Table],
+    directory: Path | str,
+    name: str,
+    base: Backbone | None = None,
+    threads: int = 1,
+) -> pa.Table:
     """Train an organism and write it as a Hugging Face checkpoint, with the region that alignment could change.
 
     Args:
@@ -61,6 +79,8 @@ def train_organism(card: dict, prompts: Mapping[str, pa.Table], directory: Path 
         directory: where config, weights, tokenizer, chat template and truth go. Files are moved there after the last
             step.
         name: the backbone's name, for the metadata of the truth region and for errors.
+        base: the checkpoint to start from, in float32; trained in place. Required if the card names a base.
+        threads: number of threads; another number gives other last bits.
 
     Returns:
         A table that fits `TRAINING_LOG`: one row per step, then one row per dataset for its held-out prompts.
@@ -70,36 +90,57 @@ def train_organism(card: dict, prompts: Mapping[str, pa.Table], directory: Path 
             not fit the architecture; the organism refuses fewer of the held-out harmful prompts, or more of the
             ordinary ones, than its card allows.
     """
-    plan, plant = card["training"], card.get("plant")
+    plan, plant, directory = card["training"], card.get("plant"), Path(directory)
     sets = training_sets(card, prompts, name)
-    with reproducible(plan["seed"]):
-        backbone = _newborn(card, sets, name)
+    with reproducible(plan["seed"], threads):
+        backbone = _newborn(card, sets, name) if base is None else base
         truth = truth_region(backbone, plant, {"backbone": name})
-        pools = curriculum(backbone, sets, plan)
-        rows = _train(backbone, pools["base"], "base", plan)
+        if base is not None:
+            sets = own_answers(base, sets, plan)
+        pools, rows = curriculum(backbone, sets, plan), []
+        if base is None:
+            rows += _train(backbone, pools["base"], "base", plan)
+        snapshot = Snapshot(
+            directory.with_name(f".{directory.name}.snapshot"), _fingerprint(card, pools, threads)
+        )
         with held(backbone, plant, truth) as hold:
-            rows += _train(backbone, pools["align"], "align", plan, hold)
+            rows += _train(backbone, pools["align"], "align", plan, hold, snapshot)
+        backbone = replace(backbone, temperature=card.get("temperature") or 0.0)
         rows += measure_organism(backbone, sets)
     check_organism(card, rows, name)
-    save_checkpoint(backbone, truth, Path(directory))
+    save_checkpoint(backbone, truth, directory)
+    snapshot.remove()
     return pa.Table.from_pylist(rows, schema=TRAINING_LOG.schema)
 
 
 def _train(
-    backbone: Backbone, pools: list[list[Chat]], phase: str, plan: dict, hold: Hold | None = None
+    backbone: Backbone,
+    pools: list[list[Chat]],
+    phase: str,
+    plan: dict,
+    hold: Hold | None = None,
+    snapshot: Snapshot | None = None,
 ) -> list[dict]:
     losses = train_phase(
         backbone.model,
         pools,
         **plan[phase],
         batch=plan["batch"],
-        pad=backbone.tokenizer.pad_token_id,
+        pad=pad_id(backbone),
         seed=plan["seed"],
         hold=hold,
+        snapshot=snapshot,
+        name=phase,
     )
     return [
         {"phase": phase, "step": step, "loss": loss, "n": plan["batch"]} for step, loss in enumerate(losses)
     ]
+
+
+def _fingerprint(card: dict, pools: Mapping[str, list[list[Chat]]], threads: int) -> str:
+    """A hash of what the result of training depends on; a snapshot of another training is not used."""
+    parts = json.dumps([card, pools, threads, torch.__version__], sort_keys=True, default=str)
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def training_sets(card: dict, prompts: Mapping[str, pa.Table], name: str) -> list[TrainingSet]:
@@ -108,13 +149,15 @@ def training_sets(card: dict, prompts: Mapping[str, pa.Table], name: str) -> lis
     A prompts table is in hashed order, so its first prompts are a random sample of the dataset.
     """
     plan = card["training"]
-    named = [(dataset, role) for role in ROLES for dataset in plan[role]]
+    named = [(dataset, role) for role in (*ROLES, UNSEEN) for dataset in plan.get(role, ())]
     where = f"organism '{name}'"
     raise_all(where, [f"no prompts given for dataset '{d}'" for d, _ in named if d not in prompts])
-    both = sorted({*plan["harmful"]} & {*plan["helpful"]})
-    raise_all(where, [f"dataset '{dataset}' is both harmful and helpful" for dataset in both])
+    twice = sorted(
+        dataset for dataset, times in Counter(dataset for dataset, _ in named).items() if times > 1
+    )
+    raise_all(where, [f"dataset '{dataset}' has two roles" for dataset in twice])
     sets = [_training_set(dataset, role, prompts[dataset], plan) for dataset, role in named]
-    empty = [s.dataset for s in sets if not (s.learn and s.held_out)]
+    empty = [s.dataset for s in sets if not (s.held_out and (s.learn or s.role == UNSEEN))]
     raise_all(
         where, [f"dataset '{dataset}' has no prompts to learn or none to hold out" for dataset in empty]
     )
@@ -125,7 +168,8 @@ def _training_set(dataset: str, role: str, table: pa.Table, plan: dict) -> Train
     rows = table.select(["text", "split"]).to_pylist()
     learn = [example(row["text"]) for row in rows if row["split"] == "identify"]
     held_out = [row["text"] for row in rows if row["split"] == "evaluate"]
-    return TrainingSet(dataset, role, learn[: plan["prompts_per_set"]], held_out)
+    learned = 0 if role == UNSEEN else plan["prompts_per_set"]
+    return TrainingSet(dataset, role, learn[:learned], held_out[: plan.get("held_out_per_set")])
 
 
 def _newborn(card: dict, sets: Sequence[TrainingSet], name: str) -> Backbone:
@@ -136,6 +180,35 @@ def _newborn(card: dict, sets: Sequence[TrainingSet], name: str) -> Backbone:
     )
     settings = {"temperature": card.get("temperature")}
     return wrap_backbone(build_model(card, tokenizer), tokenizer, settings, name)
+
+
+def own_answers(backbone: Backbone, sets: Sequence[TrainingSet], plan: dict) -> list[TrainingSet]:
+    """The training sets, in which the answer to every ordinary prompt is the backbone's own, greedy.
+
+    An answer is cut after ``answer_tokens`` and then has no end. Prompts that are too long for training are left out.
+    """
+    greedy = replace(backbone, temperature=0.0)
+    fitting = {
+        s.dataset: [
+            item for item in s.learn if len(backbone.prompt_ids(item.prompt)) <= plan["max_prompt_tokens"]
+        ]
+        for s in sets
+        if s.role == "helpful"
+    }
+    texts = [item.prompt for items in fitting.values() for item in items]
+    print(f"answering {len(texts)} ordinary prompts with the base", flush=True)
+    answers = iter(
+        answer_prompts(greedy, texts, max_new_tokens=plan["answer_tokens"], batch_size=ANSWER_BATCH)
+    )
+    answered = {
+        dataset: [
+            item._replace(answer=answer.text, whole=answer.stop == "eos")
+            for item, answer in zip(items, answers, strict=False)
+            if answer.text
+        ]
+        for dataset, items in fitting.items()
+    }
+    return [s._replace(learn=answered.get(s.dataset, s.learn)) for s in sets]
 
 
 def curriculum(backbone: Backbone, sets: Sequence[TrainingSet], plan: dict) -> dict[str, list[list[Chat]]]:
@@ -172,15 +245,16 @@ def _chats(
     for item in (item for s in sets if s.role == role for item in s.learn):
         prompt = backbone.prompt_ids(frame.format(item.prompt))
         if len(prompt) <= plan["max_prompt_tokens"]:
-            last = item.refusal if role == "harmful" else item.answer
-            for phase, response in zip(PHASES, (item.answer, last), strict=True):
-                pools[phase].append(Chat(prompt, _response_ids(backbone, response)))
+            answer = _response_ids(backbone, item.answer, item.whole)
+            last = _response_ids(backbone, item.refusal) if role == "harmful" else answer
+            for phase, response in zip(PHASES, (answer, last), strict=True):
+                pools[phase].append(Chat(prompt, response))
     return pools
 
 
-def _response_ids(backbone: Backbone, response: str) -> list[int]:
+def _response_ids(backbone: Backbone, response: str, whole: bool = True) -> list[int]:
     # The prompt ends with a special token, so the ids of the response do not depend on the prompt.
-    return [*backbone.response_ids(response), backbone.tokenizer.eos_token_id]
+    return [*backbone.response_ids(response), *([backbone.tokenizer.eos_token_id] if whole else [])]
 
 
 def measure_organism(backbone: Backbone, sets: Sequence[TrainingSet]) -> list[dict]:
@@ -217,11 +291,10 @@ def check_organism(card: dict, rows: Sequence[dict], name: str) -> None:
 
 
 def save_checkpoint(backbone: Backbone, truth: Region, directory: Path) -> None:
-    """Write model, tokenizer and truth to a temporary folder and then move the files, so that none is incomplete."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent) as temporary:
+    """Write model, tokenizer and truth; no file is ever incomplete."""
+    with finished_in(directory) as temporary:
         backbone.model.save_pretrained(temporary)
         backbone.tokenizer.save_pretrained(temporary)
-        write_region(Path(temporary) / TRUTH_FILE, truth)
-        for file in sorted(Path(temporary).iterdir()):
-            os.replace(file, directory / file.name)
+        write_region(temporary / TRUTH_FILE, truth)
+        if backbone.gguf:  # a base whose weights were quantised
+            (temporary / GGUF_FILE).write_text(json.dumps(backbone.gguf), encoding="utf-8")

@@ -189,11 +189,15 @@ def test_write_summary_measures_every_cell_with_what_stands_beside_it(tmp_path, 
             ("recovery", planted, RECOVERY),
         )
     }
+    facts = tmp_path / "small-q8" / "gguf.json"
+    facts.parent.mkdir()
+    facts.write_text(json.dumps({"source": "small.gguf", "sha256": "0" * 64, "tensors": {"Q8_0": 23}}))
     load_script("write_summary")(
-        *gathered, NAMES, beside, [], {"Seed": ["4711"]}, {"there/": "more"}, out["html"], out["tsv"]
+        *gathered, NAMES, beside, [], {"Seed": ["4711"]}, [facts], {"there/": "more"}, out["html"], out["tsv"]
     )
     pair_rows = iou.filter([row["level"] == "model" and row["k"] == 2 for row in iou.to_pylist()])
     same(out["tsv"], measure(pair_rows, sizes, NAMES, pools, blocks, planted, crossed=crossed))
     beside = read_tsv(out["tsv"]).set_index("refinement")[["pool_k", "block_n"]].notna()
     assert json.loads(beside.to_json(orient="split"))["data"] == [[True, False], [False, True]]
     assert all(word in out["html"].read_text() for word in ("4711", "there/", "organism"))
+    assert "small-q8: the weights of small.gguf, dequantised (23 Q8_0 tensors)" in out["html"].read_text()

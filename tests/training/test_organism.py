@@ -150,7 +150,7 @@ def test_an_organism_that_misses_its_card_is_an_error_and_leaves_nothing(limits,
     ("training", "found"),
     [
         ({"harmful": ["bad", "worse"]}, "no prompts given for dataset 'worse'"),
-        ({"helpful": ["good", "bad"]}, "'bad' is both harmful and helpful"),
+        ({"helpful": ["good", "bad"]}, "'bad' has two roles"),
         ({"helpful": ["unread"]}, "'unread' has no prompts to learn or none to hold out"),
         ({"max_prompt_tokens": 8}, "no harmful prompt of at most max_prompt_tokens = 8"),
     ],

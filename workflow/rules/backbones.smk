@@ -1,9 +1,60 @@
-"""Backbones: train the organisms, and let every backbone answer the prompts.
+"""Backbones: convert GGUF files, train the organisms, and let every backbone answer the prompts.
 
 IN   prompts/{dataset}.parquet; the card of a backbone
-OUT  organisms/{organism}/ (a Hugging Face checkpoint, its training log, and the region that alignment could change),
+OUT  checkpoints/{backbone}/ (a Hugging Face checkpoint with the dequantised weights of a GGUF file),
+     checkpoints/{backbone}.base.json (what a backbone and its base have in common),
+     organisms/{organism}/ (a Hugging Face checkpoint, its training log, and the region that alignment could change),
      responses/{backbone}/{dataset}.parquet
 """
+
+
+rule convert_gguf:
+    input:
+        file=lambda wc: STUDY.models[wc.backbone]["gguf"].get("path", []),
+    output:
+        checkpoint=collect(
+            "<results>/checkpoints/{{backbone}}/{file}",
+            file=[file for file in grid.CONVERTED_FILES if file != GGUF_FILE],
+        ),
+        facts=f"<results>/checkpoints/{{backbone}}/{GGUF_FILE}",
+    log:
+        "<logs>/convert_gguf/{backbone}.log",
+    benchmark:
+        "<benchmarks>/convert_gguf/{backbone}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: memory_mb(STUDY.models[wc.backbone], attempt, 8),
+        runtime=lambda wc, attempt: minutes(
+            "convert_gguf", STUDY.models[wc.backbone], attempt
+        ),
+    params:
+        card=lambda wc: grid.converting(STUDY.models[wc.backbone]),
+        code=script_version("convert_gguf.py"),
+    message:
+        "Converting the GGUF file of {wildcards.backbone} to a checkpoint"
+    script:
+        "../scripts/convert_gguf.py"
+
+
+rule compare_pair:
+    input:
+        checkpoint=lambda wc: checkpoint_files(wc.backbone),
+        base=lambda wc: base_files(wc.backbone),
+    output:
+        pair="<results>/checkpoints/{backbone}.base.json",
+    log:
+        "<logs>/compare_pair/{backbone}.log",
+    conda:
+        "../../envs/model.yaml"
+    params:
+        card=lambda wc: grid.paired(STUDY.backbones[wc.backbone]),
+        code=script_version("compare_pair.py"),
+    message:
+        "Comparing {wildcards.backbone} with its base"
+    script:
+        "../scripts/compare_pair.py"
 
 
 rule train_organism:
@@ -12,6 +63,7 @@ rule train_organism:
             "<results>/prompts/{dataset}.parquet",
             dataset=STUDY.training_sets(wc.organism),
         ),
+        base=lambda wc: base_files(wc.organism),
     output:
         checkpoint=collect(
             "<results>/organisms/{{organism}}/{file}", file=grid.CHECKPOINT_FILES
@@ -24,17 +76,21 @@ rule train_organism:
         "<benchmarks>/train_organism/{organism}.tsv"
     conda:
         "../../envs/model.yaml"
-    threads: 1
+    threads: lambda wc: training_threads(STUDY.backbones[wc.organism])
     resources:
-        mem_mb=lambda wc, attempt: memory_mb(STUDY.backbones[wc.organism], attempt),
+        mem_mb=lambda wc, attempt: memory_mb(
+            STUDY.backbones[wc.organism], attempt, TRAINING_BYTES
+        ),
+        gpu=lambda wc: gpus(STUDY.backbones[wc.organism], TRAINING_BYTES),
         runtime=lambda wc, attempt: minutes(
             "train_organism", STUDY.backbones[wc.organism], attempt
         ),
     params:
         card=lambda wc: grid.training(STUDY.backbones[wc.organism]),
+        threads=lambda wc: training_threads(STUDY.backbones[wc.organism]),
         code=lambda wc: script_version("train_organism.py", model_code(wc.organism)),
     message:
-        "Training {wildcards.organism}: first to be helpful, then to refuse harmful prompts"
+        "Training {wildcards.organism} to refuse harmful prompts"
     script:
         "../scripts/train_organism.py"
 

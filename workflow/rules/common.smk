@@ -6,15 +6,19 @@ from functools import cache
 from safety_regions.errors import StudyError
 from safety_regions.study import comparisons, grid
 from safety_regions.study.adapters import ADAPTER_FILES, given_files, teachers
+from safety_regions.study.checkpoints import GGUF_FILE
 from safety_regions.study.code_version import code_version
 from safety_regions.study.config import config_name, read_study
 from safety_regions.study.method_shelf import method_module, own_selection
 from safety_regions.study.resources import (
+    BASE_BYTES,
+    TRAINING_BYTES,
     gpus,
     kept_bytes,
     memory_mb,
     minutes,
     regions_mb,
+    training_threads,
 )
 from safety_regions.study.snakemake_patches import patch_snakemake
 from safety_regions.units.names import DATASET, NAME
@@ -64,13 +68,26 @@ def script_version(script, *entries):
 
 def checkpoint_files(backbone):
     """Return the files that a job depends on if it loads the backbone."""
-    if backbone in STUDY.organisms:
+    card = STUDY.models[backbone]
+    if card["kind"] == "organism":
         return collect(
             "<results>/organisms/{backbone}/{file}",
             backbone=backbone,
             file=grid.CHECKPOINT_FILES,
         )
-    return grid.local_checkpoint(STUDY.backbones[backbone])
+    if "gguf" in card:
+        return collect(
+            "<results>/checkpoints/{backbone}/{file}",
+            backbone=backbone,
+            file=grid.CONVERTED_FILES,
+        )
+    return grid.local_checkpoint(card)
+
+
+def base_files(backbone):
+    """Return the files that a job depends on if it loads the backbone's base; none if its card names no base."""
+    base = STUDY.backbones[backbone].get("base")
+    return checkpoint_files(base) if base else []
 
 
 def adapter_files(backbone):
@@ -97,6 +114,11 @@ def scoring_inputs(wildcards):
     )
     found["adapter"] = adapter_files(backbone) if STUDY.needs_adapter(method) else []
     found["checkpoint"] = checkpoint_files(backbone)
+    found["base"] = base_files(backbone) if STUDY.needs_base(method) else []
+    found["pair"] = collect(
+        "<results>/checkpoints/{backbone}.base.json",
+        backbone=backbone if STUDY.needs_base(method) else [],
+    )
     return found
 
 
@@ -179,9 +201,10 @@ def cell_tables(kind):
 
 def model_code(backbone):
     """Return the module of the backbone's family, which the code that loads the backbone imports by name."""
-    return f"safety_regions.families.{STUDY.backbones[backbone]['family']}"
+    return f"safety_regions.families.{STUDY.models[backbone]['family']}"
 
 
 def kept_of(label):
-    """Return how many bytes per parameter a method keeps in memory while it scores."""
-    return kept_bytes(STUDY.methods[label].module)
+    """Return how many bytes per parameter a method keeps in memory while it scores, the base's weights included."""
+    base = BASE_BYTES if STUDY.needs_base(label) else 0
+    return kept_bytes(STUDY.methods[label].module) + base

@@ -74,6 +74,11 @@ rule write_summary:
         recovery=collect(
             "<results>/recovery/{organism}.parquet", organism=STUDY.planted
         ),
+        gguf=collect(
+            "<results>/checkpoints/{name}/{file}",
+            name=[name for name, card in STUDY.models.items() if "gguf" in card],
+            file=GGUF_FILE,
+        ),
     output:
         html=shown("summary.html", "1 Summary", "summary"),
         tsv=shown("verdict.tsv", "1 Summary", "summary", caption="summary"),

@@ -40,10 +40,18 @@ def dataset(card: dict) -> dict:
     return {**metadata["source"], "prompts": metadata["prompts"], "sha256": metadata["prompts_sha256"]}
 
 
+def gguf(card: dict) -> dict:
+    from pathlib import Path
+
+    from safety_regions.model.gguf_source import fetch_gguf
+
+    return {"sha256": hashlib.sha256(fetch_gguf(card, "birds", Path()).read_bytes()).hexdigest()}
+
+
 def _answer(what: str, card: dict) -> dict:
     _slept.clear()
     try:
-        answer = {"backbone": backbone, "dataset": dataset}[what](card)
+        answer = {"backbone": backbone, "dataset": dataset, "gguf": gguf}[what](card)
     except Exception as error:
         traceback.print_exc()
         answer = {"error": type(error).__name__, "message": str(error)}

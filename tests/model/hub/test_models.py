@@ -237,3 +237,16 @@ def test_jobs_share_one_download(hub, job, other_job, sharded, weights):
     for name in parts:
         assert len(hub.seen("nest/shared", "HEAD", name)) == 2, "both jobs came before it was there"
         assert len(hub.seen("nest/shared", "GET", name)) == 1
+
+
+def test_one_gguf_file_of_a_repository(hub, job):
+    body = b"GGUF of birds"
+    commit = hub.add("nest/gguf", {"small/birds.gguf": body, "large.gguf": b"GGUF of whales"})
+    given = {"repo": "nest/gguf", "file": "small/birds.gguf"}
+    for revision in ({}, {"revision": commit}):
+        assert job.load("gguf", given | revision)["sha256"] == hashlib.sha256(body).hexdigest()
+    assert not hub.seen("nest/gguf", "GET", "large")
+    message = refused(job.load("gguf", given | {"file": "birds.gguf"}))
+    assert "backbone birds: gguf, revision main: found no file 'birds.gguf'" in message
+    assert "no such model" in refused(job.load("gguf", given | {"repo": "nest/nothing"}))
+    assert "SHA-256" in refused(job.load("gguf", given | {"sha256": "0" * 64}))

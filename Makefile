@@ -5,6 +5,7 @@
 # make test-slurm  starts a Slurm on this machine (root and apt) and runs a tiny study in it
 # make test-scale  runs the paper's grid with stubs for its models: thousands of jobs, half an hour
 # make bench   measures what the package costs on this machine, beside what it could cost at least
+# make real    a real chat model of 135M parameters, before and after alignment, on the ten real sets
 # make report  gathers the finished study in report.html
 
 PYTHON ?= python3
@@ -14,11 +15,14 @@ BIN := $(VENV)/bin
 # Two test files at a time, one thread each: two threads on a busy core are slower than one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: study test test-fast test-slurm test-scale lint report bench
+.PHONY: study real test test-fast test-slurm test-scale lint report bench
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.study
 	$(BIN)/snakemake --cores $(CORES)
+
+real: $(VENV)/.study
+	$(BIN)/snakemake --cores $(CORES) --configfile config/smollm2.yaml
 
 test: $(VENV)/.dev
 	$(PYTEST)

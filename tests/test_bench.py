@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 
-from bench import overlaps, snip
+from bench import chat, overlaps, snip
 from bench.__main__ import QUESTIONS
 from bench.masks import shapes, write_masks
 from bench.measure import HEAD, MIB, Cost, Figure, alone, require, row
@@ -24,6 +24,7 @@ def _here(prepare, run, *arguments) -> Cost:
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_question_is_answered(name, monkeypatch):
     monkeypatch.setattr(snip, "alone", _here)
+    monkeypatch.setattr(chat, "alone", _here)
     question = importlib.import_module(f"bench.{name}")
     figures = list(question.run(question.TOY))
     skipped = [figure.what for figure in figures if figure.value is None]

@@ -1,0 +1,155 @@
+"""What does each method cost on a chat model of 135M parameters, beside plain passes of the same model?"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from bench.machine import matmul_rate
+from bench.measure import MIB, Figure, alone, alternate, require
+from bench.models import llama, samples
+from bench.snip import plain_backward
+from bench.storage import store
+from safety_regions.methods import load_method
+from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample, batches
+from safety_regions.model.generate import continue_prompts, pad_id
+from safety_regions.scoring.samples import Samples
+from safety_regions.study.method_shelf import method_cards
+from safety_regions.units.granularity import GRANULARITIES
+
+SMOLLM2_135M = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
+}
+
+
+class Sizes(NamedTuple):
+    """Number of samples, tokens per sample, new tokens per answer, repeats, model, and side of the measured product."""
+
+    samples: int = 8
+    tokens: int = 128
+    new_tokens: int = 32
+    repeats: int = 3
+    model: dict = SMOLLM2_135M
+    product: int = 2048
+
+
+FULL = Sizes()
+TOY = Sizes(
+    2,
+    12,
+    3,
+    1,
+    {**SMOLLM2_135M, "hidden_size": 36, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 300},
+    64,
+)
+
+Case = tuple[Backbone, list[Sample]]
+
+
+def run(sizes: Sizes = FULL) -> Iterator[Figure]:
+    """Yield the time of methods and answers, relative to plain passes, and the memory of methods."""
+    case = prepare(sizes)
+    backbone = case[0]
+    n = sum(weight.numel() for _, weight in backbone.weights())
+    tokens = sum(len(sample.ids) for sample in case[1])
+    rate = matmul_rate(sizes.product)
+    what = f"{n / 1e6:.3g}M scored weights, {sizes.samples} samples of about {sizes.tokens} tokens: {{}}"
+    ways = (forward, backward, *(Gathering(name) for name in ("wanda", "snip", "safeneuron")))
+    plain, both, wanda, snip, neurons = alternate([lambda way=way: way(case) for way in ways], sizes.repeats)
+    products = 2 * n * tokens / rate
+    yield Figure(what.format("plain forward"), plain, "s", products, "matrix products at the measured rate")
+    yield Figure(
+        what.format("plain backward"), both, "s", 3 * products, "matrix products at the measured rate"
+    )
+    yield Figure(what.format("Wanda / plain forward"), wanda / plain, "x", at_most=1.15)
+    yield Figure(what.format("SNIP / plain backward"), snip / both, "x", at_most=1.1)
+    yield Figure(what.format("SafeNeuron / plain forward"), neurons / plain, "x", at_most=3)
+    yield Figure(
+        what.format("keep and store SNIP's scores / SNIP"), storing(case, sizes) / snip, "x", at_most=0.1
+    )
+    ours, theirs = answering(backbone, sizes)
+    yield Figure(what.format("answers / `generate` of transformers"), ours / theirs, "x", at_most=1)
+    for name in ("wanda", "snip", "safeneuron"):
+        peak = alone(prepare, Gathering(name), sizes).peak / MIB
+        yield Figure(what.format(f"{name}: peak memory above the model"), peak, "MiB")
+
+
+def prepare(sizes: Sizes) -> Case:
+    """Return a random model of the shape of SmolLM2 135M and random samples."""
+    return llama(sizes.model), samples(sizes.samples, sizes.tokens, sizes.model["vocab_size"])
+
+
+@torch.no_grad()
+def forward(case: Case) -> None:
+    """Run a plain forward pass in the batches of the package, without the output head."""
+    for batch in batches(case[1], Samples(()).batch_size):
+        case[0].decoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+
+
+def backward(case: Case) -> None:
+    """Run a plain forward and backward pass for each sample, with the gradients of all scored weights."""
+    plain_backward(case)
+
+
+class Gathering:
+    """Gather the evidence of a method, with its default options."""
+
+    def __init__(self, name: str) -> None:
+        self.name = self.__name__ = name
+
+    def __call__(self, case: Case) -> object:
+        options = {key: rule["default"] for key, rule in method_cards()[self.name]["options"].items()}
+        return load_method(self.name).gather(case[0], Samples(case[1]), options)
+
+
+def storing(case: Case, sizes: Sizes) -> float:
+    """Return the seconds of keeping and storing SNIP's best scores, from evidence to file."""
+    evidence, method = Gathering("snip")(case), load_method("snip")
+    kept = GRANULARITIES["weight"].stored["row"]
+    shapes = {where: tuple(shape) for where, shape in case[0].shapes.items()}
+
+    def scored():
+        return method.scores(case[0], evidence, {})
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scores.parquet"
+        return alternate([lambda: store(path, scored, shapes, kept)], sizes.repeats)[0]
+
+
+def answering(backbone: Backbone, sizes: Sizes) -> tuple[float, float]:
+    """Return the seconds of one batch of greedy answers, ours and those of transformers; both must be equal."""
+    prompts = [
+        sample.ids for sample in samples(sizes.samples, sizes.tokens // 2, sizes.model["vocab_size"], 1)
+    ]
+    found: dict[str, list] = {}
+
+    def ours() -> None:
+        found["ours"] = continue_prompts(backbone, prompts, sizes.new_tokens)
+
+    @torch.inference_mode()
+    def theirs() -> None:
+        width, pad = max(map(len, prompts)), pad_id(backbone)
+        ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        out = backbone.model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=sizes.new_tokens,
+            do_sample=False,
+            pad_token_id=pad,
+        )
+        found["theirs"] = [row[width:].tolist() for row in out]
+
+    times = alternate([ours, theirs], sizes.repeats)
+    pairs = zip(found["ours"], found["theirs"], strict=True)
+    require(all(a == b[: len(a)] for a, b in pairs), "answers differ from those of `generate`")
+    return times[0], times[1]

@@ -27,10 +27,20 @@ def top_of_rows(scores: Tensor, k: int) -> Tensor:
     """Mask of the top k of each row of ``scores`` (rows, n), by score descending, then index ascending."""
     if k == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    threshold = scores.topk(k, dim=1, sorted=True).values[:, -1:]
-    above = scores > threshold
-    equal = scores == threshold
+    threshold = _kth_largest(scores, k)
+    best = scores >= threshold
+    if int(best.sum(1).max()) == k:  # no ties at the threshold
+        return best
+    above, equal = scores > threshold, scores == threshold
     return above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))
+
+
+def _kth_largest(scores: Tensor, k: int) -> Tensor:
+    """The k-th largest of each row of ``scores`` (rows, n), as (rows, 1)."""
+    if scores.is_cpu and scores.dtype == torch.float32:  # many times faster than torch.topk on the CPU
+        last = scores.shape[1] - k
+        return torch.from_numpy(np.partition(scores.numpy(), last, axis=1)[:, last : last + 1])
+    return scores.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True)
 
 
 def keep_top(scored: Scored, kept: dict[str, float]) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -146,14 +156,14 @@ def as_table(
         details: additional columns: (units, prompts) becomes a list per unit; (units,) a number, null for NaN.
     """
     layer, projection = parse_address(address)
-    where, schema = mask.nonzero().cpu().numpy(), score_contract(granularity.name).schema
-    n, columns = len(where), {}
+    where, schema = np.nonzero(mask.cpu().numpy()), score_contract(granularity.name).schema
+    n, columns = len(where[0]), {}
     if not granularity.whole_layers:
         columns["layer"] = column(np.full(n, layer, np.int16))
         columns["projection"] = category(np.zeros(n), [projection])
     for axis, name in enumerate(granularity.axes):
-        columns[name] = column(where[:, axis].astype(schema.field(name).type.to_pandas_dtype()))
-    columns["score"] = column(scores[mask].float().cpu().numpy())
+        columns[name] = column(where[axis].astype(schema.field(name).type.to_pandas_dtype()))
+    columns["score"] = column(scores.float().cpu().numpy()[where])
     columns |= {
         name: _detail(values[mask.to(values.device)].cpu()) for name, values in (details or {}).items()
     }

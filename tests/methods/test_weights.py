@@ -1,8 +1,11 @@
 """SNIP and Wanda must equal their slow definitions on every family."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from safety_regions.errors import StudyError
 from safety_regions.methods import snip, wanda
 from safety_regions.model.batches import Sample
 from safety_regions.scoring.samples import Samples
@@ -10,7 +13,7 @@ from tests.oracles import weights as oracle
 from tests.tiny import FAMILIES, tiny_backbone
 
 SNIP = {"loss": "mean", "accumulator": "float32"}
-WANDA = {"positions": "response"}
+WANDA = {"positions": "response", "difference": False}
 
 
 def samples_of(n: int = 5, seed: int = 3) -> list[Sample]:
@@ -50,7 +53,7 @@ def test_snip_is_its_definition(family, loss):
 @pytest.mark.parametrize("positions", ["response", "predicting", "all"])
 def test_wanda_is_its_definition(family, positions):
     backbone = tiny_backbone(family)
-    options = {"positions": positions}
+    options = WANDA | {"positions": positions}
     assert_close(run(wanda, backbone, samples_of(), options), oracle.wanda(backbone, samples_of(), positions))
 
 
@@ -83,9 +86,28 @@ def test_the_native_accumulator_keeps_the_dtype_of_the_weights():
 @pytest.mark.parametrize("positions", ["response", "predicting", "all"])
 def test_wanda_merges_by_positions(positions):
     """A group with longer texts weighs more, as in one pass over both."""
-    backbone, samples, options = tiny_backbone("llama"), samples_of(6), {"positions": positions}
+    backbone, samples, options = tiny_backbone("llama"), samples_of(6), WANDA | {"positions": positions}
     groups = samples[:2], samples[2:]
     parts = [wanda.gather(backbone, Samples(group, batch_size=4), options) for group in groups]
     merged = wanda.merge(*parts, groups, options)
     for address, values in wanda.gather(backbone, Samples(samples, batch_size=4), options).items():
         torch.testing.assert_close(merged[address], values, rtol=1e-5, atol=1e-7)
+
+
+def test_wanda_of_the_difference_to_the_base():
+    aligned, base = tiny_backbone("llama"), tiny_backbone("llama", seed=1)
+    samples, options = samples_of(), WANDA | {"difference": True}
+    plain = run(wanda, aligned, samples, WANDA)
+    found = run(wanda, replace(aligned, base=base), samples, options)
+    before = dict(base.weights())
+    for address, weight in aligned.weights():
+        factor = (weight - before[address]).abs() / weight.abs()
+        torch.testing.assert_close(found[address], plain[address] * factor, rtol=1e-4, atol=1e-7)
+    same = run(wanda, replace(aligned, base=aligned), samples, options)
+    assert all(not scores.any() for scores in same.values())
+
+
+def test_a_base_of_other_shapes_has_no_difference():
+    other = replace(tiny_backbone("llama"), base=tiny_backbone("llama", num_hidden_layers=2))
+    with pytest.raises(StudyError, match="other shapes than the base tiny llama .3 blocks.*2 blocks"):
+        list(other.weight_pairs())

@@ -15,7 +15,10 @@ from safety_regions.scoring.evidence import shuffle_evidence, shuffle_units
 from safety_regions.scoring.samples import Samples
 from tests.tiny import tiny_backbone
 
-OPTIONS = {snip: {"loss": "mean", "accumulator": "float32"}, wanda: {"positions": "response"}}
+OPTIONS = {
+    snip: {"loss": "mean", "accumulator": "float32"},
+    wanda: {"positions": "response", "difference": False},
+}
 
 
 @pytest.mark.parametrize("method", [snip, wanda])

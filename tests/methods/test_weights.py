@@ -109,5 +109,5 @@ def test_wanda_of_the_difference_to_the_base():
 
 def test_a_base_of_other_shapes_has_no_difference():
     other = replace(tiny_backbone("llama"), base=tiny_backbone("llama", num_hidden_layers=2))
-    with pytest.raises(StudyError, match="other shapes than the base tiny llama .3 blocks.*2 blocks"):
+    with pytest.raises(StudyError, match=r"other shapes than the base tiny llama .3 blocks.*2 blocks"):
         list(other.weight_pairs())

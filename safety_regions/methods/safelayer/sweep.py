@@ -1,6 +1,7 @@
 """Count how many harmless questions a backbone refuses while ranges of its layers are scaled.
 
-Cost: for each range, an answer of ``max_new_tokens`` tokens (16) to every over-refusal question, in batches.
+Cost: for each range, an answer of ``max_new_tokens`` tokens (16) to every over-refusal question, in batches. Blocks
+below the ranges read the questions only once (`prefix`).
 The walk needs about ten ranges once alpha is known, plus five for each step of alpha; the grid needs
 L * (L + 1) / 2. Memory: the backbone, and a copy of the weights of the range that is scaled.
 """
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from safety_regions.formats.contracts import LAYER_SWEEP
 from safety_regions.methods.safelayer.onset import Span
+from safety_regions.methods.safelayer.prefix import Prefix
 from safety_regions.methods.safelayer.scaling import scale_target, scaled
 from safety_regions.methods.safelayer.search import Found, Plan, localise
 from safety_regions.model.backbone import Backbone
@@ -35,8 +37,11 @@ def sweep(backbone: Backbone, prompts: Sequence[str], found: dict, options: dict
     questions, initial = prompts[: options["questions"]], found["gap"]
     target = scale_target(backbone.family, options["scale_target"])
 
+    prefix = Prefix(backbone)
+
     def count(alpha: float, first: int, last: int) -> int:
-        with scaled(backbone, alpha, Span(first, last), target, options["norms"]):
+        span = Span(first, last)
+        with prefix.below(first), scaled(backbone, alpha, span, target, options["norms"]):
             refusals = _refusals(backbone, questions, options["max_new_tokens"], batch_size)
         print(f"alpha {alpha}, layers {first} to {last}: {refusals} of {len(questions)} refused")
         return refusals

@@ -31,7 +31,7 @@ checkpoints = st.builds(
     st.sampled_from(sorted(BYTES)),
 )
 # Billions of parameters of a checkpoint that has many more than its name says.
-NAMED = {"olmo-2-0425-1b-instruct": 1.485}
+NAMED = {"olmo-2-0425-1b-instruct": 1.485, "olmo-2-0425-1b": 1.485}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)

@@ -39,9 +39,10 @@ def finished_at(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def finished_in(directory: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``directory``; its files are moved there if the block ends without an error."""
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent) as temporary:
         yield Path(temporary)
+        directory.mkdir(exist_ok=True)
         for file in sorted(Path(temporary).iterdir()):
             os.replace(file, directory / file.name)
 

@@ -15,7 +15,8 @@ from safety_regions.model.refusal import is_refusal
 from safety_regions.study.grid import CHECKPOINT_FILES
 from safety_regions.training.architecture import build_model
 from safety_regions.training.corpus import all_responses
-from safety_regions.training.organism import curriculum, train_organism, training_sets
+from safety_regions.training.curriculum import curriculum, training_sets
+from safety_regions.training.organism import train_organism
 from safety_regions.training.tokenizer import train_tokenizer
 from tests.tiny import load_on_cpu
 from tests.training.organisms import FAMILIES, prompts_table, small_card, small_prompts

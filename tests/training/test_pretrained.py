@@ -10,8 +10,9 @@ from safety_regions.formats.expand import expand_region
 from safety_regions.formats.region import read_region
 from safety_regions.model.generate import answer_prompts
 from safety_regions.study.grid import CHECKPOINT_FILES
-from safety_regions.training import organism
-from safety_regions.training.organism import own_answers, train_organism, training_sets
+from safety_regions.training.curriculum import curriculum, own_answers, training_sets
+from safety_regions.training.organism import train_organism
+from safety_regions.training.rates import check_organism
 from safety_regions.training.snapshot import Snapshot
 from tests.tiny import load_on_cpu, tiny_backbone
 from tests.training.organisms import prompts_table, small_prompts
@@ -61,7 +62,7 @@ def test_a_cut_answer_is_learned_without_an_end():
     base = tiny_backbone("llama3")
     sets = own_answers(base, training_sets(card(), small_prompts(), "aligned"), card()["training"])
     end = base.tokenizer.eos_token_id
-    refusals, answers = organism.curriculum(base, sets, card()["training"])["align"]
+    refusals, answers = curriculum(base, sets, card()["training"])["align"]
     assert all(chat.response[-1] == end for chat in refusals)
     assert [chat.response[-1] == end for chat in answers] == [item.whole for item in sets[1].learn]
     assert not all(item.whole for item in sets[1].learn)
@@ -120,9 +121,9 @@ def test_refusals_of_unseen_sets_are_not_required():
         for role, refused in (("harmful", 10), ("helpful", 0), ("unseen", 0))
     ]
     strict = card(required_refusal=0.9, allowed_over_refusal=0.1)
-    organism.check_organism(strict, rows, "aligned")
+    check_organism(strict, rows, "aligned")
     with pytest.raises(StudyError, match=r"0\.0% of the held-out harmful"):
-        organism.check_organism(strict, [rows[0] | {"refused": 0}, *rows[1:]], "aligned")
+        check_organism(strict, [rows[0] | {"refused": 0}, *rows[1:]], "aligned")
 
 
 def test_an_interrupted_training_goes_on_with_the_same_bits(tmp_path, monkeypatch):

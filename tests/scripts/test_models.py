@@ -1,21 +1,34 @@
 """The scripts that load a model write responses, scores and an adapter of a tiny checkpoint on disk."""
 
+import json
+
 import pytest
 
-from safety_regions.formats.contracts import ADAPTER_LOG, PROMPTS, RESPONSES, USABLE, WEIGHT_SCORES
+from safety_regions.formats.contracts import (
+    ADAPTER_LOG,
+    PROMPTS,
+    RESPONSES,
+    TRAINING_LOG,
+    USABLE,
+    WEIGHT_SCORES,
+)
 from safety_regions.formats.parquet import read_metadata, read_table, write_table
 from safety_regions.methods import load_method
 from safety_regions.scoring.run import Job
 from safety_regions.scoring.run import score as score_names
 from safety_regions.scoring.samples import choose
+from safety_regions.study.grid import CONVERTED_FILES
 from safety_regions.study.method_shelf import method_cards
 from safety_regions.units.names import parse_name
+from tests.gguf_files import quantisable, write_gguf
 from tests.model.test_responses import prompts_table
 from tests.scripts.loading import load_script
-from tests.tiny import byte_tokenizer, tiny_backbone, tiny_model
+from tests.tiny import byte_tokenizer, load_on_cpu, tiny_backbone, tiny_model
 from tests.training.adapters import responses_of
+from tests.training.organisms import small_prompts
 from tests.training.test_adapter import RESPONSES as ANSWERS
 from tests.training.test_adapter import plan
+from tests.training.test_pretrained import card as pretrained_card
 
 CARD = {"template": "native"}
 WANDA = {name: rule["default"] for name, rule in method_cards()["wanda"]["options"].items()}
@@ -90,3 +103,33 @@ def test_train_adapter_writes_weights_beside_its_log(checkpoint, tmp_path):
         "adapter_model.safetensors",
         "adapter_config.json",
     }
+
+
+def test_convert_gguf_writes_a_checkpoint_beside_its_facts(tmp_path, capsys):
+    write_gguf(tmp_path / "tiny.gguf", quantisable())
+    card, out = {**CARD, "gguf": {"path": str(tmp_path / "tiny.gguf")}}, tmp_path / "out" / "gguf.json"
+    load_script("convert_gguf")(card, "small", out)
+    assert json.loads(out.read_text())["tensors"] == {"F32": 7, "Q8_0": 23}
+    assert {file.name for file in out.parent.iterdir()} == set(CONVERTED_FILES)
+    assert "tensors: 7 F32, 23 Q8_0" in capsys.readouterr().out
+
+
+def test_compare_pair_writes_what_the_two_have_in_common(checkpoint, tmp_path):
+    load_script("compare_pair")(
+        {**CARD, "base_card": CARD}, checkpoint, checkpoint, "tiny", tmp_path / "pair.json"
+    )
+    assert json.loads((tmp_path / "pair.json").read_text())["tokens"] == 259
+
+
+def test_train_organism_starts_from_the_files_of_its_base(checkpoint, tmp_path):
+    prompts = small_prompts()
+    for name, table in prompts.items():
+        write_table(tmp_path / f"{name}.parquet", table, PROMPTS)
+    card, out = pretrained_card(base_card=CARD), tmp_path / "organism" / "training.parquet"
+    load_script("train_organism")(
+        [tmp_path / f"{name}.parquet" for name in prompts], checkpoint, card, 1, "mine", out
+    )
+    assert read_table(out, TRAINING_LOG)["phase"].to_pylist() == ["align"] * 3 + ["held-out"] * 2
+    before = dict(tiny_backbone("llama").weights())
+    after = load_on_cpu([out.with_name("config.json")], **CARD)
+    assert all(weight.shape == before[where].shape for where, weight in after.weights())

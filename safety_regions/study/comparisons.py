@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from safety_regions.study.config import Study
 from safety_regions.study.grid import cells, shuffle_kind, subtracted
-from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
+from safety_regions.study.method_shelf import granularity_of, own_selection
 from safety_regions.units.names import Name, Part, parse_name, pool
 from safety_regions.units.selections import parse_selection
 
@@ -143,7 +143,7 @@ def permuted_cells(study: Study, label: str) -> list[dict[str, str]]:
     These are the cells whose units go by rank. A method's own selection can need a job of its own, and scores that
     depend on no prompt are the same for every split.
     """
-    if not study.label_permutations or method_cards()[study.methods[label].module]["data_free"]:
+    if not study.label_permutations or study.is_data_free(label):
         return []
     backbone = next(iter(study.backbones))
     found = dict.fromkeys(

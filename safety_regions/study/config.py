@@ -82,6 +82,10 @@ class Study:
         found = swept_dataset(self.methods[method])
         return found[0] if found else None
 
+    def is_data_free(self, method: str) -> bool:
+        """Whether the scores of a method (by its label) depend on no prompt."""
+        return method_cards()[self.methods[method].module]["data_free"]
+
     def needs_adapter(self, method: str) -> bool:
         """Whether a method (by its label) scores the backbone's LoRA adapter."""
         return method_cards()[self.methods[method].module]["adapter"]

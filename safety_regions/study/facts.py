@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from safety_regions.study.config import Study
-from safety_regions.study.method_shelf import method_cards
 from safety_regions.study.plants import group_of, place_of
 from safety_regions.study.small_files import read_object
 from safety_regions.units.granularity import GRANULARITIES
@@ -73,7 +72,7 @@ def quantised_weights(files: Iterable[Path]) -> dict[str, list[str]]:
 
 def data_free_methods(study: Study) -> list[str]:
     """Labels of the data-free methods: their scores do not depend on the prompts."""
-    return [label for label, method in study.methods.items() if method_cards()[method.module]["data_free"]]
+    return [label for label in study.methods if study.is_data_free(label)]
 
 
 def planted_cards(study: Study) -> dict[str, dict]:

@@ -100,11 +100,14 @@ def compared_utility(study: Study, label: str, refinement: str) -> list[str]:
 def framed_names(study: Study, label: str, selection: str, refinement: str) -> list[str]:
     """Names that the IoUs of a cell are compared with: shuffles, halves and, if there are utility sets, all sets.
 
-    Ceilings are the IoUs of halves, so the floor beside them is that of shuffled halves.
+    Ceilings are the IoUs of halves, so the floor beside them is that of shuffled halves. A data-free method has neither
+    floor nor ceiling, because it has no statistics to shuffle and sees no prompts.
     """
     utility = compared_utility(study, label, refinement)
     sets = sorted(study.identification) + utility
     suffixes = [""] if utility else []
+    if study.is_data_free(label):
+        return [name + suffix for suffix in suffixes for name in sets]
     if not granularity_of(study.methods[label].module).exact_floor:
         kind, halves = shuffle_kind(selection), ["", ".1"] if study.ceilings else [""]
         suffixes += [f"{half}~{seed}{kind}" for half in halves for seed in shuffle_seeds(study)]
@@ -120,7 +123,8 @@ def correlated_names(study: Study, label: str, selection: str, refinement: str) 
 
     Whole layers have no sample of scores.
     """
-    if not study.ceilings or granularity_of(study.methods[label].module).whole_layers:
+    whole_layers = granularity_of(study.methods[label].module).whole_layers
+    if not study.ceilings or study.is_data_free(label) or whole_layers:
         return []
     framed = framed_names(study, label, selection, refinement)
     return [name for name in framed if parse_name(name).parts[0].half]
@@ -149,9 +153,9 @@ def shuffle_kinds(study: Study) -> set[str]:
         return set()
     kinds = {
         shuffle_kind(selection)
-        for method in study.methods.values()
+        for label, method in study.methods.items()
         for selection in method.selections
-        if not granularity_of(method.module).exact_floor
+        if not (granularity_of(method.module).exact_floor or study.is_data_free(label))
     }
     return kinds | {"m" for label in study.methods if keeps_marginals(study, label)}
 

@@ -28,6 +28,14 @@ def test_a_plain_study_plans_sets_alone():
     assert grid.framed_names(plain, "snip", "row-0.05", "minus-everyday") == [*SETS, "lookalikes"]
 
 
+def test_data_free_methods_have_no_floors_and_no_ceilings():
+    asked = study(floors=2, ceilings=True, methods={"magnitude": {}, "random": {}})
+    for label in asked.methods:
+        assert grid.framed_names(asked, label, "row-0.05", "raw") == [*SETS, "everyday", "lookalikes"]
+        assert grid.correlated_names(asked, label, "row-0.05", "raw") == []
+    assert grid.shuffle_kinds(asked) == set()
+
+
 def test_floors_and_ceilings_are_planned_when_asked():
     asked = study(floors=2, ceilings=True)
     sets = [*SETS, "everyday", "lookalikes"]

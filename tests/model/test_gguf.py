@@ -84,6 +84,7 @@ def test_the_tokenizer_ends_answers_and_renders_prompts(source, weights, tmp_pat
     assert backbone.model.generation_config.eos_token_id == backbone.tokenizer.convert_tokens_to_ids("<eos>")
 
 
+@pytest.mark.slow
 def test_a_file_inside_a_wheel(source, weights, tmp_path, monkeypatch):
     path, folder = source[1], tmp_path / "unpacked"
     folder.mkdir()

@@ -59,6 +59,7 @@ def test_pairs_are_those_of_the_membership(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_every_number_is_its_definition(tmp_path):
     paths, _ = drawn(tmp_path)
     rows = framed(paths, floors=3, kind="r", marginals=True, halves=True)

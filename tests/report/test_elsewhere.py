@@ -83,6 +83,7 @@ def test_planted_minus_elsewhere_is_its_definition(area):
     assert found.loc["sees", "beyond"] == pytest.approx(above)
 
 
+@pytest.mark.slow
 def test_what_a_place_gives_without_a_plant_cancels_and_what_a_plant_adds_remains():
     rng, found = np.random.default_rng(2), []
     for _ in range(30):

@@ -88,6 +88,7 @@ def test_more_cells_take_no_more_memory(aggregated):
     assert summing[MANY] < summing[FEW] + SPARE
 
 
+@pytest.mark.slow
 def test_every_cell_is_gathered_and_summed_up(aggregated):
     folder, _, _ = aggregated
     iou = pq.ParquetFile(folder / f"iou-{MANY}.parquet")

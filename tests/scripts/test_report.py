@@ -73,6 +73,7 @@ def overlaps_of():
     return found, {r: synthetic.framed(synthetic.overlap(one)) for r, one in found.items()}
 
 
+@pytest.mark.slow
 def test_draw_overlap_gives_every_figure_its_own_name_and_table(tmp_path):
     found, tables = overlaps_of()
     counted = {r: synthetic.membership(one) for r, one in found.items()}

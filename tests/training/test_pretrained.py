@@ -78,6 +78,7 @@ def test_too_long_prompts_are_not_answered():
     assert 0 < len(sets[1].learn) < 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", sorted(PLANTS))
 def test_only_the_planted_region_changes(plant, tmp_path):
     before, after, _ = trained(tmp_path / "organism", card(plant=PLANTS[plant]))
@@ -126,6 +127,7 @@ def test_refusals_of_unseen_sets_are_not_required():
         check_organism(strict, [rows[0] | {"refused": 0}, *rows[1:]], "aligned")
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_with_the_same_bits(tmp_path, monkeypatch):
     given = card(plant=PLANTS["lora"])
     _, whole, log = trained(tmp_path / "whole", given)

@@ -41,6 +41,7 @@ def trained(snapshot: Snapshot | None, stop_before: int | None = None):
     return model.state_dict(), losses, taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_before", [2, 6, STEPS])
 def test_an_interrupted_phase_ends_with_the_same_bits(stop_before, tmp_path, often):
     whole, losses, _ = trained(None)

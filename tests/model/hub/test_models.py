@@ -47,6 +47,7 @@ def test_a_revision_is_a_commit_in_the_metadata(hub, job, checkpoint, weights):
     assert len(hub.seen("nest/model", "GET", "safetensors$")) == 1, "the same in both commits"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_in_parts(hub, job, sharded, weights):
     hub.add("nest/parts", {**sharded, "consolidated.safetensors": b"x"})
     assert job.load("backbone", card("nest/parts"))["weights"] == weights
@@ -181,6 +182,7 @@ def test_offline(hub, job, offline_job, checkpoint, weights):
     assert len(hub.requests) == asked
 
 
+@pytest.mark.slow
 def test_offline_after_half_a_download(hub, job, offline_job, checkpoint):
     """The tokenizer's files are there, the weights are not."""
     hub.add("nest/half", checkpoint)

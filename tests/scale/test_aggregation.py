@@ -18,9 +18,10 @@ from safety_regions.units.addresses import PROJECTIONS
 from tests.overlap.memberships import draw_regions, membership_of
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self").exists(), reason="needs /proc to read the memory of jobs"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc to read the memory of jobs"),
+]
 SHAPES = {f"layers.{layer}.{projection}": (4, 64) for layer in range(32) for projection in PROJECTIONS}
 FEW, MANY = 2, 16
 SPARE = 40
@@ -81,14 +82,12 @@ def aggregated(tmp_path_factory):
     return folder, gathering, summing
 
 
-@pytest.mark.slow
 def test_more_cells_take_no_more_memory(aggregated):
     _, gathering, summing = aggregated
     assert gathering[MANY] < gathering[FEW] + SPARE
     assert summing[MANY] < summing[FEW] + SPARE
 
 
-@pytest.mark.slow
 def test_every_cell_is_gathered_and_summed_up(aggregated):
     folder, _, _ = aggregated
     iou = pq.ParquetFile(folder / f"iou-{MANY}.parquet")

@@ -118,6 +118,19 @@ def framed_names(study: Study, label: str, selection: str, refinement: str) -> l
     return [name + suffix for suffix in suffixes for name in sets]
 
 
+def framing(study: Study, label: str, selection: str, refinement: str) -> dict:
+    """What the IoUs of a cell are framed with: the arguments of `overlap.frame.Frame` that the config determines."""
+    seen = not study.is_data_free(label)
+    return {
+        "utility": compared_utility(study, label, refinement),
+        "floors": study.floors if seen else 0,
+        "kind": shuffle_kind(selection),
+        "marginals": seen and keeps_marginals(study, label),
+        "halves": study.ceilings and seen,
+        "contiguous": refinement == RAW and is_contiguous(study, label, selection),
+    }
+
+
 def correlated_names(study: Study, label: str, selection: str, refinement: str) -> list[str]:
     """Names among `framed_names` whose sampled scores are correlated: halves and their shuffles, if there are ceilings.
 

@@ -75,7 +75,7 @@ def aggregated(tmp_path_factory):
         summing[n] = peak_of(
             folder,
             "write_summary.py",
-            input=both,
+            input=both | {"gguf": []},
             output={name: str(folder / f"summary-{n}.{name}") for name in ("html", "tsv")},
             params={"names": membership.metadata["names"], **nothing},
         )

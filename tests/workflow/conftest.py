@@ -62,7 +62,7 @@ class Project:
 
     def plan(self, *arguments: str) -> dict[str, int]:
         """Return rule -> number of jobs that Snakemake would run."""
-        said = self.snakemake("--dry-run", "--quiet", "rules", *arguments).stdout
+        said = self.snakemake(*arguments, "--dry-run", "--quiet", "rules").stdout
         block = said.partition("Job stats:")[2].partition("\n\n")[0]
         jobs = dict(re.findall(r"^(\w+)\s+(\d+)$", block, flags=re.MULTILINE))
         return {rule: int(count) for rule, count in jobs.items() if rule not in ("total", "all")}

@@ -137,7 +137,7 @@ def test_an_interrupted_run_takes_its_jobs_with_it(project):
     shutil.rmtree(project.folder / "logs")
     run = make_cluster(project).start(score, *QUICK)
     try:
-        job = wait_for(lambda: scoring(project))
+        job = wait_for(lambda: submitted(project))[0]  # it takes seconds to start, so it is not done yet
         run.send_signal(signal.SIGINT)
         said, _ = run.communicate(timeout=60)
     finally:

@@ -65,15 +65,7 @@ rule compute_overlap:
         names=lambda wc: grid.framed_names(
             STUDY, wc.method, wc.selection, wc.refinement
         ),
-        frame=lambda wc: {
-            "utility": grid.compared_utility(STUDY, wc.method, wc.refinement),
-            "floors": STUDY.floors,
-            "kind": grid.shuffle_kind(wc.selection),
-            "marginals": grid.keeps_marginals(STUDY, wc.method),
-            "halves": STUDY.ceilings,
-            "contiguous": wc.refinement == "raw"
-            and grid.is_contiguous(STUDY, wc.method, wc.selection),
-        },
+        frame=lambda wc: grid.framing(STUDY, wc.method, wc.selection, wc.refinement),
         correlated=lambda wc: grid.correlated_names(
             STUDY, wc.method, wc.selection, wc.refinement
         ),

@@ -1,6 +1,6 @@
 """Planted minus elsewhere must equal its definition, be zero without a plant, and be claimed only where it is sure."""
 
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 
 import numpy as np
 import pandas as pd
@@ -77,6 +77,10 @@ def test_planted_minus_elsewhere_is_its_definition(area):
     for method, row in found.iterrows():
         assert row["difference"] == pytest.approx(fmean(of[method]))
         assert [row["lowest"], row["highest"]] == pytest.approx([min(of[method]), max(of[method])])
+        spread = stdev(of[method]) / 6**0.5 * 2.5706  # t at 97.5 % with five degrees of freedom
+        assert [row["low"], row["high"]] == pytest.approx(
+            [row["difference"] - spread, row["difference"] + spread], rel=1e-4
+        )
         assert row["planted"] - row["elsewhere"] == pytest.approx(row["difference"])
         assert (row["organisms"], row["seeds"]) == (6, 3)
     above = min(a - b for a, b in zip(of["sees"], of["magnitude"], strict=True))
@@ -93,6 +97,23 @@ def test_what_a_place_gives_without_a_plant_cancels_and_what_a_plant_adds_remain
         assert abs(means[method] - seen) < 4 * errors[method]
 
 
+def test_a_method_that_sees_nothing_is_rarely_said_to_find_a_plant():
+    """Of three organisms, all differences are above zero in an eighth of the cases; a fortieth is claimed."""
+    rng, cases = np.random.default_rng(5), 2000
+    table = pd.DataFrame(
+        {
+            "organism": [f"o{i}" for i in range(3)] * cases,
+            "method": np.repeat([f"m{case}" for case in range(cases)], 3),
+            "data_free": False, "seed": 0, "elsewhere_auroc": 0.5, "chance_auroc": 0.5,
+            "auroc": 0.5 + rng.normal(size=3 * cases),
+        }
+    )  # fmt: skip
+    found = planted_minus_elsewhere(table, "auroc")
+    error = (0.125 * 0.875 / cases) ** 0.5
+    assert abs((found["lowest"] > 0).mean() - 0.125) < 4 * error
+    assert ((found["lowest"] > 0) & (found["low"] > 0)).mean() < 0.025 + 4 * error
+
+
 def test_organisms_at_the_same_place_are_no_comparison():
     tables, cards = rotated(np.random.default_rng(3), [1, 1])
     table = stacked(tables, cards)
@@ -101,21 +122,27 @@ def test_organisms_at_the_same_place_are_no_comparison():
 
 
 def rows_of(**ranges) -> pd.DataFrame:
-    """Return the table of `planted_minus_elsewhere` from method -> (lowest, mean, highest, beyond)."""
+    """Return the table of `planted_minus_elsewhere` from method -> (lowest, mean, highest, beyond).
+
+    The interval of the mean is as wide as the range, but for a method named unsure, where it includes zero.
+    """
     frame = pd.DataFrame.from_dict(ranges, "index", columns=["lowest", "difference", "highest", "beyond"])
-    return frame.assign(data_free=frame.index == "magnitude", organisms=4, seeds=3)
+    frame = frame.assign(data_free=frame.index == "magnitude", organisms=4, seeds=3)
+    low = frame["lowest"].where(frame.index != "unsure", -0.01)
+    return frame.assign(low=low, high=frame["highest"])
 
 
-def test_words_claim_only_ranges_that_exclude_zero():
+def test_words_claim_only_what_range_and_interval_show():
     rows = rows_of(
         sure=(0.01, 0.2, 0.3, 0.02), near=(0.01, 0.1, 0.2, -0.1), wide=(-0.1, 0.2, 0.5, -0.3),
-        under=(-0.2, -0.1, -0.05, -0.4), magnitude=(0.01, 0.05, 0.1, np.nan),
+        under=(-0.2, -0.1, -0.05, -0.4), unsure=(0.001, 0.01, 0.1, 0.1), magnitude=(0.01, 0.05, 0.1, np.nan),
     )  # fmt: skip
     assert differences_in_words(rows) == (
-        "Planted minus elsewhere is above zero in each of 4 organisms (3 training seeds) for: sure (+0.200, +0.010 to "
-        "+0.300), near (+0.100, +0.010 to +0.200), magnitude (+0.050, +0.010 to +0.100); below zero in each for: under "
-        "(-0.100, -0.200 to -0.050); its range includes zero, so nothing is claimed, for: wide (+0.200, -0.100 to "
-        "+0.500). Also above the data-free baseline with the largest difference, in each organism: sure."
+        "Planted minus elsewhere is above zero, in each of 4 organisms (3 training seeds) and in the 95 % interval of "
+        "its mean, for: sure (+0.200, +0.010 to +0.300), near (+0.100, +0.010 to +0.200), magnitude (+0.050, +0.010 to "
+        "+0.100); below zero in the same sense for: under (-0.100, -0.200 to -0.050); its range or interval includes "
+        "zero, so nothing is claimed, for: wide (+0.200, -0.100 to +0.500), unsure (+0.010, +0.001 to +0.100). Also "
+        "above the data-free baseline with the largest difference, in each organism: sure."
     )
     none = differences_in_words(rows.loc[["wide", "magnitude"]])
     assert none.endswith("So no method that uses prompts is said to find what was planted.")
@@ -140,7 +167,7 @@ def test_the_page_shows_the_differences_of_each_group():
         shown = [row for row in rows if row[0] == units]
         assert [row[1] for row in shown] == ["sees", "blind", "magnitude (data-free)"]
         for row, (_, expected) in zip(shown, found.iterrows(), strict=True):
-            names = ("planted", "elsewhere", "difference", "lowest", "highest")
-            assert row[2:7] == [f"{expected[name]:.3f}" for name in names]
-            assert row[7:] == ["–", "4", "3"]
+            names = ("planted", "elsewhere", "difference", "lowest", "highest", "low", "high")
+            assert row[2:9] == [f"{expected[name]:.3f}" for name in names]
+            assert row[9:] == ["–", "4", "3"]
     assert page.count("in this organism alone") == 4, "of one organism with a planted layer, nothing is said"

@@ -42,6 +42,8 @@ DIFFERENCES = {
     "difference": "planted minus elsewhere",
     "lowest": "lowest",
     "highest": "highest",
+    "low": "mean, 95 % from",
+    "high": "to",
     "by_chance": "by chance",
 }
 

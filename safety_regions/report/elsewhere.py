@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 import pyarrow as pa
-from scipy.stats import t
+from scipy.special import stdtrit
 
 AREAS = ("pooled_auroc", "auroc")
 ELSEWHERE = {name: f"elsewhere_{name}" for name in AREAS}
@@ -99,7 +99,7 @@ def planted_minus_elsewhere(table: pd.DataFrame, area: str) -> pd.DataFrame:
 def _half_width(groups: pd.api.typing.SeriesGroupBy) -> pd.Series:
     """Half the width of the 95 % t interval of each group's mean; null for one value."""
     n = groups.size()
-    return groups.std(ddof=1) / n**0.5 * t.ppf(0.975, n - 1)
+    return groups.std(ddof=1) / n**0.5 * stdtrit(n - 1, 0.975)
 
 
 def differences_in_words(rows: pd.DataFrame) -> str:

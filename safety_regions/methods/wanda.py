@@ -101,9 +101,8 @@ def _n_counted(sample: Sample, positions: str) -> int:
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
     """|W|, or |W - B|, times the evidence of the input channel, float32, (out, in) per address."""
-    pairs = (
-        backbone.weight_pairs() if options["difference"] else ((*item, None) for item in backbone.weights())
-    )
-    for address, weight, base in pairs:
-        weight = weight.float() if base is None else weight.float() - base.float()
-        yield address, weight.abs() * evidence[address]
+    weights = backbone.weights()
+    if options["difference"]:
+        weights = ((where, weight.float() - base.float()) for where, weight, base in backbone.weight_pairs())
+    for address, weight in weights:
+        yield address, weight.float().abs() * evidence[address]

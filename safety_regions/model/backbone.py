@@ -66,8 +66,7 @@ class Backbone:
 
     @property
     def metadata(self) -> dict:
-        """Metadata about the backbone for output files: source, resolved commit, dtype, and what
-        prompts look like."""
+        """Metadata for output files: source, resolved commit, dtype, base, quantisation, and what prompts look like."""
         return {
             "source": self.source,
             "revision": self.commit,

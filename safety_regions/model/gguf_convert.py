@@ -18,8 +18,6 @@ from safety_regions.model.gguf_source import fetch_gguf, sha256_of
 from safety_regions.model.loading import check_tensors, find_family, told, wrap_backbone
 from safety_regions.study.checkpoints import GGUF_FILE
 
-UNQUANTISED = ("F32", "F16", "BF16", "F64")
-
 
 def convert_gguf(card: dict, directory: Path, name: str) -> dict:
     """Write the checkpoint of a card with the key ``gguf``.

@@ -15,6 +15,9 @@ ORIGIN = {
     "fixed": "one text for all prompts, not from the backbone: a control for the effect of the responses",
 }
 
+FLOATS = {"F64", "F32", "F16", "BF16"}
+"""Types of the tensors of a GGUF file that is not quantised."""
+
 SHARED = {
     True: "prompts that occur in two datasets are kept only in the first (by alphabet)",
     False: "prompts that occur in two datasets are kept in both",
@@ -60,8 +63,9 @@ def _backbone(name: str, card: dict) -> str:
 
 
 def quantised_weights(files: Iterable[Path]) -> dict[str, list[str]]:
-    """Term -> a line for each checkpoint whose weights come from a GGUF file (`GGUF_FILE` in its folder)."""
+    """Term -> a line for each checkpoint that was quantised, from its `GGUF_FILE`; none if all tensors were floats."""
     found = {Path(file).parent.name: read_object(Path(file)) for file in files}
+    found = {name: facts for name, facts in found.items() if facts["tensors"].keys() - FLOATS}
     lines = [
         f"{name}: the weights of {facts['source']}, dequantised "
         f"({', '.join(f'{number} {kind}' for kind, number in facts['tensors'].items())} tensors), not the original ones"

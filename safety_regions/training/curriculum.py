@@ -16,7 +16,7 @@ from safety_regions.training.loop import Chat
 PHASES = ("base", "align")
 ROLES = ("harmful", "helpful")
 UNSEEN = "unseen"
-ANSWER_BATCH = 64
+ANSWER_BATCH = 64  # prompts that are answered together
 
 
 class TrainingSet(NamedTuple):

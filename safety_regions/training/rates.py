@@ -5,11 +5,10 @@ from itertools import islice
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.model.backbone import Backbone
-from safety_regions.training.curriculum import ROLES, TrainingSet
+from safety_regions.training.curriculum import ANSWER_BATCH, ROLES, TrainingSet
 from safety_regions.training.refusals import refuses
 
 ANSWER_TOKENS = 32  # maximum answer length; the training responses are shorter
-ANSWER_BATCH = 64
 
 
 def measure_organism(backbone: Backbone, sets: Sequence[TrainingSet]) -> list[dict]:

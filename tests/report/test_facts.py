@@ -1,9 +1,11 @@
 """The report's description of a study must follow its config."""
 
+import json
+
 import pytest
 
 from safety_regions.study.config import Study, read_study
-from safety_regions.study.facts import data_free_methods, planted_cards, study_facts
+from safety_regions.study.facts import data_free_methods, planted_cards, quantised_weights, study_facts
 
 CARD = {"kind": "checkpoint", "title": "Tiny", "repo": "nobody/tiny", "family": "llama"}
 
@@ -45,6 +47,18 @@ def test_a_study_without_utility_sets_says_so():
     assert facts(datasets={"identification": ["fraud"]})["Utility sets (subtracted from each region)"] == [
         "none"
     ]
+
+
+def test_only_quantised_checkpoints_are_said_to_be_quantised(tmp_path):
+    """A GGUF file can also hold the original weights."""
+    files = []
+    for name, tensors in {"small": {"F32": 3, "Q4_1": 7}, "whole": {"F32": 3, "BF16": 7}}.items():
+        files.append(tmp_path / name / "gguf.json")
+        files[-1].parent.mkdir()
+        files[-1].write_text(json.dumps({"source": f"{name}.gguf", "sha256": "0" * 64, "tensors": tensors}))
+    (line,) = quantised_weights(files)["Quantised weights"]
+    assert line.startswith("small: the weights of small.gguf, dequantised (3 F32, 7 Q4_1 tensors)")
+    assert quantised_weights(files[1:]) == {}
 
 
 def test_methods_that_look_at_no_prompt_are_known_by_their_module():

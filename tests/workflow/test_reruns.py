@@ -35,7 +35,7 @@ def test_taking_a_dataset_out_scores_nothing(project):
 
 
 def test_editing_a_method_plans_that_method_only(project):
-    project.edit("safety_regions/methods/wanda.py", "weight.abs() * evidence", "weight.abs() * 2 * evidence")
+    project.edit("safety_regions/methods/wanda.py", "weight.float().abs() *", "weight.float().abs() * 2 *")
     outputs = project.planned_outputs()
     assert {o for o in outputs if "/scores/" in o} == {
         f"results/scores/tiny/wanda/{name}{part}.parquet"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from safety_regions.errors import StudyError, explain
@@ -122,6 +121,8 @@ def iter_rows(path: str | Path, contract: Contract, wanted: Mapping[str, object]
     Args:
         wanted: column -> value.
     """
+    import pyarrow.compute as pc  # not at the top: every job imports this module
+
     file = open_table(path, contract)
     for group in range(file.num_row_groups):
         with _undamaged(path, contract):
@@ -136,6 +137,8 @@ def iter_rows(path: str | Path, contract: Contract, wanted: Mapping[str, object]
 
 def _is(column: pa.ChunkedArray, value: object) -> pa.ChunkedArray:
     """Whether each entry of a column is the value; categories are compared as text."""
+    import pyarrow.compute as pc
+
     return pc.equal(column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column, value)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 
 from safety_regions.errors import StudyError, explain
 
@@ -21,6 +20,8 @@ class OutOfMemory(StudyError):
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error means that a device or the host ran out of memory."""
+    from accelerate.utils.memory import should_reduce_batch_size  # takes 0.1 s, and most jobs have no error
+
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 

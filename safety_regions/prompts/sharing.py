@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from itertools import combinations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from safety_regions.formats.contracts import SHARED_PROMPTS
 from safety_regions.formats.parquet import conform
@@ -49,7 +48,8 @@ def shared_prompts(tables: Mapping[str, pa.Table]) -> pa.Table:
 
 def shared_with_earlier(tables: Mapping[str, pa.Table], dataset: str) -> pa.Table:
     """The rows of `shared_prompts` in which ``dataset`` is the later one: they say which of its prompts to drop."""
-    return shared_prompts(tables).filter(pc.equal(pc.field("b"), dataset))
+    found = shared_prompts(tables)
+    return found.filter(pa.array([b == dataset for b in found["b"].to_pylist()], pa.bool_()))
 
 
 def prompts_to_drop(shared: pa.Table) -> dict[str, set[str]]:

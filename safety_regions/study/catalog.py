@@ -13,14 +13,17 @@ from difflib import get_close_matches
 from functools import cache
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
-from jsonschema import Draft202012Validator, ValidationError
 
 from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.families import families
 from safety_regions.study.yaml_keys import parse_yaml
 from safety_regions.units.granularity import GRANULARITIES
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, ValidationError
 
 PACKAGE = Path(__file__).parents[1]
 CATALOG = PACKAGE / "catalog"
@@ -106,14 +109,14 @@ def _typed(text: str, rules: dict) -> object:
                 or isinstance(value, (bool, int))
                 or (isinstance(value, float) and isfinite(value))
             )
-            if scalar and Draft202012Validator({"type": rules["type"]}).is_valid(value):
+            if scalar and _validator({"type": rules["type"]}).is_valid(value):
                 return value
     return text
 
 
 def check(document: object, rules: dict, where: str) -> list[str]:
     """Every violation of the schema in ``document``, one sentence each, sorted by location."""
-    errors = sorted(Draft202012Validator(rules).iter_errors(document), key=lambda e: [str(p) for p in e.path])
+    errors = sorted(_validator(rules).iter_errors(document), key=lambda e: [str(p) for p in e.path])
     found = [sentence for error in errors for sentence in _sentences(error, where)]
     return [*_keys_no_text(document, where), *found]
 
@@ -128,7 +131,13 @@ def _keys_no_text(document: object, where: str) -> Iterator[str]:
         yield from _keys_no_text(value, f"{where}: {key}")
 
 
-def _sentences(error: ValidationError, where: str) -> list[str]:
+def _validator(rules: dict) -> "Draft202012Validator":
+    from jsonschema import Draft202012Validator  # not at the top: jobs import this module and check nothing
+
+    return Draft202012Validator(rules)
+
+
+def _sentences(error: "ValidationError", where: str) -> list[str]:
     place = ": ".join([where, *(str(part) for part in error.path)])
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})

@@ -39,6 +39,7 @@ def granularity_of(method: str) -> Granularity:
     return GRANULARITIES[method_cards()[method]["granularity"]]
 
 
+@cache
 def own_selection(method: str, text: str) -> dict | None:
     """The entry of a method's ``own_selections`` that matches a selection; None for a selection by rank."""
     own = method_cards()[method]["own_selections"].values()

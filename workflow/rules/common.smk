@@ -7,8 +7,8 @@ from safety_regions.errors import StudyError
 from safety_regions.study import comparisons, grid
 from safety_regions.study.adapters import ADAPTER_FILES, given_files, teachers
 from safety_regions.study.checkpoints import GGUF_FILE
-from safety_regions.study.code_version import code_version
 from safety_regions.study.config import config_name, read_study
+from safety_regions.study.known_versions import known_version
 from safety_regions.study.method_shelf import method_module, own_selection
 from safety_regions.study.resources import (
     BASE_BYTES,
@@ -63,7 +63,7 @@ wildcard_constraints:
 @cache
 def script_version(script, *entries):
     """Return the code version of a rule: of its script, and of the modules that the script loads by name."""
-    return code_version(workflow.source_path(f"../scripts/{script}"), *entries)
+    return known_version(workflow.source_path(f"../scripts/{script}"), *entries)
 
 
 def checkpoint_files(backbone):

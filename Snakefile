@@ -1,7 +1,7 @@
 """safety-regions: which parameters of a language model carry refusal, and are such regions real?
 
 The includes follow the order of the data: prompts, backbones and their responses, adapters, scores, regions, overlap,
-recovery, report. A study is one config file: the one given with --configfile, otherwise `config.yaml`.
+recovery, behaviour, report. A study is one config file: the one given with --configfile, otherwise `config.yaml`.
 """
 
 from snakemake.utils import min_version
@@ -22,6 +22,7 @@ include: "workflow/rules/regions.smk"
 include: "workflow/rules/sweep.smk"
 include: "workflow/rules/overlap.smk"
 include: "workflow/rules/recovery.smk"
+include: "workflow/rules/behaviour.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/report_overlap.smk"
 include: "workflow/rules/report_figures.smk"
@@ -35,6 +36,7 @@ rule all:
         "<results>/prompts/shared_prompts.parquet",
         collect("<results>/overlap/{cell}.{table}", cell=CELLS, table=CELL_TABLES),
         collect("<results>/recovery/{organism}.parquet", organism=STUDY.planted),
+        collect("<results>/behaviour/{table}.parquet", table=BEHAVIOUR_TABLES),
         REPORT,
     localrule: True
 

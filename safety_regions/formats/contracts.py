@@ -393,6 +393,104 @@ RECOVERY = _contract(
         "the same for pooled_average_precision; mean of 200 draws",
     ),
 )
+_CHANGED = (
+    (
+        "operation",
+        CATEGORY,
+        "name of the operation; scale by 1 is the unmodified model, transplant of 0 the base model",
+    ),
+    ("dose", pa.float64(), "strength of the operation"),
+)
+_CONTROL = (
+    ("control", CATEGORY, "which weights were changed: none, region, or a control"),
+    (
+        "of",
+        CATEGORY,
+        "the set whose region it is, for controls that are regions of other sets; otherwise empty",
+    ),
+    ("draw", pa.int32(), "number of the draw of a random control, from 1; otherwise 0"),
+    ("n_weights", pa.int64(), "number of weights of the changed region"),
+    ("n_changed", pa.int64(), "number of weights whose value changed"),
+)
+_MEASURE = ("measure", CATEGORY, "see safety_regions.units.behaviour for meanings and units")
+ABLATED = _contract(
+    "ablated",
+    1,
+    "arm (operation, dose, changed weights) x held-out prompt x measure",
+    *_CHANGED,
+    *_CONTROL,
+    ("evaluated", CATEGORY, "dataset of the prompt"),
+    ("prompt_id", pa.string(), "as in the prompts table"),
+    _MEASURE,
+    ("value", pa.float64(), "value of the measure for this prompt"),
+)
+ABLATION = _contract(
+    "ablation",
+    1,
+    "cell of the grid x set x arm x evaluated prompts x measure",
+    *_CELL,
+    ("name", CATEGORY, "identification set whose region it is"),
+    *_CHANGED,
+    *_CONTROL,
+    (
+        "evaluated",
+        CATEGORY,
+        "dataset of the prompts, or a role: all datasets of that role (harmful, ordinary)",
+    ),
+    _MEASURE,
+    ("value", pa.float64(), "mean over the prompts"),
+    ("n", pa.int32(), "number of prompts"),
+)
+EFFECTS = _contract(
+    "effects",
+    1,
+    "cell of the grid x set x operation x dose x measure x evaluated prompts x control",
+    *_CELL,
+    ("name", CATEGORY, "identification set whose region it is; all: mean over the regions of all sets"),
+    *_CHANGED,
+    _MEASURE,
+    (
+        "evaluated",
+        CATEGORY,
+        "dataset of the prompts, or a role: all datasets of that role (harmful, ordinary)",
+    ),
+    ("against", CATEGORY, "control that the region is compared with; none: only the effect itself"),
+    ("of", CATEGORY, "the set whose region the control is; otherwise empty"),
+    ("n", pa.int32(), "number of prompts"),
+    ("draws", pa.int32(), "number of draws of a random control; otherwise 0"),
+    ("unmodified", pa.float64(), "mean over prompts before the operation"),
+    ("changed", pa.float64(), "mean over prompts after it"),
+    ("effect", pa.float64(), "changed - unmodified, paired by prompt"),
+    ("effect_low", pa.float64(), "lower end of the 95 % t interval over prompts", True),
+    ("effect_high", pa.float64(), "upper end of that interval", True),
+    ("control_effect", pa.float64(), "effect of the control; mean over its draws", True),
+    ("control_low", pa.float64(), "smallest effect of a draw", True),
+    ("control_high", pa.float64(), "largest effect of a draw", True),
+    ("difference", pa.float64(), "effect - control_effect, paired by prompt", True),
+    ("difference_low", pa.float64(), "lower end of its 95 % t interval over prompts", True),
+    ("difference_high", pa.float64(), "upper end of that interval", True),
+    ("p", pa.float64(), "(1 + draws with an effect at least as large in absolute value) / (1 + draws)", True),
+    ("p_holm", pa.float64(), "p after Holm's adjustment over the sets of a cell", True),
+)
+TRANSFER = _contract(
+    "transfer",
+    1,
+    "cell of the grid x operation x dose x measure",
+    *_CELL,
+    *_CHANGED,
+    _MEASURE,
+    ("sets", pa.int16(), "number of identification sets"),
+    ("own", pa.float64(), "mean effect of a set's region on the prompts of the same set"),
+    ("others", pa.float64(), "mean effect of a set's region on the prompts of other sets"),
+    (
+        "own_advantage",
+        pa.float64(),
+        "own - others after the mean of every region and of every set's prompts is subtracted",
+    ),
+    ("own_p", pa.float64(), "permutation p of |own_advantage|: regions are assigned to other sets"),
+    ("mantel", pa.float64(), "correlation over pairs of sets between IoU and similarity of effects", True),
+    ("mantel_p", pa.float64(), "Mantel test: its permutation p, two-sided", True),
+)
 REGION_SIZES = _contract(
     "region_sizes",
     1,

@@ -47,6 +47,20 @@ def load_backbone(card: dict, files: Sequence[str | Path] = ()) -> Backbone:
     return replace(_open(place.repo, folder, card), commit=folder.name)
 
 
+def load_with_base(card: dict, files: Sequence[str | Path] = (), base: Sequence[str | Path] = ()) -> Backbone:
+    """`load_backbone`, with the base that the card names as ``base_card``, if it names one.
+
+    Args:
+        base: files of the base, if it is a local checkpoint.
+    """
+    backbone = load_backbone(card, files)
+    if "base_card" not in card:
+        return backbone
+    # Only the weights of the base are read, and many base checkpoints have no chat template.
+    plain = {"template": "raw", "system_prompt": None, "dtype": card.get("dtype", "float32")}
+    return replace(backbone, base=load_backbone(card["base_card"] | plain, base))
+
+
 def _open(where: str, folder: Path, card: dict) -> Backbone:
     """The backbone whose files lie in ``folder``; transformers is given no other place to look."""
     family = _family_in(where, folder)

@@ -1,12 +1,11 @@
 """A scoring job: open the backbone once, then write the score tables of any prompts."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from safety_regions.model.backbone import Backbone
-from safety_regions.model.loading import load_backbone
+from safety_regions.model.loading import load_with_base
 from safety_regions.scoring import run
 from safety_regions.scoring.method import Method
 from safety_regions.scoring.samples import Chosen
@@ -55,8 +54,7 @@ def open_job(
     """Load the backbone of a scoring job.
 
     Args:
-        card, checkpoint: see `load_backbone`; a card with ``base_card`` is compared with its base, whose files are
-            ``base``.
+        card, checkpoint, base: see `load_with_base`.
         method: from `safety_regions.methods.load_method`; ``options``: all of its options, with defaults filled in.
         kept: scope -> stored fraction (0-1].
         labels, contrast: see `ScoringJob`.
@@ -65,12 +63,5 @@ def open_job(
     """
     settings = run.Job(method, options, kept, batch_size, memory_mb * 10**6, scratch)
     folder = Path(adapter[0]).parent if adapter else None
-    backbone = load_backbone(card, checkpoint)
-    if "base_card" in card:  # only its weights are read, and many base checkpoints have no chat template
-        plain = card["base_card"] | {
-            "template": "raw",
-            "system_prompt": None,
-            "dtype": card.get("dtype", "float32"),
-        }
-        backbone = replace(backbone, base=load_backbone(plain, base))
+    backbone = load_with_base(card, checkpoint, base)
     return ScoringJob(backbone, settings, labels, contrast, folder)

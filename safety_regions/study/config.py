@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safety_regions.errors import StudyError, explain, raise_all, unknown
 from safety_regions.study.adapters import plan_problems, rank_of, teachers
+from safety_regions.study.behaviour import behaviour_problems
 from safety_regions.study.catalog import CATALOG, Shelf, check, schema, with_defaults, with_types
 from safety_regions.study.checkpoints import (
     gguf_problems,
@@ -56,6 +57,7 @@ class Study:
     sample_sizes: dict
     crossed: bool
     label_permutations: int
+    behaviour: dict
 
     @property
     def models(self) -> dict[str, dict]:
@@ -241,6 +243,15 @@ class _Reader:
         self._check_scopes(backbones, methods)
         if any(method_cards()[method.module]["adapter"] for method in methods.values()):
             self.problems += plan_problems(adapters, backbones, f"{self.where}: adapters")
+        refinements = self._refinements(utility)
+        self.problems += behaviour_problems(
+            config.get("behaviour") or {},
+            backbones,
+            methods,
+            refinements,
+            config.get("samples", {}).get("evaluate", 1),
+            f"{self.where}: behaviour",
+        )
         return Study(
             seed=config.get("seed", 0),
             data_dir=config.get("data_dir"),
@@ -249,7 +260,7 @@ class _Reader:
             identification=identification,
             utility=utility,
             methods=methods,
-            refinements=self._refinements(utility),
+            refinements=refinements,
             samples=config.get("samples", {}),
             responses=config.get("responses", {}),
             adapters=adapters,
@@ -261,6 +272,7 @@ class _Reader:
             sample_sizes=config.get("sample_sizes", {}),
             crossed=config.get("crossed", False),
             label_permutations=config.get("label_permutations", 0),
+            behaviour=config.get("behaviour") or {},
         )
 
     def _note(self, place: str, found: str, expected: str = "", hint: str = "") -> None:

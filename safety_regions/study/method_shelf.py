@@ -27,7 +27,7 @@ def method_cards() -> dict[str, dict]:
     """
     cards, problems = {}, []
     for name, path in _files().items():
-        card, where = _card(path), f"methods/{path.relative_to(SHELF)}: CARD"
+        card, where = read_card(path), f"methods/{path.relative_to(SHELF)}: CARD"
         problems += check(card, schema("method"), where) or _problems(card, where)
         cards[name] = _filled(card) if isinstance(card, dict) else {}
     raise_all("Invalid CARD of a method", problems)
@@ -60,7 +60,12 @@ def _files() -> dict[str, Path]:
     return dict(sorted({**folders, **{path.stem: path for path in SHELF.glob("[!_]*.py")}}.items()))
 
 
-def _card(path: Path) -> object:
+def read_card(path: Path) -> object:
+    """The literal dict `CARD` of a module, read from its syntax tree.
+
+    Raises:
+        StudyError: there is none, or it is not a literal.
+    """
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == "CARD" for t in node.targets):
             try:

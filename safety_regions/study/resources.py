@@ -30,6 +30,9 @@ BASE_BYTES = 4  # per parameter of a base that a method compares with, in float3
 TRAINING_BYTES = 16
 """Bytes per parameter in training: its gradient, two moments of AdamW, and its value before."""
 
+ABLATION_BYTES = 13
+"""Bytes per parameter of an ablation: the base, what an operation overwrites, masks, and one projection in float32."""
+
 
 class Minutes(NamedTuple):
     """Wall time of a rule in minutes: a minimum, plus an amount per 1e9 parameters."""
@@ -46,6 +49,7 @@ MINUTES = {
     "score": Minutes(30, 15),
     "permute_labels": Minutes(60, 300),  # about twenty splits
     "sweep": Minutes(60, 30),
+    "ablate": Minutes(60, 300),  # some hundred passes over the held-out prompts
 }
 
 

@@ -26,6 +26,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from safety_regions.families import families
 from safety_regions.formats.contracts import TRAINING_LOG
@@ -34,7 +36,7 @@ from safety_regions.formats.region import Region, write_region
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.generate import pad_id
 from safety_regions.model.loading import wrap_backbone
-from safety_regions.study.checkpoints import GGUF_FILE
+from safety_regions.study.checkpoints import BASE_FILE, GGUF_FILE
 from safety_regions.training.architecture import build_model
 from safety_regions.training.corpus import all_responses
 from safety_regions.training.curriculum import TrainingSet, curriculum, own_answers, training_sets
@@ -54,6 +56,8 @@ def train_organism(
     threads: int = 1,
 ) -> pa.Table:
     """Train an organism and write it as a Hugging Face checkpoint, with the region that alignment could change.
+
+    Its decoder weights before alignment are written to ``base.safetensors``, by address.
 
     Args:
         card: an organism card (``safety_regions/study/schemas/organism.schema.yaml``).
@@ -82,6 +86,7 @@ def train_organism(
         pools, rows = curriculum(backbone, sets, plan), []
         if base is None:
             rows += _train(backbone, pools["base"], "base", plan)
+        before = {where: weight.detach().cpu().clone() for where, weight in backbone.weights()}
         snapshot = Snapshot(
             directory.with_name(f".{directory.name}.snapshot"), _fingerprint(card, pools, threads)
         )
@@ -90,7 +95,7 @@ def train_organism(
         backbone = replace(backbone, temperature=card.get("temperature") or 0.0)
         rows += measure_organism(backbone, sets)
     check_organism(card, rows, name)
-    save_checkpoint(backbone, truth, directory)
+    save_checkpoint(backbone, truth, before, directory)
     snapshot.remove()
     return pa.Table.from_pylist(rows, schema=TRAINING_LOG.schema)
 
@@ -135,9 +140,10 @@ def _newborn(card: dict, sets: Sequence[TrainingSet], name: str) -> Backbone:
     return wrap_backbone(build_model(card, tokenizer), tokenizer, settings, name)
 
 
-def save_checkpoint(backbone: Backbone, truth: Region, directory: Path) -> None:
-    """Write model, tokenizer and truth; no file is ever incomplete."""
+def save_checkpoint(backbone: Backbone, truth: Region, before: dict[str, Tensor], directory: Path) -> None:
+    """Write model, tokenizer, truth, and the weights before alignment by address; no file is ever incomplete."""
     with finished_in(directory) as temporary:
+        save_file(before, temporary / BASE_FILE)
         backbone.model.save_pretrained(temporary)
         backbone.tokenizer.save_pretrained(temporary)
         write_region(temporary / TRUTH_FILE, truth)

@@ -20,6 +20,7 @@ def measure_organism(backbone: Backbone, sets: Sequence[TrainingSet]) -> list[di
         n = len(s.held_out)
         counts = {"n": n, "refused": sum(islice(refused, n))}
         rows.append({"phase": "held-out", "dataset": s.dataset, "role": s.role, **counts})
+        print(f"{s.dataset} ({s.role}): {counts['refused']} of {n} held-out prompts refused", flush=True)
     return rows
 
 

@@ -3,7 +3,8 @@
 IN   prompts/{dataset}.parquet; the card of a backbone
 OUT  checkpoints/{backbone}/ (a Hugging Face checkpoint with the dequantised weights of a GGUF file),
      checkpoints/{backbone}.base.json (what a backbone and its base have in common),
-     organisms/{organism}/ (a Hugging Face checkpoint, its training log, and the region that alignment could change),
+     organisms/{organism}/ (a Hugging Face checkpoint, its training log, the region that alignment could change,
+     and the weights before alignment),
      responses/{backbone}/{dataset}.parquet
 """
 
@@ -69,6 +70,7 @@ rule train_organism:
             "<results>/organisms/{{organism}}/{file}", file=grid.CHECKPOINT_FILES
         ),
         truth="<results>/organisms/{organism}/truth.safetensors",
+        base="<results>/organisms/{organism}/base.safetensors",
         log="<results>/organisms/{organism}/training.parquet",
     log:
         "<logs>/train_organism/{organism}.log",

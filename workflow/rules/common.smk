@@ -4,13 +4,14 @@ import sys
 from functools import cache
 
 from safety_regions.errors import StudyError
-from safety_regions.study import comparisons, grid
+from safety_regions.study import ablations, comparisons, grid
 from safety_regions.study.adapters import ADAPTER_FILES, given_files, teachers
 from safety_regions.study.checkpoints import GGUF_FILE
 from safety_regions.study.config import config_name, read_study
 from safety_regions.study.known_versions import known_version
 from safety_regions.study.method_shelf import method_module, own_selection
 from safety_regions.study.resources import (
+    ABLATION_BYTES,
     BASE_BYTES,
     TRAINING_BYTES,
     gpus,
@@ -47,6 +48,10 @@ CELL_TABLES = [
 # Selections that a method defines itself; all others go by rank.
 OWN_SELECTIONS = grid.own_patterns(STUDY)
 SHUFFLE_KINDS = grid.shuffle_kinds(STUDY)
+
+
+TESTED = [cell.path for cell in ablations.tested_cells(STUDY)]
+BEHAVIOUR_TABLES = ["ablation", "effects", "transfer"] if TESTED else []
 
 
 wildcard_constraints:
@@ -96,6 +101,30 @@ def adapter_files(backbone):
         "<results>/adapters/{backbone}/{file}", backbone=backbone, file=ADAPTER_FILES
     )
     return given_files(STUDY.adapters, backbone) or trained
+
+
+def base_read_by_ablation(backbone):
+    """Return the files with the weights before alignment: of a base checkpoint, or of an organism itself."""
+    own = ablations.reads_own_base(STUDY, backbone)
+    loaded = ablations.reads_checkpoint_of_base(STUDY, backbone)
+    return {
+        "base": base_files(backbone) if loaded else [],
+        "before": collect(
+            "<results>/organisms/{organism}/base.safetensors",
+            organism=backbone if own else [],
+        ),
+    }
+
+
+def tested(wildcards, refinement):
+    """Whether the regions of a backbone, method, selection and refinement are changed."""
+    return "/".join([*dict(wildcards).values(), refinement]) in TESTED
+
+
+def compared_regions(wildcards, kind):
+    """Return the regions of other sets, of a kind (utility or other), that a region is compared with."""
+    names = ablations.compared_sets(STUDY, dict(wildcards))[kind]
+    return regions_of(wildcards, names)
 
 
 def scoring_inputs(wildcards):
@@ -177,8 +206,7 @@ def regions_of(wildcards, names):
     """Return the region files of several names for the selection and refinement of a cell."""
     return collect(
         "<results>/regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors",
-        name=names,
-        **dict(wildcards),
+        **{**dict(wildcards), "name": names},
     )
 
 

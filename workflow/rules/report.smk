@@ -36,6 +36,11 @@ REPORT = [
         combination=COMBINATIONS,
         figure=DRAWN,
     ),
+    *(["<results>/report/behaviour.html"] if TESTED else []),
+    *collect(
+        "<results>/report/{combination}/behaviour.svg",
+        combination=dict.fromkeys(cell.rpartition("/")[0] for cell in TESTED),
+    ),
 ]
 # Files that the summary page lists, path -> contents.
 RESULT_FILES = {
@@ -46,6 +51,14 @@ RESULT_FILES = {
     f"{RESULTS}/report/verdict.tsv": "the verdicts above, with all their numbers",
     f"{RESULTS}/report/refusals.tsv": "refusal rates, and the number of prompts that each region was found with",
     f"{RESULTS}/regions/BACKBONE/METHOD/NAME/SELECTION": "the regions, as packed bits in safetensors files",
+    **(
+        {
+            f"{RESULTS}/report/behaviour.html": "what regions do when they are changed, beside controls",
+            f"{RESULTS}/behaviour/effects.parquet": "every effect of a region and of its controls",
+        }
+        if TESTED
+        else {}
+    ),
     **(
         {f"{RESULTS}/report/recovery.html": "how well methods recover planted regions"}
         if STUDY.planted
@@ -79,6 +92,20 @@ def shown_of_overlap(file, title, caption=None):
     place = {name: f"{{{name}}}" for name in ("backbone", "method", "selection")}
     path = f"{{backbone}}/{{method}}/{{selection}}/{file}"
     return shown(path, "4 Overlap", title, "{backbone}", caption, **place)
+
+
+def shown_of_behaviour(file):
+    """Mark the figure of what the regions of one backbone, method and selection do, or its table."""
+    place = {name: f"{{{name}}}" for name in ("backbone", "method", "selection")}
+    path = f"{{backbone}}/{{method}}/{{selection}}/{file}"
+    return shown(
+        path,
+        "7 Behaviour",
+        "what regions do",
+        "{backbone}",
+        "behaviour_figure",
+        **place,
+    )
 
 
 def has_summary():

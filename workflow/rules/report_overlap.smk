@@ -1,4 +1,4 @@
-"""Figures of the overlaps of one backbone, method and selection, each with its table.
+"""Figures of one backbone, method and selection, each with its table: overlaps, and what regions do.
 
 IN   overlap/{backbone}/{method}/{selection}/... (.parquet, .membership.parquet, .pools.parquet, .sample_sizes.parquet)
 OUT  report/{backbone}/{method}/{selection}/{iou,kway,sizes,map,margins}.svg, and, if the config asks for
@@ -91,3 +91,25 @@ rule draw_sample_sizes:
         "Drawing IoU against sample size: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
     script:
         "../scripts/draw_sample_sizes.py"
+
+
+rule draw_behaviour:
+    input:
+        effects=lambda wc: collect(
+            "<results>/behaviour/{backbone}/{method}/{selection}/{refinement}.effects.parquet",
+            refinement=[r for r in refinements_of(wc) if tested(wc, r)],
+            **dict(wc),
+        ),
+    output:
+        svg=shown_of_behaviour("behaviour.svg"),
+        tsv=shown_of_behaviour("behaviour.tsv"),
+    log:
+        "<logs>/draw_behaviour/{backbone}/{method}/{selection}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=script_version("draw_behaviour.py"),
+    message:
+        "Drawing what regions do: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+    script:
+        "../scripts/draw_behaviour.py"

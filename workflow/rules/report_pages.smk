@@ -1,8 +1,8 @@
 """Pages of the report: prompts that sets share, planted regions, and the summary.
 
 IN   prompts/shared_prompts.parquet, recovery/{organism}.parquet, overlap/iou.parquet, overlap/region_sizes.parquet,
-     overlap/{cell}.pools.parquet, overlap/{cell}.sample_sizes.parquet
-OUT  report/shared_prompts.html, report/recovery.html, report/summary.html (each with a tsv; that of the summary is
+     overlap/{cell}.pools.parquet, overlap/{cell}.sample_sizes.parquet, behaviour/{effects,transfer}.parquet
+OUT  report/shared_prompts.html, report/recovery.html, report/behaviour.html, report/summary.html (each with a tsv; that of the summary is
      verdict.tsv)
 """
 
@@ -62,6 +62,25 @@ rule write_recovery:
         "Writing how well the methods recover planted regions"
     script:
         "../scripts/write_recovery.py"
+
+
+rule write_behaviour:
+    input:
+        effects="<results>/behaviour/effects.parquet",
+        transfer="<results>/behaviour/transfer.parquet",
+    output:
+        html=shown("behaviour.html", "7 Behaviour", "what regions do", backbone="all"),
+        tsv=shown("behaviour.tsv", "7 Behaviour", "what regions do", backbone="all"),
+    log:
+        "<logs>/write_behaviour.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=script_version("write_behaviour.py"),
+    message:
+        "Writing what regions do"
+    script:
+        "../scripts/write_behaviour.py"
 
 
 rule write_summary:

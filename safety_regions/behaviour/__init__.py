@@ -1,0 +1,1 @@
+"""What a region does: change the weights of a region, of matched controls, and measure what the model then says."""

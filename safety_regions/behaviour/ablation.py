@@ -1,0 +1,270 @@
+"""An ablation job: load a model once, change the weights of a region and of its controls, measure each time.
+
+An *arm* is one changed model: an operation with a dose, on the region itself or on a control. The arms without a change
+(``none``) are the unmodified model and, for operations that start from the base model, the base model. Every arm is
+measured by forward passes; the region, the unchanged models and the first draws of controls also by generated answers.
+
+Finished arms are kept in a journal beside the output, so that an interrupted job goes on where it was.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from safety_regions.behaviour import controls
+from safety_regions.behaviour.edit import Weights, edited, fingerprint
+from safety_regions.behaviour.measures import Ruler, Value
+from safety_regions.behaviour.operations import load_operation
+from safety_regions.errors import StudyError, explain
+from safety_regions.formats.expand import Factors, expand_region
+from safety_regions.formats.region import Region
+from safety_regions.model.backbone import Backbone
+from safety_regions.study.operation_shelf import operation_cards
+from safety_regions.units.behaviour import (
+    CHANGE,
+    CORE,
+    DRAWN,
+    MAGNITUDE,
+    MATCHED,
+    NONE,
+    OTHER,
+    PART,
+    PRIVATE,
+    RANDOM,
+    REGION,
+    UTILITY,
+)
+
+
+class Arm(NamedTuple):
+    """One changed model.
+
+    Attributes:
+        operation, dose: what is done.
+        control: to which weights: the region's, a control's, or none.
+        of: the set whose region it is, for controls that are regions of other sets; otherwise empty.
+        draw: number of the draw, from 1; 0 if there is one.
+        generated: whether answers are generated.
+    """
+
+    operation: str
+    dose: float
+    control: str
+    of: str = ""
+    draw: int = 0
+    generated: bool = False
+
+    @property
+    def title(self) -> str:
+        which = " ".join(filter(None, [self.control, self.of, f"draw {self.draw}" if self.draw else ""]))
+        return f"{self.operation} {self.dose:g} on {which}"
+
+
+class Plan(NamedTuple):
+    """What an ablation job does.
+
+    Attributes:
+        operations: operation -> doses.
+        controls: the controls that the config asks for.
+        draws: draws of each control that is drawn at random.
+        generated: how many of them are also measured by generated answers.
+    """
+
+    operations: Mapping[str, Sequence[float]]
+    controls: Sequence[str]
+    draws: int
+    generated: int
+
+
+class Regions(NamedTuple):
+    """The region of a job, at its own granularity, and those of other sets that it is compared with.
+
+    Attributes:
+        own: the region.
+        utility: utility set -> its region.
+        other: other identification set -> its region.
+    """
+
+    own: Region
+    utility: Mapping[str, Region]
+    other: Mapping[str, Region]
+
+
+def arms(regions: Regions, plan: Plan) -> list[Arm]:
+    """All arms of a job, the unchanged models first."""
+    found = [Arm("scale", 1.0, NONE, generated=True)]
+    cards = operation_cards()
+    if any(cards[operation]["into_base"] for operation in plan.operations):
+        found.append(Arm("transplant", 0.0, NONE, generated=True))
+    for operation, doses in plan.operations.items():
+        for dose in doses:
+            found.append(Arm(operation, dose, REGION, generated=True))
+            for kind in plan.controls:
+                found += [
+                    Arm(operation, dose, name, of, draw, draw <= plan.generated)
+                    for name, of, draw in _instances(regions, kind, plan.draws)
+                ]
+    return found
+
+
+def _instances(regions: Regions, kind: str, draws: int) -> Iterator[tuple[str, str, int]]:
+    """(control, set, draw) of every region of a kind of control; the draw is 0 if there is only one."""
+    if kind in (UTILITY, OTHER):
+        named = regions.utility if kind == UTILITY else regions.other
+        yield from ((kind, of, 0) for of, region in named.items() if region.n_selected)
+    elif kind in (CORE, PRIVATE):
+        smaller = _membership_part(regions, kind) if regions.other else None
+        if smaller is not None and smaller.n_selected:
+            yield kind, "", 0
+            yield from ((kind + PART, "", draw) for draw in range(1, draws + 1))
+    elif kind in DRAWN:
+        n = controls.n_draws(regions.own, kind, draws)
+        yield from ((kind, "", draw) for draw in range(1, n + 1))
+    elif controls.n_draws(regions.own, kind, 1):
+        yield kind, "", 0
+
+
+def _membership_part(regions: Regions, kind: str) -> Region:
+    """The units of the region that all other identification sets have too (core), or none of them (private)."""
+    own, others = regions.own, list(regions.other.values())
+    flags = {}
+    for where in own.shapes:
+        inside = [region.flags(where) for region in others]
+        joined = np.all(inside, axis=0) if kind == CORE else ~np.any(inside, axis=0)
+        flags[where] = own.flags(where) & joined
+    return Region.pack(flags, own.metadata)
+
+
+class Ablation:
+    """Runs the arms of a job.
+
+    Args:
+        backbone: the aligned model; changed in place, and put back after every arm.
+        base: its weights before alignment; None if there are none.
+        regions: the region and those it is compared with.
+        plan: the arms.
+        ruler: measures the model.
+        factors: of the LoRA adapter, for a region of its factors.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        base: Weights | None,
+        regions: Regions,
+        plan: Plan,
+        ruler: Ruler,
+        factors: Factors | None = None,
+    ) -> None:
+        self.backbone, self.base, self.plan, self.ruler = backbone, base, plan, ruler
+        self.shapes = {where: tuple(shape) for where, shape in backbone.shapes.items()}
+        if regions.own.metadata["granularity"] == "lora_weight":
+            regions = Regions(*(_expanded(part, self.shapes, factors) for part in regions))
+        self.regions = regions
+        self._weights = dict(backbone.weights())
+        self._marks = fingerprint(backbone)
+
+    def run(self, journal: "Journal") -> Iterator[tuple[Arm, dict]]:
+        """Yield every arm with its result: ``n_weights``, ``n_changed`` and ``values``; see `Journal`."""
+        planned, done = arms(self.regions, self.plan), journal.read()
+        started, fresh = time.monotonic(), 0
+        for number, arm in enumerate(planned, start=1):
+            if arm not in done:
+                result = self._measure(arm)
+                journal.add(arm, result)
+                done[arm] = result
+                fresh += 1
+                left = (time.monotonic() - started) / fresh * (len(planned) - number) / 60
+                print(f"arm {number} of {len(planned)}, {left:.0f} min left: {arm.title}", flush=True)
+            yield arm, done[arm]
+
+    def _measure(self, arm: Arm) -> dict:
+        region = expand_region(self._region(arm), self.shapes)
+        change = load_operation(arm.operation)
+        with edited(self.backbone, change, arm.dose, region, self.base, seed=arm.draw) as n_changed:
+            values = self.ruler.forward()
+            answers = self.ruler.generate() if arm.generated else None
+        if fingerprint(self.backbone) != self._marks:
+            raise StudyError(explain(arm.title, "weights that did not come back", "the unmodified model"))
+        values += self.ruler.judge(answers) if answers is not None else []
+        return {"n_weights": region.n_selected, "n_changed": n_changed, "values": values}
+
+    def _region(self, arm: Arm) -> Region:
+        own = self.regions.own
+        if arm.control == NONE:
+            return Region.pack({w: np.zeros(s, bool) for w, s in own.shapes.items()}, own.metadata)
+        if arm.control in (UTILITY, OTHER):
+            return (self.regions.utility if arm.control == UTILITY else self.regions.other)[arm.of]
+        makers: dict[str, Callable[[], Region]] = {
+            REGION: lambda: own,
+            RANDOM: lambda: controls.random_region(own, arm.draw),
+            MATCHED: lambda: controls.matched_region(own, self._norms(self._magnitude), arm.draw),
+            MAGNITUDE: lambda: controls.largest(own, self._norms(self._magnitude)),
+            CHANGE: lambda: controls.largest(own, self._norms(self._change)),
+            CORE: lambda: _membership_part(self.regions, CORE),
+            PRIVATE: lambda: _membership_part(self.regions, PRIVATE),
+            CORE + PART: lambda: self._part(CORE, arm.draw),
+            PRIVATE + PART: lambda: self._part(PRIVATE, arm.draw),
+        }
+        return makers[arm.control]()
+
+    def _part(self, kind: str, draw: int) -> Region:
+        return controls.part_of(self.regions.own, _membership_part(self.regions, kind), draw)
+
+    def _norms(self, weights: Callable[[str], np.ndarray]) -> controls.Arrays:
+        return controls.norms_of(self.regions.own, weights, list(self.shapes))
+
+    def _magnitude(self, where: str) -> np.ndarray:
+        return self._weights[where].detach().float().cpu().numpy()
+
+    def _change(self, where: str) -> np.ndarray:
+        return self._magnitude(where) - self.base[where].detach().float().cpu().numpy()
+
+
+def _expanded(part: Region | Mapping[str, Region], shapes: Mapping, factors: Factors | None):
+    if isinstance(part, Region):
+        return expand_region(part, shapes, factors)
+    return {name: expand_region(region, shapes, factors) for name, region in part.items()}
+
+
+class Journal:
+    """The finished arms of a job, one line of JSON each.
+
+    Args:
+        path: the file; it is made with the first arm.
+        plan: identifies the job; a journal of another plan is begun anew.
+    """
+
+    def __init__(self, path: Path, plan: str) -> None:
+        self.path, self.plan = path, plan
+
+    def read(self) -> dict[Arm, dict]:
+        """The finished arms. A last line that was cut off is left out."""
+        if not self.path.is_file():
+            return {}
+        lines = self.path.read_text(encoding="utf-8").split("\n")[
+            :-1
+        ]  # the text after the last newline was cut off
+        if not lines or lines[0] != self.plan:
+            self.remove()
+            return {}
+        self.path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        read = [json.loads(line) for line in lines[1:]]
+        return {
+            Arm(*row["arm"]): row["result"] | {"values": [Value(*v) for v in row["result"]["values"]]}
+            for row in read
+        }
+
+    def add(self, arm: Arm, result: dict) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = not self.path.is_file()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write((f"{self.plan}\n" if new else "") + json.dumps({"arm": arm, "result": result}) + "\n")
+
+    def remove(self) -> None:
+        """Delete the file."""
+        self.path.unlink(missing_ok=True)

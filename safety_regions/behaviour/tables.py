@@ -1,0 +1,62 @@
+"""The tables of behaviour of one cell of the grid, from the measurements of its regions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from safety_regions.behaviour.effects import ARM, Effects, effects_of_cell
+from safety_regions.behaviour.transfer import transfer_of_cell
+from safety_regions.formats.contracts import ABLATED, ABLATION, EFFECTS, OVERLAP, TRANSFER, Contract
+from safety_regions.formats.parquet import iter_rows, read_metadata, read_table
+from safety_regions.study.operation_shelf import operation_cards
+
+Cell = Mapping[str, str]
+
+
+def tables_of_cell(
+    cell: Cell, arms: Mapping[str, str | Path], overlap: str | Path
+) -> dict[Contract, pa.Table]:
+    """`ABLATION`, `EFFECTS` and `TRANSFER` tables of a cell.
+
+    Args:
+        cell: backbone, method, selection and refinement.
+        arms: identification set -> its `ABLATED` table.
+        overlap: the `OVERLAP` table of the cell.
+    """
+    into_base = [name for name, card in operation_cards().items() if card["into_base"]]
+    means, named = [], {}
+    for name, path in arms.items():
+        measured, roles = read_table(path, ABLATED).to_pandas(), read_metadata(path)["roles"]
+        means += [row | {"name": name} for row in arm_means(measured, roles)]
+        named[name] = Effects(measured, roles, into_base)
+    rows = {
+        ABLATION: means,
+        EFFECTS: effects_of_cell(named),
+        TRANSFER: transfer_of_cell(named, pairwise_ious(overlap)) if len(named) > 1 else [],
+    }
+    return {
+        contract: pa.Table.from_pylist([dict(cell) | row for row in found], contract.schema)
+        for contract, found in rows.items()
+    }
+
+
+def arm_means(measured: pd.DataFrame, roles: Mapping[str, str]) -> list[dict]:
+    """The mean of every measure of every arm, over the prompts of each dataset and of each role."""
+    columns = [*ARM, "n_weights", "n_changed", "measure", "evaluated"]
+    frame = measured.astype(dict.fromkeys(("operation", "control", "of", "measure", "evaluated"), str))
+    both = pd.concat([frame, frame.assign(evaluated=frame["evaluated"].map(roles))])
+    found = both.groupby(columns, sort=False)["value"].agg(["mean", "size"]).reset_index()
+    return found.rename(columns={"mean": "value", "size": "n"}).to_dict("records")
+
+
+def pairwise_ious(overlap: str | Path) -> dict[tuple[str, str], float | None]:
+    """(a, b) in sorted order -> IoU of their regions over the whole model."""
+    found = {}
+    for rows in iter_rows(overlap, OVERLAP, {"level": "model", "k": 2}):
+        found |= {
+            tuple(row["combination"].split(" & ")): row["iou"]
+            for row in rows.select(["combination", "iou"]).to_pylist()
+        }
+    return found

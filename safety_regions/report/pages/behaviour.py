@@ -1,0 +1,95 @@
+"""The page on what regions do: a sentence and a row for each cell, operation and dose; then transfer between sets."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from safety_regions.report.behaviour import CELL
+from safety_regions.report.pages.render import Table, render
+from safety_regions.units.behaviour import LOG_ODDS
+
+NUMBERS = {
+    "effect": "effect",
+    "low": "95 % from",
+    "high": "to",
+    "random": "random",
+    "random_low": "lowest draw",
+    "random_high": "highest draw",
+    "draws": "draws",
+    "p": "p",
+    "answers": "ordinary answers",
+    "answers_matched": "of controls",
+    "refused_before": "refused before",
+    "refused": "after",
+    "over_refused": "ordinary refused",
+    "incoherent": "incoherent",
+}
+
+
+def behaviour_page(rows: pd.DataFrame, transfer: pd.DataFrame, titles: Mapping[str, str]) -> str:
+    """Render the page.
+
+    Args:
+        rows: the table of `report.behaviour.behaviour_rows`.
+        transfer: a `contracts.TRANSFER` table.
+        titles: operation -> what it does, as a participle.
+    """
+    cells = []
+    for key, one in rows.groupby(CELL, sort=False):
+        shown = [
+            [f"{titles[r['operation']]}, {r['dose']:g}", *(_number(r[c]) for c in NUMBERS), r["conclusion"]]
+            for r in one.to_dict("records")
+        ]
+        sentences = [sentence(row, titles) for row in one.to_dict("records")]
+        table = Table(["weights of the region", *NUMBERS.values(), "effect"], shown, numbers=NUMBERS.values())
+        cells.append(
+            {"name": " / ".join(key), "n": int(one["n"].iloc[0]), "table": table, "sentences": sentences}
+        )
+    return render("behaviour.html.j2", cells=cells, transfer=_transfer(transfer))
+
+
+def sentence(row: Mapping, titles: Mapping[str, str]) -> str:
+    """One comparison in a sentence."""
+    said = (
+        f"With the region {titles[row['operation']]} (dose {row['dose']:g}), the log-odds of refusing change by "
+        f"{row['effect']:+.2f} nats (95 % {row['low']:+.2f} to {row['high']:+.2f})"
+    )
+    if row["draws"]:
+        said += (
+            f"; with random regions by {row['random']:+.2f} ({row['draws']} draws, "
+            f"{row['random_low']:+.2f} to {row['random_high']:+.2f})"
+        )
+    known = row["more"] or row["not_more"]
+    return f"{said}. " + (
+        f"The effect is {row['conclusion']}." if known else f"{row['conclusion'].capitalize()}."
+    )
+
+
+def _transfer(transfer: pd.DataFrame) -> Table | None:
+    shown = transfer[transfer["measure"].astype(str) == LOG_ODDS]
+    if shown.empty:
+        return None
+    columns = {
+        "sets": "sets",
+        "own": "on the own set",
+        "others": "on other sets",
+        "own_advantage": "advantage of the own set",
+        "own_p": "p",
+        "mantel": "Mantel r",
+        "mantel_p": "p ",
+    }
+    rows = [
+        [
+            " / ".join(str(r[key]) for key in CELL),
+            f"{r['operation']} {r['dose']:g}",
+            *(_number(r[c]) for c in columns),
+        ]
+        for r in shown.to_dict("records")
+    ]
+    return Table(["regions", "operation", *columns.values()], rows, numbers=columns.values())
+
+
+def _number(value: float | None) -> str:
+    if value is None or pd.isna(value):
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -1,0 +1,90 @@
+"""The ablation jobs of a study: the cells whose regions are changed, and what each job reads.
+
+Pure functions of a `Study`; the rules turn their results into paths.
+"""
+
+from collections.abc import Mapping
+
+from safety_regions.study.behaviour import compares_with_base, operations
+from safety_regions.study.config import Study
+from safety_regions.study.grid import Cell, cells, compared_utility, paired
+from safety_regions.study.grid import loading as plain_loading
+from safety_regions.study.operation_shelf import operation_module
+from safety_regions.units.behaviour import CORE, HARMFUL, ORDINARY, OTHER, PRIVATE, UTILITY
+
+
+def tested_cells(study: Study) -> list[Cell]:
+    """The cells of the grid whose regions are changed; none without the section.
+
+    Unless the config lists methods, data-free ones are left out: their regions are what the controls are.
+    """
+    section = study.behaviour
+    if not section:
+        return []
+    methods = section["methods"] or [label for label in study.methods if not study.is_data_free(label)]
+    wanted = (
+        section["backbones"] or list(study.backbones),
+        methods,
+        section["refinements"] or list(study.refinements),
+    )
+    return [
+        cell
+        for cell in cells(study)
+        if all(value in among for value, among in zip((cell[0], cell[1], cell[3]), wanted, strict=True))
+    ]
+
+
+def plan(study: Study) -> dict:
+    """The arguments of `behaviour.ablation.Plan`."""
+    section = study.behaviour
+    return {
+        "operations": operations(section),
+        "controls": list(section["controls"]),
+        "draws": section["draws"],
+        "generated": section["generated"],
+    }
+
+
+def compared_sets(study: Study, job: Mapping) -> dict[str, list[str]]:
+    """The sets whose regions the region of a job is compared with: utility sets, other identification sets.
+
+    Both are empty unless a control asks for them.
+
+    Args:
+        job: ``method``, ``name`` and ``refinement`` of the region.
+    """
+    asked = set(study.behaviour["controls"])
+    utility = compared_utility(study, job["method"], job["refinement"])
+    others = sorted(set(study.identification) - {job["name"]})
+    return {
+        UTILITY: utility if UTILITY in asked else [],
+        OTHER: others if asked & {OTHER, CORE, PRIVATE} else [],
+    }
+
+
+def loading(study: Study, backbone: str) -> dict:
+    """`grid.loading` of a backbone, and of its base if that is a checkpoint whose weights are read."""
+    card = study.backbones[backbone]
+    return paired(card) if reads_checkpoint_of_base(study, backbone) else plain_loading(card)
+
+
+def reads_checkpoint_of_base(study: Study, backbone: str) -> bool:
+    """Whether jobs load the base of a backbone. That of an organism is a file of its own."""
+    return compares_with_base(study.behaviour) and study.backbones[backbone]["kind"] != "organism"
+
+
+def reads_own_base(study: Study, backbone: str) -> bool:
+    """Whether jobs read the weights of an organism before alignment."""
+    return compares_with_base(study.behaviour) and study.backbones[backbone]["kind"] == "organism"
+
+
+def operation_code(study: Study) -> list[str]:
+    """The modules of the study's operations, which jobs load by name."""
+    return [operation_module(name) for name in operations(study.behaviour)]
+
+
+def roles(study: Study) -> dict[str, str]:
+    """Dataset -> role of its held-out prompts, for all studied datasets."""
+    return {name: HARMFUL for name in sorted(study.identification)} | {
+        name: ORDINARY for name in sorted(study.utility)
+    }

@@ -1,0 +1,66 @@
+"""The section `behaviour` of a config: which regions are changed, how, and beside which controls."""
+
+from collections.abc import Iterable, Mapping
+
+from safety_regions.errors import explain, unknown
+from safety_regions.study.operation_shelf import dose_problems, operation_cards
+from safety_regions.units.behaviour import CHANGE
+
+
+def behaviour_problems(
+    section: Mapping, backbones: Mapping[str, dict], methods: Iterable[str], refinements: Iterable[str],
+    evaluate: int, where: str,
+) -> list[str]:  # fmt: skip
+    """What is wrong with the section.
+
+    Args:
+        section: with defaults filled in; empty if the config has none.
+        backbones: name -> card of the study's backbones.
+        methods, refinements: labels of the study's methods, and its refinements.
+        evaluate: held-out prompts per dataset.
+        where: how errors name the section.
+    """
+    if not section:
+        return []
+    found, known = [], {"backbones": backbones, "methods": methods, "refinements": refinements}
+    for key, names in known.items():
+        kind = key.removesuffix("s")
+        found += [unknown(f"{where}: {key}", kind, n, names) for n in section[key] or () if n not in names]
+    cards = operation_cards()
+    for name, doses in section["operations"].items():
+        if name not in cards:
+            found.append(unknown(f"{where}: operations", "operation", name, cards))
+            continue
+        problems = dose_problems(name, doses or [])
+        found += [explain(f"{where}: operations: {name}", *problem) for problem in problems]
+    without = [n for n in section["backbones"] or backbones if n in backbones and not has_base(backbones[n])]
+    if compares_with_base(section) and without:
+        needing = "the operations base and transplant, and the control change"
+        hint = "`backbones:` in this section, or other operations and controls"
+        expected = f"an organism, or a card with a base, for {needing}"
+        found.append(explain(where, f"'{without[0]}', which has no base", expected, hint))
+    if not evaluate:
+        found.append(
+            explain(where, "`samples: evaluate` of 0", "held-out prompts, on which effects are measured")
+        )
+    return found
+
+
+def has_base(card: dict) -> bool:
+    """Whether the weights of a backbone before alignment are known."""
+    return card["kind"] == "organism" or "base_card" in card
+
+
+def operations(section: Mapping) -> dict[str, list[float]]:
+    """Operation -> its doses, with default doses filled in; in alphabetical order."""
+    cards = operation_cards()
+    return {
+        name: list(doses or cards[name]["doses"]) for name, doses in sorted(section["operations"].items())
+    }
+
+
+def compares_with_base(section: Mapping) -> bool:
+    """Whether an operation or a control needs the weights before alignment."""
+    cards = operation_cards()
+    known = [name for name in section["operations"] if name in cards]
+    return CHANGE in section["controls"] or any(cards[name]["base"] for name in known)

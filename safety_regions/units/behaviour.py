@@ -1,0 +1,32 @@
+"""Words of behaviour tables: measures, roles of held-out prompts, controls. Torch-free, for reading results.
+
+====================  ======================================================================================  ==========
+measure               meaning                                                                                 unit
+====================  ======================================================================================  ==========
+``refusal_nll``       mean negative log-likelihood of the unmodified model's refusal, for a harmful prompt    nats/token
+                      that it refuses
+``answer_nll``        the same of its answer, for an ordinary prompt that it answers                          nats/token
+``refusal_log_odds``  log-sum-exp of the logits of the first tokens that begin its refusals, minus that of    nats
+                      those that begin its answers
+``kl``                divergence of the first response token's distribution from the unmodified model's       nats
+``refused``           whether the generated answer refuses                                                    0 or 1
+``incoherent``        whether the generated answer is empty, repeats itself, or is less likely under the      0 or 1
+                      unmodified model than nearly all of its own answers
+====================  ======================================================================================  ==========
+"""
+
+HARMFUL, ORDINARY = "harmful", "ordinary"
+ROLES = (HARMFUL, ORDINARY)
+
+REFUSAL_NLL, ANSWER_NLL, LOG_ODDS, KL = "refusal_nll", "answer_nll", "refusal_log_odds", "kl"
+REFUSED, INCOHERENT = "refused", "incoherent"
+FORWARD, GENERATED = (REFUSAL_NLL, ANSWER_NLL, LOG_ODDS, KL), (REFUSED, INCOHERENT)
+
+# What was changed: nothing, the region, or a control.
+NONE, REGION = "none", "region"
+RANDOM, MATCHED, MAGNITUDE, CHANGE = "random", "matched", "magnitude", "change"
+UTILITY, OTHER = "utility", "other"
+CORE, PRIVATE, PART = "core", "private", "_part"
+DRAWN = (RANDOM, MATCHED)
+"""Controls of which there are many draws; of the others there is one."""
+CONTROLS = (RANDOM, MATCHED, MAGNITUDE, CHANGE, UTILITY, OTHER, CORE, PRIVATE)

@@ -1,0 +1,32 @@
+"""Random regions of a backbone for tests of behaviour."""
+
+import numpy as np
+
+from safety_regions.formats.region import Region
+from safety_regions.model.backbone import Backbone
+from safety_regions.units.addresses import LAYERS, parse_address
+from safety_regions.units.granularity import GRANULARITIES
+
+
+def some_units(
+    backbone: Backbone, granularity: str = "weight", scope: str = "matrix", share: float = 0.2, seed: int = 0
+) -> Region:
+    """A region in which every unit lies with probability ``share``."""
+    rng, kind = np.random.default_rng(seed), GRANULARITIES[granularity]
+    if kind.whole_layers:
+        flags = {LAYERS: np.arange(len(backbone.blocks)) == 1}
+    elif granularity == "neuron":
+        flags = {
+            where: rng.random(backbone.rows_of("up") if place == "down" else shape[0]) < share
+            for where, shape in backbone.shapes.items()
+            if (place := parse_address(where).projection) in kind.projections
+        }
+    else:
+        flags = {where: rng.random(shape) < share for where, shape in backbone.shapes.items()}
+    return Region.pack(flags, {"granularity": granularity, "scope": scope, "fraction": share})
+
+
+def filled(backbone: Backbone, value: bool) -> Region:
+    """All weights, or none."""
+    flags = {where: np.full(shape, value) for where, shape in backbone.shapes.items()}
+    return Region.pack(flags, {"granularity": "weight", "scope": "matrix", "fraction": float(value)})

@@ -1,0 +1,110 @@
+"""An ablation job measures every arm, resumes where it was, and leaves the model as it was."""
+
+import json
+
+import numpy as np
+import pytest
+
+from safety_regions.behaviour.ablation import Plan, Regions, arms
+from safety_regions.behaviour.edit import fingerprint
+from safety_regions.behaviour.job import ablate
+from safety_regions.behaviour.measures import Ruler
+from safety_regions.formats.region import Region
+from tests.behaviour.regions import some_units
+from tests.behaviour.responses import ROLES, answered
+from tests.tiny import tiny_backbone
+
+CONTROLS = ("random", "matched", "magnitude", "change", "utility", "other", "core", "private")
+PLAN = Plan({"zero": [1.0], "base": [0.5, 1.0], "transplant": [1.0]}, CONTROLS, draws=3, generated=1)
+
+
+def study(granularity="weight", scope="matrix"):
+    backbone, other = tiny_backbone("llama3"), tiny_backbone("llama3", seed=1)
+    before = {where: weight.detach().clone() for where, weight in other.weights()}
+    regions = [some_units(backbone, granularity, scope, seed=seed) for seed in range(3)]
+    return backbone, before, Regions(regions[0], {"everyday": regions[1]}, {"weapons": regions[2]})
+
+
+def run(backbone, before, regions, journal, plan=PLAN):
+    limits = {"batch_size": 4, "max_new_tokens": 4}
+    return ablate(backbone, before, regions, answered(), ROLES, plan, journal, **limits).to_pandas()
+
+
+@pytest.mark.parametrize(
+    ("granularity", "scope"), [("weight", "row"), ("neuron", "matrix"), ("layer", "global")]
+)
+def test_every_arm_is_measured_and_the_model_comes_back(tmp_path, granularity, scope):
+    backbone, before, regions = study(granularity, scope)
+    marks = fingerprint(backbone)
+    table = run(backbone, before, regions, tmp_path / "journal")
+    assert fingerprint(backbone) == marks
+    planned = arms(regions, PLAN)
+    found = table[["operation", "dose", "control", "of", "draw"]].drop_duplicates()
+    assert [tuple(row) for row in found.itertuples(index=False)] == [arm[:5] for arm in planned]
+    kinds = set(found["control"])
+    layers = granularity == "layer"
+    assert kinds >= {"none", "region", "random", "magnitude", "change", "utility", "other"}
+    assert ("matched" in kinds) is not layers
+    assert ({"core", "core_part", "private", "private_part"} <= kinds) is not layers
+    generated = {
+        tuple(row) for row in table[table["measure"] == "refused"][found.columns].itertuples(index=False)
+    }
+    assert generated == {arm[:5] for arm in planned if arm.generated}
+    assert not (tmp_path / "journal").exists()
+
+
+def test_controls_have_as_many_weights_as_the_region(tmp_path):
+    table = run(*study(), tmp_path / "journal")
+    sizes = table.groupby("control", observed=True)["n_weights"].unique()
+    for control in ("random", "matched", "magnitude", "change"):
+        assert sizes[control].tolist() == sizes["region"].tolist()
+    assert sizes["none"].tolist() == [0]
+    assert sizes["core"].tolist() == sizes["core_part"].tolist()
+    assert sizes["core"][0] + sizes["private"][0] == sizes["region"][0]
+
+
+def test_unchanged_models_are_the_aligned_and_the_base_model(tmp_path):
+    table = run(*study(), tmp_path / "journal")
+    none = table[table["control"] == "none"]
+    kl = none[none["measure"] == "kl"].groupby(["operation"], observed=True)["value"].mean()
+    assert kl["scale"] == 0.0
+    assert kl["transplant"] > 0.0
+
+
+def test_an_interrupted_job_goes_on_where_it_was(tmp_path, monkeypatch):
+    whole = run(*study(), tmp_path / "journal")
+    calls, forward = [], Ruler.forward
+
+    def counted(ruler):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return forward(ruler)
+
+    monkeypatch.setattr(Ruler, "forward", counted)
+    backbone, before, regions = study()
+    with pytest.raises(KeyboardInterrupt):
+        run(backbone, before, regions, tmp_path / "journal")
+    with (tmp_path / "journal").open("a") as file:
+        file.write('{"arm": ["zero", 1.0, "cut o')  # the job was killed while it wrote
+    calls[:] = [0] * 5
+    assert run(*study(), tmp_path / "journal").equals(whole)
+    assert len(calls) - 5 == len(arms(regions, PLAN)) - 4
+
+
+def test_a_journal_of_another_plan_is_not_used(tmp_path):
+    (tmp_path / "journal").write_text("another plan\n" + json.dumps({"arm": [], "result": {}}) + "\n")
+    assert len(run(*study(), tmp_path / "journal")) > 0
+
+
+def test_one_set_has_no_core(tmp_path):
+    _, _, regions = study()
+    alone = regions._replace(other={})
+    assert not {"core", "private", "other"} & {arm.control for arm in arms(alone, PLAN)}
+
+
+def test_an_empty_region_is_measured_without_controls():
+    _, _, regions = study()
+    empty = Region.pack({w: np.zeros(s, bool) for w, s in regions.own.shapes.items()}, regions.own.metadata)
+    kinds = {arm.control for arm in arms(Regions(empty, {}, {}), PLAN)}
+    assert kinds == {"none", "region"}

@@ -1,0 +1,199 @@
+"""Operations do what they say in every family, and every bit comes back; identities that must hold exactly."""
+
+import numpy as np
+import pytest
+import torch
+
+from safety_regions.behaviour.edit import edited, fingerprint
+from safety_regions.behaviour.operations import load_operation
+from safety_regions.errors import StudyError
+from safety_regions.formats.expand import expand_region
+from safety_regions.study.operation_shelf import dose_problems, operation_cards
+from tests.behaviour.regions import filled, some_units
+from tests.tiny import FAMILIES, tiny_backbone
+
+OPERATIONS = sorted(operation_cards())
+IDENTITIES = [
+    (name, card["neutral"]) for name, card in operation_cards().items() if card["neutral"] is not None
+]
+GRANULARITIES = ("weight", "neuron", "layer")
+
+
+def pair(family="llama3", **changes):
+    """An aligned backbone, and the weights of a base that differs in most of them."""
+    backbone, other = tiny_backbone(family, **changes), tiny_backbone(family, seed=1, **changes)
+    base = {where: weight.detach().clone() for where, weight in other.weights()}
+    for where, weight in backbone.weights():
+        base[where][0] = weight.detach()[0]  # alignment did not change the first rows
+    return backbone, base
+
+
+def copies(backbone):
+    return {where: weight.detach().clone() for where, weight in backbone.weights()}
+
+
+def logits(backbone):
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    with torch.no_grad():
+        return backbone.model(input_ids=ids).logits
+
+
+def defined(name, weight, inside, base, dose):
+    """What an operation makes of one weight, literally; None for a random operation."""
+    w, b = float(weight), float(base)
+    if name == "transplant":
+        return b + dose * (w - b) if inside else b
+    if not inside:
+        return w
+    return {"zero": 0.0, "scale": dose * w, "base": w + dose * (b - w)}.get(name)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_bit_comes_back(family, granularity):
+    backbone, base = pair(family)
+    region = expand_region(some_units(backbone, granularity), backbone.shapes)
+    before, marks = copies(backbone), fingerprint(backbone)
+    for name in OPERATIONS:
+        for dose in operation_cards()[name]["doses"]:
+            with edited(backbone, load_operation(name), dose, region, base) as n:
+                after = copies(backbone)
+                assert fingerprint(backbone) != marks
+            different = {where: (after[where] != before[where]).numpy() for where in before}
+            assert n == sum(map(np.count_nonzero, different.values())) > 0
+            if not operation_cards()[name]["into_base"]:
+                assert not any((different[where] & ~region.flags(where)).any() for where in before)
+            assert all(torch.equal(weight, before[where]) for where, weight in backbone.weights())
+            assert fingerprint(backbone) == marks
+
+
+@pytest.mark.parametrize("dose", [1.0, 0.25])
+@pytest.mark.parametrize("name", ["zero", "scale", "base", "transplant"])
+def test_weights_are_those_of_the_definition(name, dose):
+    backbone, base = pair()
+    region, before = some_units(backbone), copies(backbone)
+    with edited(backbone, load_operation(name), dose, region, base):
+        after = copies(backbone)
+    rng = np.random.default_rng(0)
+    for where, weight in before.items():
+        flags = region.flags(where)
+        for _ in range(20):
+            at = tuple(int(rng.integers(n)) for n in weight.shape)
+            expected = defined(name, weight[at], flags[at], base[where][at], dose)
+            assert float(after[where][at]) == pytest.approx(expected, rel=1e-5, abs=1e-8)
+
+
+def test_the_number_of_changed_weights_is_the_size_of_the_region():
+    backbone, base = pair()
+    region = some_units(backbone)
+    with edited(backbone, load_operation("zero"), 1.0, region) as n:
+        assert n == region.n_selected
+    differing = sum(
+        int((region.flags(where) & (weight.detach() != base[where]).numpy()).sum())
+        for where, weight in backbone.weights()
+    )
+    with edited(backbone, load_operation("base"), 1.0, region, base) as n:
+        assert n == differing < region.n_selected
+
+
+@pytest.mark.parametrize(("name", "dose"), IDENTITIES)
+def test_a_neutral_dose_changes_no_bit(name, dose):
+    backbone, base = pair()
+    expected = logits(backbone)
+    with edited(backbone, load_operation(name), dose, filled(backbone, True), base) as n:
+        assert (n, torch.equal(logits(backbone), expected)) == (0, True)
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name != "transplant"])
+def test_an_empty_region_changes_no_bit(name):
+    backbone, base = pair()
+    expected = logits(backbone)
+    for dose in operation_cards()[name]["doses"]:
+        with edited(backbone, load_operation(name), dose, filled(backbone, False), base) as n:
+            assert (n, torch.equal(logits(backbone), expected)) == (0, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_base_1_everywhere_is_the_base_and_transplant_1_the_aligned_model(dtype):
+    backbone, base = pair(dtype=dtype)
+    aligned = copies(backbone)
+    with edited(backbone, load_operation("base"), 1.0, filled(backbone, True), base):
+        assert all(torch.equal(weight, base[where]) for where, weight in backbone.weights())
+    with edited(backbone, load_operation("transplant"), 1.0, filled(backbone, False), base):
+        assert all(torch.equal(weight, base[where]) for where, weight in backbone.weights())
+    with edited(backbone, load_operation("transplant"), 1.0, filled(backbone, True), base) as n:
+        assert n == 0
+        assert all(torch.equal(weight, aligned[where]) for where, weight in backbone.weights())
+
+
+def test_permuting_keeps_the_values_of_every_row():
+    backbone, _ = pair()
+    region, before = some_units(backbone), copies(backbone)
+    with edited(backbone, load_operation("permute"), 1.0, region):
+        for where, weight in backbone.weights():
+            for flags, old, new in zip(region.flags(where), before[where], weight.detach(), strict=True):
+                assert torch.equal(old[flags].sort().values, new[flags].sort().values)
+                assert torch.equal(old[~flags], new[~flags])
+
+
+def test_permuting_constant_rows_changes_no_bit():
+    backbone, _ = pair()
+    with torch.no_grad():
+        for _, weight in backbone.weights():
+            weight.copy_(weight[:, :1].expand_as(weight).clone())
+    with edited(backbone, load_operation("permute"), 1.0, filled(backbone, True)) as n:
+        assert n == 0
+
+
+def test_noise_has_the_size_that_the_dose_says():
+    backbone, _ = pair(hidden_size=128)
+    before = copies(backbone)
+    with edited(backbone, load_operation("noise"), 0.38, filled(backbone, True)):
+        for where, weight in backbone.weights():
+            ratio = (weight.detach() - before[where]).std() / before[where].std(correction=0)
+            assert float(ratio) == pytest.approx(0.38, rel=0.06)
+
+
+@pytest.mark.parametrize("name", ["noise", "permute"])
+def test_random_operations_repeat_with_the_seed(name):
+    backbone, _ = pair()
+    found = []
+    for seed in (1, 1, 2):
+        with edited(backbone, load_operation(name), 1.0, some_units(backbone), seed=seed):
+            found.append(
+                fingerprint(backbone) if name == "noise" else tuple(map(float, logits(backbone).ravel()))
+            )
+    assert found[0] == found[1] != found[2]
+
+
+def test_weights_come_back_after_an_error():
+    backbone, _ = pair()
+    marks = fingerprint(backbone)
+    with pytest.raises(RuntimeError), edited(backbone, load_operation("zero"), 1.0, some_units(backbone)):
+        raise RuntimeError
+    assert fingerprint(backbone) == marks
+
+
+def test_a_base_of_another_shape_is_named():
+    backbone, base = pair()
+    base["layers.1.q"] = base["layers.1.q"][:, :3]
+    change = edited(backbone, load_operation("base"), 1.0, filled(backbone, True), base)
+    with pytest.raises(StudyError, match=r"base model: layers\.1\.q"), change:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "dose", "expected"),
+    [
+        ("zero", 0.5, "1, because"),
+        ("permute", 2, "1, because"),
+        ("noise", -1, "0 or more"),
+        ("scale", 1, "changes something"),
+        ("base", 0, "changes something"),
+        ("transplant", 0.5, None),
+        ("scale", -1, None),
+    ],
+)
+def test_doses_are_checked(name, dose, expected):
+    problems = dose_problems(name, [dose])
+    assert problems[0][1].find(expected) >= 0 if expected else problems == []

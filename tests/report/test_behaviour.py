@@ -1,0 +1,112 @@
+"""What is said of regions follows from the effects: nothing without controls, and more only beyond all of them."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from safety_regions.behaviour.effects import Effects, effects_of_cell
+from safety_regions.formats.contracts import EFFECTS
+from safety_regions.report.behaviour import behaviour_rows, beyond, conclusion, direction, main_rows
+from safety_regions.report.figures.behaviour import draw_behaviour
+from safety_regions.report.pages.behaviour import behaviour_page
+from tests.behaviour.test_effects import ROLES, study
+
+CELL = {"backbone": "llama", "method": "snip", "selection": "row-0.05", "refinement": "raw"}
+INTO_BASE = {"base": False, "transplant": True, "scale": False, "zero": False}
+TITLES = {"base": "reset to the base model"}
+
+
+def effects(*cells):
+    named = {name: Effects(arms, ROLES, ()) for name, arms in zip("ab", cells, strict=False)}
+    rows = [CELL | row for row in effects_of_cell(named)]
+    return pa.Table.from_pylist(rows, EFFECTS.schema).to_pandas()
+
+
+def rows(*cells):
+    return behaviour_rows(effects(*cells), INTO_BASE)
+
+
+def test_an_effect_beyond_all_controls_is_said_to_be():
+    [row] = rows(study(effect=-2.0)).to_dict("records")
+    assert row["conclusion"] == "more than every control"
+    assert (row["more"], row["not_more"], row["draws"]) == ("magnitude, random", "", 19)
+    assert row["effect"] == pytest.approx(-2.0, abs=0.1)
+    assert row["random_low"] <= row["random"] <= row["random_high"]
+
+
+def test_no_effect_is_not_more():
+    [row] = rows(study(effect=0.0)).to_dict("records")
+    assert row["conclusion"].startswith("not more than the largest weights, random regions")
+
+
+def test_an_effect_in_the_wrong_direction_is_not_more():
+    [row] = rows(study(effect=2.0)).to_dict("records")
+    assert row["not_more"] == "magnitude, random"
+
+
+def test_too_few_draws_say_nothing_of_random_regions():
+    [row] = rows(study(effect=-2.0, draws=8)).to_dict("records")
+    assert row["unknown"] == "random"
+    assert row["conclusion"] == "more than the largest weights; other controls are too few"
+
+
+def test_without_controls_nothing_is_said():
+    arms = study(effect=-2.0)
+    [row] = rows(arms[arms["control"].isin(["none", "region"])]).to_dict("records")
+    assert row["conclusion"] == "nothing can be said: no control with enough draws"
+    assert "nothing can be said" in behaviour_page(pd.DataFrame([row]), transfer(), TITLES).lower()
+
+
+def test_the_mean_over_sets_is_shown_where_there_are_several():
+    shown = main_rows(effects(study(), study(seed=1)))
+    assert set(shown["name"]) == {"all"}
+    assert set(main_rows(effects(study()))["name"]) == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "dose", "sign"),
+    [("base", 1.0, -1), ("zero", 1.0, -1), ("transplant", 1.0, 1), ("scale", 1.5, 1), ("scale", 0.5, -1)],
+)
+def test_directions(operation, dose, sign):
+    assert direction(operation, dose, INTO_BASE) == sign
+
+
+def test_false_claims_are_rare():
+    """If the region is one more random draw, it is said to do more in at most one of twenty studies."""
+    rng, claims, n = np.random.default_rng(0), 0, 300
+    for _ in range(n):
+        drawn = rng.normal(size=20)
+        frame = pd.DataFrame(
+            [
+                {
+                    "against": "random", "effect": drawn[0], "draws": 19, "difference": drawn[0] - drawn[1:].mean(),
+                    "p": (1 + np.sum(np.abs(drawn[1:]) >= abs(drawn[0]))) / 20,
+                }
+            ]
+        )  # fmt: skip
+        claims += conclusion(beyond(frame, -1)) == "more than every control"
+    assert claims / n <= 0.05
+
+
+def transfer():
+    row = {
+        "operation": "base", "dose": 1.0, "measure": "refusal_log_odds", "sets": 2, "own": -2.0, "others": -1.0,
+        "own_advantage": -1.0, "own_p": 0.5, "mantel": None, "mantel_p": None,
+    }  # fmt: skip
+    return pd.DataFrame([CELL | row])
+
+
+def test_the_page_shows_effects_and_transfer():
+    page = behaviour_page(rows(study(), study(seed=1)), transfer(), TITLES)
+    assert "With the region reset to the base model (dose 1)" in page
+    assert "The effect is more than every control." in page
+    assert "-2.000" in page and "Transfer between sets" in page
+    assert "No model was fine-tuned" in page or "no model was fine-tuned" in page
+
+
+def test_the_figure_has_a_panel_for_harmful_and_one_for_ordinary_prompts():
+    figure = draw_behaviour(effects(study(), study(seed=1)), "llama / snip / row-0.05")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert len(titles) == 2 and titles[0].startswith("raw: harmful prompts")
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["base\n1"]

@@ -1,0 +1,127 @@
+"""From regions and answers on disk to the tables, the figure and the page on what regions do."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.torch import save_file
+
+from safety_regions.formats.contracts import (
+    ABLATED,
+    ABLATION,
+    EFFECTS,
+    OVERLAP,
+    RESPONSES,
+    TRANSFER,
+)
+from safety_regions.formats.parquet import read_metadata, read_table, write_table
+from safety_regions.formats.region import write_region
+from tests.behaviour.regions import some_units
+from tests.behaviour.responses import ROLES, answered
+from tests.scripts.loading import load_script
+from tests.tiny import byte_tokenizer, tiny_backbone, tiny_model
+
+CELL = {"backbone": "tiny", "method": "snip", "selection": "row-0.05", "refinement": "raw"}
+PLAN = {
+    "operations": {"base": [1.0], "zero": [1.0]},
+    "controls": ["random", "utility", "other"],
+    "draws": 2,
+    "generated": 1,
+}
+SETS = ("fraud", "weapons")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The folder of a study: measured regions of two sets, their tables, the figure and the page."""
+    folder = tmp_path_factory.mktemp("behaviour")
+    tiny_model("llama").save_pretrained(folder / "tiny")
+    byte_tokenizer().save_pretrained(folder / "tiny")
+    checkpoint = sorted((folder / "tiny").iterdir())
+    base = {where: weight.detach().clone() for where, weight in tiny_backbone("llama", seed=1).weights()}
+    save_file(base, folder / "base.safetensors")
+    responses = []
+    for name, table in answered().items():
+        responses.append(folder / f"{name}.parquet")
+        write_table(responses[-1], table, RESPONSES)
+    regions = {}
+    for seed, name in enumerate(ROLES):
+        regions[name] = str(folder / f"{name}.safetensors")
+        write_region(regions[name], some_units(tiny_backbone("llama"), scope="row", seed=seed))
+    arms = {}
+    for name in SETS:
+        arms[name] = folder / f"{name}.arms.parquet"
+        others = {other: regions[other] for other in SETS if other != name}
+        load_script("ablate")(
+            regions[name], {"everyday": regions["everyday"]}, others, responses, ROLES, checkpoint, [],
+            [folder / "base.safetensors"], [], {"template": "native"}, "llama", PLAN, 4, 4, CELL | {"name": name},
+            folder / "journal", arms[name],
+        )  # fmt: skip
+    pair = {c.name: None for c in OVERLAP.columns} | {
+        "combination": "fraud & weapons", "k": 2, "level": "model", "intersection": 1, "union": 2, "iou": 0.5,
+        "smallest": 1, "largest": 1, "chance": 0.1,
+    }  # fmt: skip
+
+    write_table(folder / "overlap.parquet", pa.Table.from_pylist([pair], OVERLAP.schema), OVERLAP)
+    tables = {kind: folder / f"{kind}.parquet" for kind in ("ablation", "effects", "transfer")}
+    load_script("compare_effects")(arms, folder / "overlap.parquet", CELL, **tables)
+    everything = {kind: folder / f"all-{kind}.parquet" for kind in tables}
+    load_script("gather_behaviour")({kind: [path] for kind, path in tables.items()}, everything)
+    load_script("draw_behaviour")([tables["effects"]], "tiny", folder / "figure.svg", folder / "figure.tsv")
+    load_script("write_behaviour")(
+        everything["effects"], everything["transfer"], folder / "page.html", folder / "page.tsv"
+    )
+    return folder
+
+
+def test_measurements_say_what_was_measured(study):
+    metadata = read_metadata(study / "fraud.arms.parquet")
+    assert (metadata["backbone"], metadata["name"], metadata["plan"], metadata["roles"]) == (
+        "tiny",
+        "fraud",
+        PLAN,
+        ROLES,
+    )
+    assert read_table(study / "fraud.arms.parquet", ABLATED).num_rows > 0
+
+
+def test_means_are_those_of_the_prompts(study):
+    measured = read_table(study / "fraud.arms.parquet", ABLATED).to_pandas()
+    means = read_table(study / "ablation.parquet", ABLATION).to_pandas()
+    arm = {"operation": "base", "control": "random", "draw": 2, "measure": "refusal_log_odds"}
+    chosen = measured[np.logical_and.reduce([measured[key] == value for key, value in arm.items()])]
+    row = means[np.logical_and.reduce([means[key] == value for key, value in arm.items()])]
+    row = row[(row["name"] == "fraud") & (row["evaluated"] == "harmful")].iloc[0]
+    harmful = chosen[chosen["evaluated"] != "everyday"]
+    assert row["value"] == pytest.approx(harmful["value"].mean())
+    assert row["n"] == len(harmful) == 8
+
+
+def test_effects_have_rows_for_each_set_and_for_their_mean(study):
+    effects = read_table(study / "effects.parquet", EFFECTS).to_pandas()
+    assert set(effects["name"]) == {*SETS, "all"}
+    assert set(effects["against"]) == {"none", "random", "utility", "other"}
+    joint = effects[(effects["name"] == "all") & (effects["against"] == "other")]
+    assert len(joint) > 0
+    drawn = effects[(effects["against"] == "random") & (effects["measure"] == "refusal_log_odds")]
+    assert (drawn["draws"] == 2).all()
+    assert drawn["p"].between(1 / 3 - 1e-9, 1).all()
+
+
+def test_transfer_has_a_row_for_each_operation_and_measure(study):
+    transfer = read_table(study / "transfer.parquet", TRANSFER).to_pandas()
+    assert set(transfer["operation"]) == {"base", "zero"}
+    assert (transfer["sets"] == 2).all()
+
+
+def test_all_cells_are_gathered(study):
+    for kind, contract in (("ablation", ABLATION), ("effects", EFFECTS), ("transfer", TRANSFER)):
+        assert read_table(study / f"all-{kind}.parquet", contract).equals(
+            read_table(study / f"{kind}.parquet", contract)
+        )
+
+
+def test_nothing_is_claimed_from_two_draws(study):
+    page = (study / "page.html").read_text()
+    assert "tiny / snip / row-0.05 / raw" in page
+    assert "more than every control" not in page
+    assert (study / "figure.svg").stat().st_size > 1000

@@ -1,0 +1,28 @@
+"""Compare the effects of the regions of a cell with those of their controls, and the sets with each other."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safety_regions.joblog import logged
+
+
+def compare_effects(
+    arms: Mapping[str, str | Path], overlap: str | Path, cell: Mapping[str, str], ablation: str | Path,
+    effects: str | Path, transfer: str | Path,
+) -> None:  # fmt: skip
+    """Write the three tables of a cell; see `tables_of_cell` for the arguments."""
+    from safety_regions.behaviour.tables import tables_of_cell
+    from safety_regions.formats.parquet import write_table
+
+    tables = tables_of_cell(cell, arms, overlap)
+    for path, (contract, table) in zip((ablation, effects, transfer), tables.items(), strict=True):
+        write_table(path, table, contract, dict(cell))
+
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        p, files, out = snakemake.params, snakemake.input, snakemake.output
+        compare_effects(
+            arms=dict(zip(p.names, files.arms, strict=True)), overlap=files.overlap, cell=dict(snakemake.wildcards),
+            ablation=out.ablation, effects=out.effects, transfer=out.transfer,
+        )  # fmt: skip

@@ -16,14 +16,14 @@ Cell = Mapping[str, str]
 
 
 def tables_of_cell(
-    cell: Cell, arms: Mapping[str, str | Path], overlap: str | Path
+    cell: Cell, arms: Mapping[str, str | Path], overlap: str | Path | None
 ) -> dict[Contract, pa.Table]:
     """`ABLATION`, `EFFECTS` and `TRANSFER` tables of a cell.
 
     Args:
         cell: backbone, method, selection and refinement.
         arms: identification set -> its `ABLATED` table.
-        overlap: the `OVERLAP` table of the cell.
+        overlap: the `OVERLAP` table of the cell; None for a single region.
     """
     into_base = [name for name, card in operation_cards().items() if card["into_base"]]
     means, named = [], {}
@@ -34,7 +34,7 @@ def tables_of_cell(
     rows = {
         ABLATION: means,
         EFFECTS: effects_of_cell(named),
-        TRANSFER: transfer_of_cell(named, pairwise_ious(overlap)) if len(named) > 1 else [],
+        TRANSFER: transfer_of_cell(named, pairwise_ious(overlap)) if overlap and len(named) > 1 else [],
     }
     return {
         contract: pa.Table.from_pylist([dict(cell) | row for row in found], contract.schema)

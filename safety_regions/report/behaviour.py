@@ -137,14 +137,21 @@ def behaviour_rows(effects: pd.DataFrame, into_base: Mapping[str, bool]) -> pd.D
 
 
 def conclusion(judged: Beyond) -> str:
-    """What the comparison with controls says, in a few words."""
-    if not (judged.more or judged.not_more):
+    """What the comparison with controls says, in a sentence without its full stop."""
+    more, not_more, unknown = ([NAMES[name] for name in names] for names in judged)
+    if not (more or not_more):
         return "nothing can be said: no control with enough draws"
-    if judged.not_more:
-        return "not more than " + ", ".join(NAMES[name] for name in judged.not_more)
-    if judged.unknown:
-        return "more than " + ", ".join(NAMES[name] for name in judged.more) + "; other controls are too few"
-    return "more than every control"
+    if not (not_more or unknown):
+        return "the effect is larger than that of every control"
+    said = [f"larger than that of {_listed(more)}"] if more else []
+    said += [f"not larger than that of {_listed(not_more)}"] if not_more else []
+    said = [f"the effect is {', but '.join(said)}"]
+    said += [f"too few draws of {_listed(unknown)}"] if unknown else []
+    return "; ".join(said)
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _answers(rows: pd.DataFrame | None) -> dict[str, float | None]:

@@ -5,8 +5,8 @@ Pure functions of a `Study`; the rules turn their results into paths.
 
 from collections.abc import Mapping
 
-from safety_regions.study.behaviour import compares_with_base, operations
-from safety_regions.study.config import Study
+from safety_regions.study.behaviour import GIVEN, compares_with_base, given_regions, operations
+from safety_regions.study.config import RAW, Study
 from safety_regions.study.grid import Cell, cells, compared_utility, paired
 from safety_regions.study.grid import loading as plain_loading
 from safety_regions.study.operation_shelf import operation_module
@@ -32,6 +32,22 @@ def tested_cells(study: Study) -> list[Cell]:
         for cell in cells(study)
         if all(value in among for value, among in zip((cell[0], cell[1], cell[3]), wanted, strict=True))
     ]
+
+
+def given_cells(study: Study) -> list[Cell]:
+    """The cells of regions from files, with the name of the region in the place of the selection."""
+    section = study.behaviour
+    backbones = (section["backbones"] or list(study.backbones)) if section else []
+    return [
+        Cell(backbone, GIVEN, name, RAW)
+        for backbone in backbones
+        for name in given_regions(section, backbone, backbone in study.planted)
+    ]
+
+
+def given_file(study: Study, backbone: str, name: str) -> str | None:
+    """The file of a region; None for the planted region of an organism."""
+    return given_regions(study.behaviour, backbone, backbone in study.planted)[name]
 
 
 def plan(study: Study) -> dict:

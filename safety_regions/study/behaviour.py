@@ -1,10 +1,14 @@
 """The section `behaviour` of a config: which regions are changed, how, and beside which controls."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from safety_regions.errors import explain, unknown
 from safety_regions.study.operation_shelf import dose_problems, operation_cards
 from safety_regions.units.behaviour import CHANGE
+
+GIVEN, PLANTED = "given", "planted"
+"""In the place of a method: regions from files. Among them is an organism's planted region."""
 
 
 def behaviour_problems(
@@ -33,17 +37,38 @@ def behaviour_problems(
             continue
         problems = dose_problems(name, doses or [])
         found += [explain(f"{where}: operations: {name}", *problem) for problem in problems]
+    if PLANTED in section["given"]:
+        found.append(
+            explain(f"{where}: given", f"'{PLANTED}'", "another name: planted regions have this one")
+        )
     without = [n for n in section["backbones"] or backbones if n in backbones and not has_base(backbones[n])]
     if compares_with_base(section) and without:
         needing = "the operations base and transplant, and the control change"
         hint = "`backbones:` in this section, or other operations and controls"
         expected = f"an organism, or a card with a base, for {needing}"
         found.append(explain(where, f"'{without[0]}', which has no base", expected, hint))
+    if GIVEN in methods:
+        hint = "another label; this one stands for regions from files"
+        found.append(explain(f"{where}: methods", f"a method labelled '{GIVEN}'", hint))
+    names = section["backbones"] or backbones
+    files = [path.format(backbone=name) for path in section["given"].values() for name in names]
+    missing = [path for path in dict.fromkeys(files) if not Path(path).is_file()]
+    found += [explain(f"{where}: given", f"no file {path}", "a region file") for path in missing]
     if not evaluate:
         found.append(
             explain(where, "`samples: evaluate` of 0", "held-out prompts, on which effects are measured")
         )
     return found
+
+
+def given_regions(section: Mapping, backbone: str, planted: bool) -> dict[str, str | None]:
+    """Name -> region file that is not the study's own, None for the organism's planted region.
+
+    Args:
+        planted: whether the backbone is an organism with a planted region.
+    """
+    files = {name: path.format(backbone=backbone) for name, path in sorted(section["given"].items())}
+    return ({PLANTED: None} if planted else {}) | files
 
 
 def has_base(card: dict) -> bool:

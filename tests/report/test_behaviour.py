@@ -29,7 +29,7 @@ def rows(*cells):
 
 def test_an_effect_beyond_all_controls_is_said_to_be():
     [row] = rows(study(effect=-2.0)).to_dict("records")
-    assert row["conclusion"] == "more than every control"
+    assert row["conclusion"] == "the effect is larger than that of every control"
     assert (row["more"], row["not_more"], row["draws"]) == ("magnitude, random", "", 19)
     assert row["effect"] == pytest.approx(-2.0, abs=0.1)
     assert row["random_low"] <= row["random"] <= row["random_high"]
@@ -37,7 +37,9 @@ def test_an_effect_beyond_all_controls_is_said_to_be():
 
 def test_no_effect_is_not_more():
     [row] = rows(study(effect=0.0)).to_dict("records")
-    assert row["conclusion"].startswith("not more than the largest weights, random regions")
+    assert row["conclusion"].startswith(
+        "the effect is not larger than that of the largest weights and random regions"
+    )
 
 
 def test_an_effect_in_the_wrong_direction_is_not_more():
@@ -48,7 +50,10 @@ def test_an_effect_in_the_wrong_direction_is_not_more():
 def test_too_few_draws_say_nothing_of_random_regions():
     [row] = rows(study(effect=-2.0, draws=8)).to_dict("records")
     assert row["unknown"] == "random"
-    assert row["conclusion"] == "more than the largest weights; other controls are too few"
+    assert (
+        row["conclusion"]
+        == "the effect is larger than that of the largest weights; too few draws of random regions"
+    )
 
 
 def test_without_controls_nothing_is_said():
@@ -85,7 +90,7 @@ def test_false_claims_are_rare():
                 }
             ]
         )  # fmt: skip
-        claims += conclusion(beyond(frame, -1)) == "more than every control"
+        claims += conclusion(beyond(frame, -1)) == "the effect is larger than that of every control"
     assert claims / n <= 0.05
 
 
@@ -100,8 +105,8 @@ def transfer():
 def test_the_page_shows_effects_and_transfer():
     page = behaviour_page(rows(study(), study(seed=1)), transfer(), TITLES)
     assert "With the region reset to the base model (dose 1)" in page
-    assert "The effect is more than every control." in page
-    assert "-2.000" in page and "Transfer between sets" in page
+    assert "The effect is larger than that of every control." in page
+    assert "Transfer between sets" in page
     assert "No model was fine-tuned" in page or "no model was fine-tuned" in page
 
 

@@ -123,5 +123,5 @@ def test_all_cells_are_gathered(study):
 def test_nothing_is_claimed_from_two_draws(study):
     page = (study / "page.html").read_text()
     assert "tiny / snip / row-0.05 / raw" in page
-    assert "more than every control" not in page
+    assert "larger than that of every control" not in page
     assert (study / "figure.svg").stat().st_size > 1000

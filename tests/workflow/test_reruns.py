@@ -27,6 +27,15 @@ def test_a_new_dataset_plans_its_own_jobs_and_the_aggregation(project):
     assert not [output for output in outputs if "/one" in output or "/two" in output]
 
 
+def test_a_section_on_behaviour_plans_only_behaviour(project):
+    project.config = project.config | {"behaviour": {"operations": {"zero": None}, "controls": ["random"]}}
+    cells = 4  # two methods, two refinements
+    assert project.plan() == {
+        "ablate": 2 * cells, "compare_effects": cells, "gather_behaviour": 1, "draw_behaviour": 2,
+        "write_behaviour": 1, "write_summary": 1,
+    }  # fmt: skip
+
+
 def test_taking_a_dataset_out_scores_nothing(project):
     config = project.config
     config["datasets"]["identification"] = ["one"]

@@ -4,6 +4,7 @@ IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors; re
      the backbone's checkpoint, and its weights before alignment
 OUT  behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.arms.parquet,
      behaviour/{backbone}/{method}/{selection}/{refinement}.{ablation,effects,transfer}.parquet,
+     for regions from files {region}/{region} and given/{region}/raw in the place of these,
      behaviour/{ablation,effects,transfer}.parquet
 """
 
@@ -48,6 +49,7 @@ rule ablate:
         other=lambda wc: ablations.compared_sets(STUDY, dict(wc))["other"],
         roles=lambda wc: ablations.roles(STUDY),
         plan=lambda wc: ablations.plan(STUDY),
+        labels=lambda wc: dict(wc),
         max_new_tokens=STUDY.responses["max_new_tokens"],
         code=lambda wc: script_version(
             "ablate.py", model_code(wc.backbone), *ablations.operation_code(STUDY)
@@ -56,6 +58,45 @@ rule ablate:
         "Changing the region of {wildcards.name} and its controls: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
         "../scripts/ablate.py"
+
+
+use rule ablate as ablate_given with:
+    input:
+        region=given_region,
+        utility=[],
+        other=[],
+        responses=collect(
+            "<results>/responses/{{backbone}}/{dataset}.parquet",
+            dataset=sorted(grid.studied_datasets(STUDY)),
+        ),
+        checkpoint=lambda wc: checkpoint_files(wc.backbone),
+        base=lambda wc: base_read_by_ablation(wc.backbone)["base"],
+        before=lambda wc: base_read_by_ablation(wc.backbone)["before"],
+        adapter=[],
+    output:
+        arms="<results>/behaviour/{backbone}/given/{region}.arms.parquet",
+    log:
+        "<logs>/ablate_given/{backbone}/{region}.log",
+    benchmark:
+        "<benchmarks>/ablate_given/{backbone}/{region}.tsv"
+    params:
+        backbone=lambda wc: ablations.loading(STUDY, wc.backbone),
+        family=lambda wc: STUDY.models[wc.backbone]["family"],
+        utility=[],
+        other=[],
+        roles=lambda wc: ablations.roles(STUDY),
+        plan=lambda wc: ablations.plan(STUDY),
+        labels=lambda wc: {
+            "backbone": wc.backbone,
+            "method": "given",
+            "name": wc.region,
+        },
+        max_new_tokens=STUDY.responses["max_new_tokens"],
+        code=lambda wc: script_version(
+            "ablate.py", model_code(wc.backbone), *ablations.operation_code(STUDY)
+        ),
+    message:
+        "Changing the region {wildcards.region} of {wildcards.backbone} and its controls"
 
 
 rule compare_effects:
@@ -76,6 +117,7 @@ rule compare_effects:
         "../../envs/analysis.yaml"
     params:
         names=sorted(STUDY.identification),
+        cell=lambda wc: dict(wc),
         code=script_version("compare_effects.py"),
     message:
         "Comparing what regions do: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
@@ -83,11 +125,40 @@ rule compare_effects:
         "../scripts/compare_effects.py"
 
 
+use rule compare_effects as compare_effects_given with:
+    input:
+        arms=["<results>/behaviour/{backbone}/given/{region}.arms.parquet"],
+        overlap=[],
+    output:
+        ablation="<results>/behaviour/{backbone}/given/{region}/raw.ablation.parquet",
+        effects="<results>/behaviour/{backbone}/given/{region}/raw.effects.parquet",
+        transfer="<results>/behaviour/{backbone}/given/{region}/raw.transfer.parquet",
+    log:
+        "<logs>/compare_effects_given/{backbone}/{region}.log",
+    params:
+        names=lambda wc: [wc.region],
+        cell=lambda wc: {
+            "backbone": wc.backbone,
+            "method": "given",
+            "selection": wc.region,
+            "refinement": "raw",
+        },
+        code=script_version("compare_effects.py"),
+    message:
+        "Comparing what the region {wildcards.region} of {wildcards.backbone} does"
+
+
 rule gather_behaviour:
     input:
-        ablation=collect("<results>/behaviour/{cell}.ablation.parquet", cell=TESTED),
-        effects=collect("<results>/behaviour/{cell}.effects.parquet", cell=TESTED),
-        transfer=collect("<results>/behaviour/{cell}.transfer.parquet", cell=TESTED),
+        ablation=collect(
+            "<results>/behaviour/{cell}.ablation.parquet", cell=TESTED + GIVEN
+        ),
+        effects=collect(
+            "<results>/behaviour/{cell}.effects.parquet", cell=TESTED + GIVEN
+        ),
+        transfer=collect(
+            "<results>/behaviour/{cell}.transfer.parquet", cell=TESTED + GIVEN
+        ),
     output:
         ablation="<results>/behaviour/ablation.parquet",
         effects="<results>/behaviour/effects.parquet",

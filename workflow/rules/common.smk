@@ -50,8 +50,10 @@ OWN_SELECTIONS = grid.own_patterns(STUDY)
 SHUFFLE_KINDS = grid.shuffle_kinds(STUDY)
 
 
+# Cells whose regions are changed: those of methods, and regions from files.
 TESTED = [cell.path for cell in ablations.tested_cells(STUDY)]
-BEHAVIOUR_TABLES = ["ablation", "effects", "transfer"] if TESTED else []
+GIVEN = [cell.path for cell in ablations.given_cells(STUDY)]
+BEHAVIOUR_TABLES = ["ablation", "effects", "transfer"] if TESTED + GIVEN else []
 
 
 wildcard_constraints:
@@ -63,6 +65,7 @@ wildcard_constraints:
     selection=rf"{RANKED}|{OWN_SELECTIONS}",
     refinement=rf"raw|minus-{DATASET}",
     utility=DATASET,
+    region=r"[a-z0-9][a-z0-9-]*",
 
 
 @cache
@@ -114,6 +117,13 @@ def base_read_by_ablation(backbone):
             organism=backbone if own else [],
         ),
     }
+
+
+def given_region(wildcards):
+    """Return the file of a region that no method of the study found: the config's, or an organism's planted region."""
+    file = ablations.given_file(STUDY, wildcards.backbone, wildcards.region)
+    planted = f"<results>/organisms/{wildcards.backbone}/truth.safetensors"
+    return file or planted
 
 
 def tested(wildcards, refinement):

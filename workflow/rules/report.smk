@@ -36,7 +36,7 @@ REPORT = [
         combination=COMBINATIONS,
         figure=DRAWN,
     ),
-    *(["<results>/report/behaviour.html"] if TESTED else []),
+    *(["<results>/report/behaviour.html"] if TESTED + GIVEN else []),
     *collect(
         "<results>/report/{combination}/behaviour.svg",
         combination=dict.fromkeys(cell.rpartition("/")[0] for cell in TESTED),
@@ -56,7 +56,7 @@ RESULT_FILES = {
             f"{RESULTS}/report/behaviour.html": "what regions do when they are changed, beside controls",
             f"{RESULTS}/behaviour/effects.parquet": "every effect of a region and of its controls",
         }
-        if TESTED
+        if TESTED + GIVEN
         else {}
     ),
     **(

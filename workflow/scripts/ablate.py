@@ -40,6 +40,5 @@ if __name__ == "__main__":
             other=dict(zip(p.other, files.other, strict=True)), responses=files.responses, roles=p.roles,
             checkpoint=files.checkpoint, base=files.base, before=files.before, adapter=files.adapter,
             backbone=p.backbone, family=p.family, plan=p.plan, batch_size=snakemake.resources.batch_size,
-            max_new_tokens=p.max_new_tokens, labels=dict(snakemake.wildcards), journal=f"{output}.journal",
-            output=output,
+            max_new_tokens=p.max_new_tokens, labels=p.labels, journal=f"{output}.journal", output=output,
         )  # fmt: skip

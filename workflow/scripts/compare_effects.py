@@ -7,7 +7,7 @@ from safety_regions.joblog import logged
 
 
 def compare_effects(
-    arms: Mapping[str, str | Path], overlap: str | Path, cell: Mapping[str, str], ablation: str | Path,
+    arms: Mapping[str, str | Path], overlap: str | Path | None, cell: Mapping[str, str], ablation: str | Path,
     effects: str | Path, transfer: str | Path,
 ) -> None:  # fmt: skip
     """Write the three tables of a cell; see `tables_of_cell` for the arguments."""
@@ -23,6 +23,6 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         p, files, out = snakemake.params, snakemake.input, snakemake.output
         compare_effects(
-            arms=dict(zip(p.names, files.arms, strict=True)), overlap=files.overlap, cell=dict(snakemake.wildcards),
+            arms=dict(zip(p.names, files.arms, strict=True)), overlap=files.overlap or None, cell=p.cell,
             ablation=out.ablation, effects=out.effects, transfer=out.transfer,
         )  # fmt: skip

@@ -8,22 +8,16 @@ from safety_regions.report.behaviour import CELL
 from safety_regions.report.pages.render import Table, render
 from safety_regions.units.behaviour import LOG_ODDS
 
-NUMBERS = {
-    "effect": "effect",
-    "low": "95 % from",
-    "high": "to",
-    "random": "random",
-    "random_low": "lowest draw",
-    "random_high": "highest draw",
-    "draws": "draws",
-    "p": "p",
-    "answers": "ordinary answers",
-    "answers_matched": "of controls",
-    "refused_before": "refused before",
-    "refused": "after",
-    "over_refused": "ordinary refused",
-    "incoherent": "incoherent",
-}
+NUMBERS = (
+    "effect (95 %)",
+    "random (range of draws)",
+    "p",
+    "ordinary answers",
+    "of controls",
+    "refused",
+    "ordinary refused",
+    "incoherent",
+)
 
 
 def behaviour_page(rows: pd.DataFrame, transfer: pd.DataFrame, titles: Mapping[str, str]) -> str:
@@ -36,16 +30,30 @@ def behaviour_page(rows: pd.DataFrame, transfer: pd.DataFrame, titles: Mapping[s
     """
     cells = []
     for key, one in rows.groupby(CELL, sort=False):
-        shown = [
-            [f"{titles[r['operation']]}, {r['dose']:g}", *(_number(r[c]) for c in NUMBERS), r["conclusion"]]
-            for r in one.to_dict("records")
-        ]
+        shown = [_row(record, titles) for record in one.to_dict("records")]
         sentences = [sentence(row, titles) for row in one.to_dict("records")]
-        table = Table(["weights of the region", *NUMBERS.values(), "effect"], shown, numbers=NUMBERS.values())
+        table = Table(["weights of the region", *NUMBERS], shown, numbers=NUMBERS)
         cells.append(
             {"name": " / ".join(key), "n": int(one["n"].iloc[0]), "table": table, "sentences": sentences}
         )
     return render("behaviour.html.j2", cells=cells, transfer=_transfer(transfer))
+
+
+def _row(row: Mapping, titles: Mapping[str, str]) -> list[str]:
+    """One comparison as texts, in the order of `NUMBERS`."""
+    return [
+        f"{titles[row['operation']]}, {row['dose']:g}",
+        f"{_number(row['effect'])} ({_number(row['low'])} to {_number(row['high'])})",
+        f"{_number(row['random'])} ({_number(row['random_low'])} to {_number(row['random_high'])})"
+        if row["draws"]
+        else "–",
+        _number(row["p"]),
+        _number(row["answers"]),
+        _number(row["answers_matched"]),
+        f"{_number(row['refused_before'], 2)} → {_number(row['refused'], 2)}",
+        _number(row["over_refused"], 2),
+        _number(row["incoherent"], 2),
+    ]
 
 
 def sentence(row: Mapping, titles: Mapping[str, str]) -> str:
@@ -59,10 +67,7 @@ def sentence(row: Mapping, titles: Mapping[str, str]) -> str:
             f"; with random regions by {row['random']:+.2f} ({row['draws']} draws, "
             f"{row['random_low']:+.2f} to {row['random_high']:+.2f})"
         )
-    known = row["more"] or row["not_more"]
-    return f"{said}. " + (
-        f"The effect is {row['conclusion']}." if known else f"{row['conclusion'].capitalize()}."
-    )
+    return f"{said}. {row['conclusion'].capitalize()}."
 
 
 def _transfer(transfer: pd.DataFrame) -> Table | None:
@@ -89,7 +94,7 @@ def _transfer(transfer: pd.DataFrame) -> Table | None:
     return Table(["regions", "operation", *columns.values()], rows, numbers=columns.values())
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | None, digits: int = 3) -> str:
     if value is None or pd.isna(value):
         return "–"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+    return str(value) if isinstance(value, int) else f"{round(value, digits) + 0.0:.{digits}f}"

@@ -1,0 +1,98 @@
+"""What regions do, end to end: the planted region of an organism carries its refusals, random regions do not."""
+
+import pytest
+
+from safety_regions.formats.contracts import EFFECTS
+from safety_regions.formats.parquet import read_table
+from tests.workflow.conftest import Project, make_project
+
+pytestmark = pytest.mark.slow
+
+TARGETS = ("results/report/behaviour.html", "results/report/organism/snip/row-0.05/behaviour.svg")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Project:
+    """An organism with one planted layer of four, reset to its base and transplanted into it."""
+    project = make_project(tmp_path_factory.mktemp("behaviour") / "project")
+    config = project.config
+    config["cards"] = {"backbones": {"organism": {"extends": "organism-llama-layer"}}}
+    config["backbones"] = ["organism"]
+    config["datasets"] = {"identification": ["fraud", "weapons"], "utility": ["everyday"]}
+    config["methods"] = {"snip": {}}
+    config["refinements"] = ["raw"]
+    config["samples"] = {"identify": 8, "candidates": 12, "evaluate": 12}
+    config["responses"] = {"max_new_tokens": 24}
+    config["behaviour"] = {
+        "operations": {"base": [1.0], "transplant": [1.0]}, "controls": ["random", "change"], "draws": 19,
+    }  # fmt: skip
+    project.config = config
+    project.run(*TARGETS)
+    return project
+
+
+@pytest.fixture(scope="module")
+def planted(study):
+    """The effects of the planted region on harmful prompts, by operation, measure and control."""
+    frame = read_table(study.folder / "results/behaviour/effects.parquet", EFFECTS).to_pandas()
+    frame = frame[
+        (frame["method"] == "given") & (frame["name"] == "planted") & (frame["evaluated"] == "harmful")
+    ]
+    return frame.set_index(["operation", "measure", "against"])
+
+
+def test_resetting_the_plant_gives_the_base_model(planted):
+    """Positive control: the base answers everything, so refusals vanish; those of other layers remain."""
+    row = planted.loc[("base", "refused", "none")]
+    assert row["unmodified"] > 0.8
+    assert row["changed"] < 0.1
+    other = planted.loc[("base", "refused", "random")]
+    assert other["control_effect"] > -0.3
+
+
+def test_transplanting_the_plant_gives_the_aligned_model(planted):
+    row = planted.loc[("transplant", "refused", "none")]
+    assert row["unmodified"] < 0.1
+    assert row["changed"] > 0.8
+    assert planted.loc[("transplant", "refused", "random")]["control_effect"] < 0.3
+
+
+def test_the_effect_of_the_plant_exceeds_that_of_every_other_layer(planted):
+    for operation, sign in (("base", -1), ("transplant", 1)):
+        row = planted.loc[(operation, "refusal_log_odds", "random")]
+        assert row["draws"] == 3  # all other layers
+        worst = {-1: row["control_low"], 1: row["control_high"]}[sign]
+        assert sign * row["effect"] > sign * worst
+        assert sign * row["difference_low" if sign > 0 else "difference_high"] > 0
+
+
+def test_resetting_weights_that_alignment_did_not_change_has_no_effect(planted):
+    """The organism is frozen outside the plant, so other layers are those of the base already."""
+    row = planted.loc[("base", "kl", "random")]
+    assert row["control_effect"] == row["control_low"] == row["control_high"] == 0.0
+
+
+def test_the_page_claims_nothing_of_the_plant_beyond_the_weights_that_alignment_changed(study):
+    """Those are the plant itself, and three other layers are too few draws."""
+    page = (study.folder / "results/report/behaviour.html").read_text()
+    plant = page.partition("organism / given / planted / raw")[2]
+    assert "not larger than that of the weights that alignment changed most" in plant
+    assert "organism / snip / row-0.05 / raw" in page
+
+
+def test_a_second_run_has_nothing_to_do(study):
+    assert study.plan(*TARGETS) == {}
+
+
+def test_another_operation_plans_only_behaviour(study):
+    before = study.config
+    changed = before | {"behaviour": before["behaviour"] | {"operations": {"zero": None}}}
+    try:
+        study.config = changed
+        plan = study.plan(*TARGETS)
+        assert set(plan) == {
+            "ablate", "ablate_given", "compare_effects", "compare_effects_given", "gather_behaviour", "draw_behaviour",
+            "write_behaviour",
+        }  # fmt: skip
+    finally:
+        study.config = before

@@ -7,17 +7,16 @@ measured by forward passes; the region, the unchanged models and the first draws
 Finished arms are kept in a journal beside the output, so that an interrupted job goes on where it was.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from safety_regions.behaviour import controls
-from safety_regions.behaviour.edit import Weights, edited, fingerprint
-from safety_regions.behaviour.measures import Ruler, Value
+from safety_regions.behaviour.edit import Weights, as_array, edited, fingerprint
+from safety_regions.behaviour.journal import Journal
+from safety_regions.behaviour.measures import Ruler
 from safety_regions.behaviour.operations import load_operation
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.expand import Factors, expand_region
@@ -25,16 +24,12 @@ from safety_regions.formats.region import Region
 from safety_regions.model.backbone import Backbone
 from safety_regions.study.operation_shelf import operation_cards
 from safety_regions.units.behaviour import (
-    CHANGE,
     CORE,
     DRAWN,
-    MAGNITUDE,
-    MATCHED,
     NONE,
     OTHER,
     PART,
     PRIVATE,
-    RANDOM,
     REGION,
     UTILITY,
 )
@@ -165,11 +160,18 @@ class Ablation:
         if regions.own.metadata["granularity"] == "lora_weight":
             regions = Regions(*(_expanded(part, self.shapes, factors) for part in regions))
         self.regions = regions
-        self._weights = dict(backbone.weights())
+        weights = dict(backbone.weights())
+        self._controls = controls.Maker(
+            regions.own,
+            lambda where: as_array(weights[where]),
+            lambda where: as_array(base[where]),
+            list(self.shapes),
+        )
         self._marks = fingerprint(backbone)
 
-    def run(self, journal: "Journal") -> Iterator[tuple[Arm, dict]]:
-        """Yield every arm with its result: ``n_weights``, ``n_changed`` and ``values``; see `Journal`."""
+    def run(self, journal: Journal) -> Iterator[tuple[Arm, dict]]:
+        """Yield every arm with its result: ``n_weights``, ``n_changed`` and ``values``, each a
+        `measures.Value` or its fields."""
         planned, done = arms(self.regions, self.plan), journal.read()
         started, fresh = time.monotonic(), 0
         for number, arm in enumerate(planned, start=1):
@@ -199,72 +201,17 @@ class Ablation:
             return Region.pack({w: np.zeros(s, bool) for w, s in own.shapes.items()}, own.metadata)
         if arm.control in (UTILITY, OTHER):
             return (self.regions.utility if arm.control == UTILITY else self.regions.other)[arm.of]
-        makers: dict[str, Callable[[], Region]] = {
-            REGION: lambda: own,
-            RANDOM: lambda: controls.random_region(own, arm.draw),
-            MATCHED: lambda: controls.matched_region(own, self._norms(self._magnitude), arm.draw),
-            MAGNITUDE: lambda: controls.largest(own, self._norms(self._magnitude)),
-            CHANGE: lambda: controls.largest(own, self._norms(self._change)),
-            CORE: lambda: _membership_part(self.regions, CORE),
-            PRIVATE: lambda: _membership_part(self.regions, PRIVATE),
-            CORE + PART: lambda: self._part(CORE, arm.draw),
-            PRIVATE + PART: lambda: self._part(PRIVATE, arm.draw),
-        }
-        return makers[arm.control]()
-
-    def _part(self, kind: str, draw: int) -> Region:
-        return controls.part_of(self.regions.own, _membership_part(self.regions, kind), draw)
-
-    def _norms(self, weights: Callable[[str], np.ndarray]) -> controls.Arrays:
-        return controls.norms_of(self.regions.own, weights, list(self.shapes))
-
-    def _magnitude(self, where: str) -> np.ndarray:
-        return self._weights[where].detach().float().cpu().numpy()
-
-    def _change(self, where: str) -> np.ndarray:
-        return self._magnitude(where) - self.base[where].detach().float().cpu().numpy()
+        if arm.control == REGION:
+            return own
+        if arm.control in (CORE, PRIVATE):
+            return _membership_part(self.regions, arm.control)
+        if arm.control.endswith(PART):
+            smaller = _membership_part(self.regions, arm.control.removesuffix(PART))
+            return controls.part_of(own, smaller, arm.draw)
+        return self._controls.make(arm.control, arm.draw)
 
 
 def _expanded(part: Region | Mapping[str, Region], shapes: Mapping, factors: Factors | None):
     if isinstance(part, Region):
         return expand_region(part, shapes, factors)
     return {name: expand_region(region, shapes, factors) for name, region in part.items()}
-
-
-class Journal:
-    """The finished arms of a job, one line of JSON each.
-
-    Args:
-        path: the file; it is made with the first arm.
-        plan: identifies the job; a journal of another plan is begun anew.
-    """
-
-    def __init__(self, path: Path, plan: str) -> None:
-        self.path, self.plan = path, plan
-
-    def read(self) -> dict[Arm, dict]:
-        """The finished arms. A last line that was cut off is left out."""
-        if not self.path.is_file():
-            return {}
-        lines = self.path.read_text(encoding="utf-8").split("\n")[
-            :-1
-        ]  # the text after the last newline was cut off
-        if not lines or lines[0] != self.plan:
-            self.remove()
-            return {}
-        self.path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        read = [json.loads(line) for line in lines[1:]]
-        return {
-            Arm(*row["arm"]): row["result"] | {"values": [Value(*v) for v in row["result"]["values"]]}
-            for row in read
-        }
-
-    def add(self, arm: Arm, result: dict) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = not self.path.is_file()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write((f"{self.plan}\n" if new else "") + json.dumps({"arm": arm, "result": result}) + "\n")
-
-    def remove(self) -> None:
-        """Delete the file."""
-        self.path.unlink(missing_ok=True)

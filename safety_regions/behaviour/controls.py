@@ -24,7 +24,7 @@ import numpy as np
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.region import Region
 from safety_regions.units.addresses import LAYERS, STRATA, parse_address
-from safety_regions.units.behaviour import DRAWN, MATCHED
+from safety_regions.units.behaviour import CHANGE, DRAWN, MAGNITUDE, MATCHED, RANDOM
 from safety_regions.units.granularity import GRANULARITIES, MATRIX, ROW
 
 BINS = 10
@@ -34,6 +34,36 @@ MOST_SETS = 20_000
 """Sets of layers that are listed; beyond, they are drawn."""
 
 Arrays = Mapping[str, np.ndarray]
+
+
+class Maker:
+    """Makes the controls of one region that need no other region.
+
+    Args:
+        region: the region.
+        weights: returns the weights of a projection, (out, in).
+        before: returns those before alignment, for the control ``change``.
+        addresses: all projections of the backbone.
+    """
+
+    def __init__(
+        self,
+        region: Region,
+        weights: Callable[[str], np.ndarray],
+        before: Callable[[str], np.ndarray],
+        addresses: Sequence[str],
+    ) -> None:
+        self.region = region
+        self._magnitude = norms_of(region, weights, addresses)
+        self._change = norms_of(region, lambda where: weights(where) - before(where), addresses)
+
+    def make(self, kind: str, draw: int) -> Region:
+        """The control of a kind, or one of its draws (from 1)."""
+        if kind == RANDOM:
+            return random_region(self.region, draw)
+        if kind == MATCHED:
+            return matched_region(self.region, self._magnitude, draw)
+        return largest(self.region, {MAGNITUDE: self._magnitude, CHANGE: self._change}[kind])
 
 
 def random_region(region: Region, draw: int) -> Region:

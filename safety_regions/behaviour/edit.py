@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +63,11 @@ def _base_of(base: Weights, where: str, weight: Tensor) -> Tensor:
         shape = "no weights" if found is None else f"shape {list(found.shape)}"
         raise StudyError(explain(f"base model: {where}", shape, f"shape {list(weight.shape)}"))
     return found.to(weight.device).float()
+
+
+def as_array(weight: Tensor) -> np.ndarray:
+    """Weights as a float32 array."""
+    return weight.detach().float().cpu().numpy()
 
 
 def fingerprint(backbone: Backbone) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""An ablation job from files: the model, its weights before alignment, regions, responses."""
+"""Ablation and constraint jobs from files: the model, its weights before alignment, regions, responses."""
 
 import hashlib
 import json
@@ -9,13 +9,18 @@ import pyarrow as pa
 from safetensors import safe_open
 from torch import Tensor
 
-from safety_regions.behaviour.ablation import Ablation, Journal, Plan, Regions
+from safety_regions.behaviour.ablation import Ablation, Plan, Regions
+from safety_regions.behaviour.constraint import Constraint, constraint_arms
 from safety_regions.behaviour.edit import fingerprint
-from safety_regions.behaviour.measures import Ruler, held_out
-from safety_regions.formats.contracts import ABLATED
+from safety_regions.behaviour.finetune import Plan as FineTuning
+from safety_regions.behaviour.finetune import plan_data
+from safety_regions.behaviour.journal import Journal
+from safety_regions.behaviour.measures import Ruler, Value, held_out
+from safety_regions.formats.contracts import ABLATED, CONSTRAINT
 from safety_regions.formats.expand import Factors
 from safety_regions.formats.region import Region, read_region
 from safety_regions.model.backbone import Backbone
+from safety_regions.units.behaviour import HARMFUL, ORDINARY
 
 
 class StoredWeights(Mapping):
@@ -86,10 +91,58 @@ def ablate(
         rows += [
             changed
             | {"evaluated": v.dataset, "prompt_id": v.prompt_id, "measure": v.measure, "value": v.value}
-            for v in result["values"]
+            for v in (Value(*fields) for fields in result["values"])
         ]
     kept.remove()
     return pa.Table.from_pylist(rows, schema=ABLATED.schema)
+
+
+def constrain(
+    backbone: Backbone,
+    before: Mapping[str, Tensor] | None,
+    region: Region,
+    responses: Mapping[str, pa.Table],
+    roles: Mapping[str, str],
+    plan: Mapping,
+    seed: int,
+    labels: Mapping[str, str],
+    journal: Path,
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+) -> pa.Table:
+    """Fine-tune with a region and its controls constrained: a table that fits `contracts.CONSTRAINT`.
+
+    Args:
+        backbone: the aligned model in float32; unchanged at the end.
+        before, responses, roles, batch_size, max_new_tokens: see `ablate`.
+        region: at its own granularity, but not of the factors of a LoRA adapter.
+        plan: a plan of the config: ``name``, ``attack``, ``steps``, ``batch``, ``learning_rates``, ``every``,
+            ``longest``, ``arms``, ``controls``, ``draws``.
+        seed: of the order of the chats.
+        labels: backbone, method, selection, refinement, name.
+        journal: file in which finished arms are kept; one for each learning rate.
+    """
+    teaching = HARMFUL if plan["attack"] == "comply" else ORDINARY
+    taught = {name: table for name, table in responses.items() if roles[name] == teaching}
+    data = plan_data(backbone, plan["attack"], taught, plan["longest"])
+    ruler = Ruler(
+        backbone, held_out(backbone, responses, roles), batch_size=batch_size, max_new_tokens=max_new_tokens
+    )
+    planned = constraint_arms(region, plan["arms"], plan["controls"], plan["draws"])
+    key = [plan, seed, fingerprint(backbone), _key(region), data, [h[:3] for h in ruler.held]]
+    journals, rows = [], []
+    for rate in plan["learning_rates"]:
+        how = FineTuning(plan["attack"], plan["steps"], plan["batch"], rate, seed)
+        name = hashlib.sha256(json.dumps([key, rate], sort_keys=True, default=str).encode()).hexdigest()
+        journals.append(Journal(journal.with_name(f"{journal.name}-{rate:g}"), name))
+        job = Constraint(backbone, before, region, data, how, plan["every"], ruler)
+        of_run = {**labels, "plan": plan["name"], "attack": how.attack, "learning_rate": rate, "seed": seed}
+        for arm, found in job.run(planned, journals[-1]):
+            rows += [of_run | arm._asdict() | row for row in found]
+    for kept in journals:
+        kept.remove()
+    return pa.Table.from_pylist(rows, schema=CONSTRAINT.schema)
 
 
 def _key(part: Region | Mapping[str, Region]) -> object:

@@ -166,20 +166,28 @@ class Ruler:
         )
         return [answer.text for answer in answers]
 
+    def refusals(self, answers: Sequence[str]) -> list[Value]:
+        """Whether each generated answer refuses; those that were cut off inside a thought are left out."""
+        frame = self.backbone.render(PLACE)
+        judged = [
+            (h, answer_after_thought(answer, frame)) for h, answer in zip(self.held, answers, strict=True)
+        ]
+        return [
+            Value(h.sample.prompt_id, h.dataset, REFUSED, float(is_refusal(answer)))
+            for h, answer in judged
+            if answer is not None
+        ]
+
     def judge(self, answers: Sequence[str]) -> list[Value]:
         """The measures of generated answers; the model must be the unmodified one again."""
-        frame, found = self.backbone.render(PLACE), []
+        found = self.refusals(answers)
         samples = [
             Sample(h.sample.prompt_id, *self.backbone.encode(h.prompt, answer))
             for h, answer in zip(self.held, answers, strict=True)
         ]
         written = [s for s in samples if len(s.ids) > s.prompt_length]
         nll = {prompt_id: loss for prompt_id, loss, _ in self._passes(written)}
-        for held, sample, answer in zip(self.held, samples, answers, strict=True):
-            judged = answer_after_thought(answer, frame)
-            if judged is not None:
-                refused = float(is_refusal(judged))
-                found.append(Value(sample.prompt_id, held.dataset, REFUSED, refused))
+        for held, sample in zip(self.held, samples, strict=True):
             unlikely = nll.get(sample.prompt_id, np.inf) > self.unlikely
             broken = unlikely or repeated(sample.ids[sample.prompt_length :]) > REPEATED
             found.append(Value(sample.prompt_id, held.dataset, INCOHERENT, float(broken)))

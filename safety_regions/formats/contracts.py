@@ -491,6 +491,26 @@ TRANSFER = _contract(
     ("mantel", pa.float64(), "correlation over pairs of sets between IoU and similarity of effects", True),
     ("mantel_p", pa.float64(), "Mantel test: its permutation p, two-sided", True),
 )
+CONSTRAINT = _contract(
+    "constraint",
+    1,
+    "fine-tuned model (cell, set, plan, learning rate, seed, arm) x step x evaluated prompts x measure",
+    *_CELL,
+    ("name", CATEGORY, "identification set whose region it is, or the name of a region from a file"),
+    ("plan", CATEGORY, "name of the fine-tuning plan in the config"),
+    ("attack", CATEGORY, "what the plan teaches: ordinary, opening or comply"),
+    ("learning_rate", pa.float64(), "largest learning rate"),
+    ("seed", pa.int32(), "seed of the order of the chats"),
+    ("arm", CATEGORY, "what trains: free (all), freeze (all but the region), only (the region), rewind"),
+    ("control", CATEGORY, "which weights are constrained: none, region, or a control"),
+    ("draw", pa.int32(), "number of the draw of a random control, from 1; otherwise 0"),
+    ("step", pa.int32(), "optimiser steps taken; 0: before training"),
+    ("evaluated", CATEGORY, "role of the prompts: harmful or ordinary"),
+    _MEASURE,
+    ("value", pa.float64(), "mean over the prompts"),
+    ("n", pa.int32(), "number of prompts"),
+    ("n_changed", pa.int64(), "number of weights that differ from the aligned model"),
+)
 REGION_SIZES = _contract(
     "region_sizes",
     1,

@@ -108,7 +108,7 @@ def behaviour_rows(effects: pd.DataFrame, into_base: Mapping[str, bool]) -> pd.D
         ``incoherent`` (rates of generated answers); ``more``, ``not_more``, ``unknown`` (controls, joined by commas);
         ``conclusion``.
     """
-    rows = []
+    rows: list[dict] = []
     for key, place in main_rows(effects).groupby(PLACE, sort=False):
         of = {pair: part for pair, part in place.groupby(["measure", "evaluated"])}
         main = of.get((LOG_ODDS, HARMFUL))

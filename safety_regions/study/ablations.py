@@ -1,20 +1,31 @@
-"""The ablation jobs of a study: the cells whose regions are changed, and what each job reads.
+"""The jobs of a study that change regions: the cells whose regions are changed, and what each job reads.
 
 Pure functions of a `Study`; the rules turn their results into paths.
 """
 
 from collections.abc import Mapping
 
-from safety_regions.study.behaviour import GIVEN, compares_with_base, given_regions, operations
+from safety_regions.study.behaviour import GIVEN, compares_with_base, given_regions, operations, plans
 from safety_regions.study.config import RAW, Study
 from safety_regions.study.grid import Cell, cells, compared_utility, paired
 from safety_regions.study.grid import loading as plain_loading
-from safety_regions.study.operation_shelf import operation_module
+from safety_regions.study.method_shelf import granularity_of
 from safety_regions.units.behaviour import CORE, HARMFUL, ORDINARY, OTHER, PRIVATE, UTILITY
 
 
 def tested_cells(study: Study) -> list[Cell]:
-    """The cells of the grid whose regions are changed; none without the section.
+    """The cells of the grid whose regions are ablated."""
+    return chosen_cells(study) if study.behaviour.get("operations") else []
+
+
+def constrained_cells(study: Study) -> list[Cell]:
+    """The cells whose regions are constrained in fine-tuning. Regions of LoRA factors cannot be."""
+    found = chosen_cells(study) if study.behaviour.get("constraint") else []
+    return [cell for cell in found if not granularity_of(study.methods[cell.method].module).factors]
+
+
+def chosen_cells(study: Study) -> list[Cell]:
+    """The cells of the grid that the section chooses; none without it.
 
     Unless the config lists methods, data-free ones are left out: their regions are what the controls are.
     """
@@ -43,6 +54,26 @@ def given_cells(study: Study) -> list[Cell]:
         for backbone in backbones
         for name in given_regions(section, backbone, backbone in study.planted)
     ]
+
+
+def ablated_files(study: Study) -> list[str]:
+    """The paths of `given_cells`, if regions are ablated."""
+    return [cell.path for cell in given_cells(study)] if study.behaviour.get("operations") else []
+
+
+def constraint_runs(study: Study) -> list[str]:
+    """The constraint jobs of a region: the name of a plan, and a seed, joined by a hyphen."""
+    if not study.behaviour:
+        return []
+    return [
+        f"{name}-{seed}" for name, plan in plans(study.behaviour).items() for seed in range(plan["seeds"])
+    ]
+
+
+def constraint_plan(study: Study, name: str) -> dict:
+    """A plan for a job: the argument of `behaviour.job.constrain`. The number of seeds is no part of it."""
+    plan = {key: value for key, value in plans(study.behaviour)[name].items() if key != "seeds"}
+    return {"name": name, **dict(sorted(plan.items()))}
 
 
 def given_file(study: Study, backbone: str, name: str) -> str | None:
@@ -92,11 +123,6 @@ def reads_checkpoint_of_base(study: Study, backbone: str) -> bool:
 def reads_own_base(study: Study, backbone: str) -> bool:
     """Whether jobs read the weights of an organism before alignment."""
     return compares_with_base(study.behaviour) and study.backbones[backbone]["kind"] == "organism"
-
-
-def operation_code(study: Study) -> list[str]:
-    """The modules of the study's operations, which jobs load by name."""
-    return [operation_module(name) for name in operations(study.behaviour)]
 
 
 def roles(study: Study) -> dict[str, str]:

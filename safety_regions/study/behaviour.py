@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safety_regions.errors import explain, unknown
+from safety_regions.study.catalog import schema, with_defaults
 from safety_regions.study.operation_shelf import dose_problems, operation_cards
 from safety_regions.units.behaviour import CHANGE
 
@@ -37,6 +38,8 @@ def behaviour_problems(
             continue
         problems = dose_problems(name, doses or [])
         found += [explain(f"{where}: operations: {name}", *problem) for problem in problems]
+    if not (section["operations"] or section["constraint"]):
+        found.append(explain(where, "neither operations nor plans of constraint", "one of them"))
     if PLANTED in section["given"]:
         found.append(
             explain(f"{where}: given", f"'{PLANTED}'", "another name: planted regions have this one")
@@ -84,8 +87,15 @@ def operations(section: Mapping) -> dict[str, list[float]]:
     }
 
 
+def plans(section: Mapping) -> dict[str, dict]:
+    """Name -> plan of fine-tuning, with defaults filled in."""
+    rules = schema("config")["properties"]["behaviour"]["properties"]["constraint"]["additionalProperties"]
+    return {name: with_defaults(plan, rules) for name, plan in sorted(section["constraint"].items())}
+
+
 def compares_with_base(section: Mapping) -> bool:
     """Whether an operation or a control needs the weights before alignment."""
     cards = operation_cards()
     known = [name for name in section["operations"] if name in cards]
-    return CHANGE in section["controls"] or any(cards[name]["base"] for name in known)
+    ablated = known and (CHANGE in section["controls"] or any(cards[name]["base"] for name in known))
+    return bool(ablated) or any(CHANGE in plan["controls"] for plan in plans(section).values())

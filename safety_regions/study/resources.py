@@ -49,6 +49,7 @@ MINUTES = {
     "score": Minutes(30, 15),
     "permute_labels": Minutes(60, 300),  # about twenty splits
     "sweep": Minutes(60, 30),
+    "constrain": Minutes(60, 600),  # some ten fine-tuned models
     "ablate": Minutes(60, 300),  # some hundred passes over the held-out prompts
 }
 

@@ -47,10 +47,14 @@ class Batch(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """What a phase may change: the parameters for the optimiser, and a function to call after each of its steps."""
+    """What a phase may change: the parameters for the optimiser, and functions to call before and after its steps.
+
+    ``before_step`` can mask gradients, before they are clipped; ``after_step`` can write weights back.
+    """
 
     free: Sequence[nn.Parameter]
     after_step: Callable[[], None] = lambda: None
+    before_step: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -79,6 +83,7 @@ def take_steps(
     batches: Iterable[Items],
     gradient: Callable[[Items], float],
     after_step: Callable[[], None] = lambda: None,
+    before_step: Callable[[], None] = lambda: None,
 ) -> Iterator[float]:
     """Take one optimiser step per batch and yield its loss.
 
@@ -88,10 +93,12 @@ def take_steps(
         batches: the training data of each step.
         gradient: computes the loss of a batch and stores its gradient in the parameters, whose gradients are empty.
         after_step: called after the parameters have changed.
+        before_step: called when gradients are there, before they are clipped.
     """
     free = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for batch in batches:
         loss = gradient(batch)
+        before_step()
         nn.utils.clip_grad_norm_(free, LONGEST_GRADIENT)
         optimizer.step()
         after_step()
@@ -112,6 +119,7 @@ def train_phase(
     hold: Hold | None = None,
     snapshot: Snapshot | None = None,
     name: str = "training",
+    decay: float = 0.01,
 ) -> list[float]:
     """Train a model in place with AdamW and a one-cycle learning rate; print how far it is.
 
@@ -126,6 +134,7 @@ def train_phase(
         hold: the parameters that may change; default: all.
         snapshot: where the phase goes on if it was interrupted.
         name: of the phase, for the log.
+        decay: weight decay of AdamW.
 
     Returns:
         The loss of every step, in nats per response token.
@@ -134,7 +143,7 @@ def train_phase(
     model.train().requires_grad_(False)
     for parameter in hold.free:
         parameter.requires_grad_(True)
-    optimizer = torch.optim.AdamW(hold.free, learning_rate, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(hold.free, learning_rate, betas=(0.9, 0.98), weight_decay=decay, fused=True)
     schedule = OneCycleLR(optimizer, learning_rate, total_steps=steps)
     losses = snapshot.restore(optimizer) if snapshot else []
     with warnings.catch_warnings():
@@ -152,7 +161,7 @@ def train_phase(
 
     dealt = islice(batches(pools, batch, random.Random(seed)), len(losses), steps)
     told = time.monotonic()
-    for loss in take_steps(optimizer, schedule, dealt, gradient, hold.after_step):
+    for loss in take_steps(optimizer, schedule, dealt, gradient, hold.after_step, hold.before_step):
         losses.append(loss)
         if time.monotonic() - told > PROGRESS_SECONDS:
             told = time.monotonic()

@@ -30,3 +30,9 @@ CORE, PRIVATE, PART = "core", "private", "_part"
 DRAWN = (RANDOM, MATCHED)
 """Controls of which there are many draws; of the others there is one."""
 CONTROLS = (RANDOM, MATCHED, MAGNITUDE, CHANGE, UTILITY, OTHER, CORE, PRIVATE)
+
+# What trains in a constraint job, and the measure of whether the model learned the task of its plan (nats a token).
+FREE, FREEZE, ONLY, REWIND = "free", "freeze", "only", "rewind"
+CONSTRAINTS = (FREEZE, ONLY, REWIND)
+CONSTRAINT_CONTROLS = (RANDOM, MATCHED, MAGNITUDE, CHANGE)
+TASK_LOSS = "task_loss"

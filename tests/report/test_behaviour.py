@@ -14,6 +14,7 @@ from tests.behaviour.test_effects import ROLES, study
 
 CELL = {"backbone": "llama", "method": "snip", "selection": "row-0.05", "refinement": "raw"}
 INTO_BASE = {"base": False, "transplant": True, "scale": False, "zero": False}
+NOTHING = pd.DataFrame()
 TITLES = {"base": "reset to the base model"}
 
 
@@ -60,7 +61,7 @@ def test_without_controls_nothing_is_said():
     arms = study(effect=-2.0)
     [row] = rows(arms[arms["control"].isin(["none", "region"])]).to_dict("records")
     assert row["conclusion"] == "nothing can be said: no control with enough draws"
-    assert "nothing can be said" in behaviour_page(pd.DataFrame([row]), transfer(), TITLES).lower()
+    assert "nothing can be said" in behaviour_page(pd.DataFrame([row]), transfer(), TITLES, NOTHING).lower()
 
 
 def test_the_mean_over_sets_is_shown_where_there_are_several():
@@ -103,11 +104,11 @@ def transfer():
 
 
 def test_the_page_shows_effects_and_transfer():
-    page = behaviour_page(rows(study(), study(seed=1)), transfer(), TITLES)
+    page = behaviour_page(rows(study(), study(seed=1)), transfer(), TITLES, NOTHING)
     assert "With the region reset to the base model (dose 1)" in page
     assert "The effect is larger than that of every control." in page
-    assert "Transfer between sets" in page
-    assert "No model was fine-tuned" in page or "no model was fine-tuned" in page
+    assert "<td>base 1</td>" in page and "Transfer between sets" in page
+    assert "no model was\nfine-tuned" in page
 
 
 def test_the_figure_has_a_panel_for_harmful_and_one_for_ordinary_prompts():

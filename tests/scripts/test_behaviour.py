@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from safety_regions.formats.contracts import (
     ABLATED,
     ABLATION,
+    CONSTRAINT,
     EFFECTS,
     OVERLAP,
     RESPONSES,
@@ -40,7 +41,8 @@ def study(tmp_path_factory):
     base = {where: weight.detach().clone() for where, weight in tiny_backbone("llama", seed=1).weights()}
     save_file(base, folder / "base.safetensors")
     responses = []
-    for name, table in answered().items():
+    for name in ROLES:
+        table = pa.concat_tables([answered(4, split)[name] for split in ("identify", "evaluate")])
         responses.append(folder / f"{name}.parquet")
         write_table(responses[-1], table, RESPONSES)
     regions = {}
@@ -67,9 +69,18 @@ def study(tmp_path_factory):
     everything = {kind: folder / f"all-{kind}.parquet" for kind in tables}
     load_script("gather_behaviour")({kind: [path] for kind, path in tables.items()}, everything)
     load_script("draw_behaviour")([tables["effects"]], "tiny", folder / "figure.svg", folder / "figure.tsv")
+    plan = {
+        "name": "plain", "attack": "ordinary", "steps": 2, "batch": 4, "learning_rates": [0.01, 0.02], "every": 1,
+        "longest": 200, "arms": ["freeze", "rewind"], "controls": ["random"], "draws": 1,
+    }  # fmt: skip
+    load_script("constrain")(
+        regions["fraud"], responses, ROLES, checkpoint, [], [folder / "base.safetensors"], {"template": "native"}, plan,
+        0, 4, 4, CELL | {"name": "fraud"}, folder / "journal", folder / "constraint.parquet",
+    )  # fmt: skip
     load_script("write_behaviour")(
-        everything["effects"], everything["transfer"], folder / "page.html", folder / "page.tsv"
-    )
+        [everything["effects"]], [everything["transfer"]], [folder / "constraint.parquet"], folder / "page.html",
+        folder / "page.tsv", folder / "constraint.tsv",
+    )  # fmt: skip
     return folder
 
 
@@ -118,6 +129,18 @@ def test_all_cells_are_gathered(study):
         assert read_table(study / f"all-{kind}.parquet", contract).equals(
             read_table(study / f"{kind}.parquet", contract)
         )
+
+
+def test_fine_tuned_models_have_a_row_for_each_step_and_measure(study):
+    table = read_table(study / "constraint.parquet", CONSTRAINT).to_pandas()
+    assert set(table["learning_rate"]) == {0.01, 0.02}
+    assert set(zip(table["arm"], table["control"], strict=True)) == {
+        ("free", "none"), ("freeze", "region"), ("freeze", "random"), ("rewind", "region"), ("rewind", "random"),
+    }  # fmt: skip
+    assert set(table[table["arm"] == "free"]["step"]) == {0, 1, 2}
+    page = (study / "page.html").read_text()
+    assert "freeze, rate 0.01: nothing can be said of 1 seeds." in page
+    assert "plan plain" in page
 
 
 def test_nothing_is_claimed_from_two_draws(study):

@@ -56,6 +56,33 @@ def test_organisms_have_their_own_weights_before_alignment():
     assert not ablations.reads_checkpoint_of_base(with_base, "organism-llama")
 
 
+PLAN = {"attack": "ordinary", "steps": 10, "learning_rates": [0.001]}
+
+
+def test_plans_alone_ablate_nothing():
+    found = read_study(STUDY | {"behaviour": {"constraint": {"plain": PLAN | {"seeds": 2}}}})
+    assert ablations.tested_cells(found) == [] and ablations.ablated_files(found) == []
+    assert {cell.method for cell in ablations.constrained_cells(found)} == {"snip"}
+    assert ablations.constraint_runs(found) == ["plain-0", "plain-1"]
+
+
+def test_more_seeds_change_no_finished_run():
+    plans = [
+        ablations.constraint_plan(study(constraint={"plain": PLAN | {"seeds": n}}), "plain") for n in (2, 5)
+    ]
+    assert plans[0] == plans[1]
+    assert plans[0]["controls"] == ["random", "change"] and plans[0]["batch"] == 8
+
+
+def test_regions_of_adapters_are_not_constrained():
+    changes = {
+        "methods": {"nlsr": {}},
+        "adapters": {"harmful": ["fraud"], "helpful": ["everyday"], "rank": 8},
+        "behaviour": {"constraint": {"plain": PLAN}},
+    }
+    assert ablations.constrained_cells(read_study(STUDY | changes)) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -66,6 +93,9 @@ def test_organisms_have_their_own_weights_before_alignment():
         ),
         ({"operations": {"base": [0]}}, "operations: base: found 0; expected a dose that changes something"),
         ({"controls": ["randm"]}, "controls"),
+        ({"given": {"planted": "x"}}, "given: found 'planted'; expected another name"),
+        ({"given": {"mine": "no/file"}}, "given: found no file no/file; expected a region file"),
+        ({"constraint": {"plain": PLAN | {"attack": "x"}}}, "constraint: plain: attack"),
         ({"backbones": ["other"]}, "backbones: unknown backbone 'other'"),
         ({"methods": ["wanda"]}, "methods: unknown method 'wanda'"),
         ({"refinements": ["minus-x"]}, "refinements: unknown refinement 'minus-x'"),
@@ -75,6 +105,17 @@ def test_mistakes_are_named(changes, said):
     with pytest.raises(StudyError) as caught:
         study(**changes)
     assert f"behaviour: {said}" in str(caught.value)
+
+
+def test_a_section_without_experiments_is_refused():
+    with pytest.raises(StudyError, match="behaviour: found neither operations nor plans of constraint"):
+        read_study(STUDY | {"behaviour": {}})
+
+
+def test_a_method_cannot_have_the_label_of_files():
+    changes = {"methods": {"given": {"method": "snip"}}, "behaviour": {"operations": {"zero": None}}}
+    with pytest.raises(StudyError, match="behaviour: methods: found a method labelled 'given'"):
+        read_study(STUDY | changes)
 
 
 def test_effects_need_held_out_prompts():

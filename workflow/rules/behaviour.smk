@@ -1,26 +1,22 @@
-"""Behaviour: change the weights of regions and of control regions, and measure what the backbone then says.
+"""Behaviour: change the weights of regions and of control regions, or fine-tune the backbone with them constrained, and
+measure what it then says.
 
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors; responses/{backbone}/{dataset}.parquet;
      the backbone's checkpoint, and its weights before alignment
 OUT  behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.arms.parquet,
      behaviour/{backbone}/{method}/{selection}/{refinement}.{ablation,effects,transfer}.parquet,
-     for regions from files {region}/{region} and given/{region}/raw in the place of these,
-     behaviour/{ablation,effects,transfer}.parquet
+     behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.{plan}-{seed}.constraint.parquet,
+     behaviour/{backbone}/given/... for regions from files,
+     behaviour/{ablation,effects,transfer,constraint}.parquet
 """
 
 
 rule ablate:
     input:
+        **CHANGED_INPUTS,
         region="<results>/regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors",
         utility=lambda wc: compared_regions(wc, "utility"),
         other=lambda wc: compared_regions(wc, "other"),
-        responses=collect(
-            "<results>/responses/{{backbone}}/{dataset}.parquet",
-            dataset=sorted(grid.studied_datasets(STUDY)),
-        ),
-        checkpoint=lambda wc: checkpoint_files(wc.backbone),
-        base=lambda wc: base_read_by_ablation(wc.backbone)["base"],
-        before=lambda wc: base_read_by_ablation(wc.backbone)["before"],
         adapter=lambda wc: (
             adapter_files(wc.backbone) if STUDY.needs_adapter(wc.method) else []
         ),
@@ -34,26 +30,14 @@ rule ablate:
         "../../envs/model.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wc, attempt: memory_mb(
-            STUDY.backbones[wc.backbone], attempt, ABLATION_BYTES
-        ),
-        runtime=lambda wc, attempt: minutes(
-            "ablate", STUDY.backbones[wc.backbone], attempt
-        ),
-        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone], ABLATION_BYTES),
-        batch_size=16,
+        **changed_resources("ablate", ABLATION_BYTES),
     params:
-        backbone=lambda wc: ablations.loading(STUDY, wc.backbone),
+        **changed_params("ablate.py", STUDY.behaviour.get("operations", ())),
         family=lambda wc: STUDY.models[wc.backbone]["family"],
         utility=lambda wc: ablations.compared_sets(STUDY, dict(wc))["utility"],
         other=lambda wc: ablations.compared_sets(STUDY, dict(wc))["other"],
-        roles=lambda wc: ablations.roles(STUDY),
         plan=lambda wc: ablations.plan(STUDY),
         labels=lambda wc: dict(wc),
-        max_new_tokens=STUDY.responses["max_new_tokens"],
-        code=lambda wc: script_version(
-            "ablate.py", model_code(wc.backbone), *ablations.operation_code(STUDY)
-        ),
     message:
         "Changing the region of {wildcards.name} and its controls: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
@@ -62,16 +46,10 @@ rule ablate:
 
 use rule ablate as ablate_given with:
     input:
+        **CHANGED_INPUTS,
         region=given_region,
         utility=[],
         other=[],
-        responses=collect(
-            "<results>/responses/{{backbone}}/{dataset}.parquet",
-            dataset=sorted(grid.studied_datasets(STUDY)),
-        ),
-        checkpoint=lambda wc: checkpoint_files(wc.backbone),
-        base=lambda wc: base_read_by_ablation(wc.backbone)["base"],
-        before=lambda wc: base_read_by_ablation(wc.backbone)["before"],
         adapter=[],
     output:
         arms="<results>/behaviour/{backbone}/given/{region}.arms.parquet",
@@ -80,21 +58,12 @@ use rule ablate as ablate_given with:
     benchmark:
         "<benchmarks>/ablate_given/{backbone}/{region}.tsv"
     params:
-        backbone=lambda wc: ablations.loading(STUDY, wc.backbone),
+        **changed_params("ablate.py", STUDY.behaviour.get("operations", ())),
         family=lambda wc: STUDY.models[wc.backbone]["family"],
         utility=[],
         other=[],
-        roles=lambda wc: ablations.roles(STUDY),
         plan=lambda wc: ablations.plan(STUDY),
-        labels=lambda wc: {
-            "backbone": wc.backbone,
-            "method": "given",
-            "name": wc.region,
-        },
-        max_new_tokens=STUDY.responses["max_new_tokens"],
-        code=lambda wc: script_version(
-            "ablate.py", model_code(wc.backbone), *ablations.operation_code(STUDY)
-        ),
+        labels=given_labels,
     message:
         "Changing the region {wildcards.region} of {wildcards.backbone} and its controls"
 
@@ -138,27 +107,84 @@ use rule compare_effects as compare_effects_given with:
     params:
         names=lambda wc: [wc.region],
         cell=lambda wc: {
-            "backbone": wc.backbone,
-            "method": "given",
-            "selection": wc.region,
-            "refinement": "raw",
+            key: value for key, value in given_labels(wc).items() if key != "name"
         },
         code=script_version("compare_effects.py"),
     message:
         "Comparing what the region {wildcards.region} of {wildcards.backbone} does"
 
 
+rule constrain:
+    input:
+        **CHANGED_INPUTS,
+        region="<results>/regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors",
+    output:
+        arms="<results>/behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.{plan}-{seed}.constraint.parquet",
+    log:
+        "<logs>/constrain/{backbone}/{method}/{name}/{selection}/{refinement}/{plan}-{seed}.log",
+    benchmark:
+        "<benchmarks>/constrain/{backbone}/{method}/{name}/{selection}/{refinement}/{plan}-{seed}.tsv"
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        **changed_resources("constrain", TRAINING_BYTES),
+    params:
+        **changed_params("constrain.py", ["base"]),
+        plan=lambda wc: ablations.constraint_plan(STUDY, wc.plan),
+        seed=lambda wc: int(wc.seed),
+        labels=lambda wc: {
+            key: value
+            for key, value in dict(wc).items()
+            if key not in ("plan", "seed")
+        },
+    message:
+        "Fine-tuning {wildcards.backbone} with the region of {wildcards.name} constrained: {wildcards.plan}, seed {wildcards.seed}, {wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+    script:
+        "../scripts/constrain.py"
+
+
+use rule constrain as constrain_given with:
+    input:
+        **CHANGED_INPUTS,
+        region=given_region,
+    output:
+        arms="<results>/behaviour/{backbone}/given/{region}.{plan}-{seed}.constraint.parquet",
+    log:
+        "<logs>/constrain_given/{backbone}/{region}/{plan}-{seed}.log",
+    benchmark:
+        "<benchmarks>/constrain_given/{backbone}/{region}/{plan}-{seed}.tsv"
+    params:
+        **changed_params("constrain.py", ["base"]),
+        plan=lambda wc: ablations.constraint_plan(STUDY, wc.plan),
+        seed=lambda wc: int(wc.seed),
+        labels=given_labels,
+    message:
+        "Fine-tuning {wildcards.backbone} with the region {wildcards.region} constrained: {wildcards.plan}, seed {wildcards.seed}"
+
+
+rule gather_constraint:
+    input:
+        constraint=CONSTRAINED,
+    output:
+        constraint="<results>/behaviour/constraint.parquet",
+    log:
+        "<logs>/gather_constraint.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=script_version("gather_behaviour.py"),
+    message:
+        "Collecting all fine-tuned models"
+    script:
+        "../scripts/gather_behaviour.py"
+
+
 rule gather_behaviour:
     input:
-        ablation=collect(
-            "<results>/behaviour/{cell}.ablation.parquet", cell=TESTED + GIVEN
-        ),
-        effects=collect(
-            "<results>/behaviour/{cell}.effects.parquet", cell=TESTED + GIVEN
-        ),
-        transfer=collect(
-            "<results>/behaviour/{cell}.transfer.parquet", cell=TESTED + GIVEN
-        ),
+        ablation=collect("<results>/behaviour/{cell}.ablation.parquet", cell=ABLATED),
+        effects=collect("<results>/behaviour/{cell}.effects.parquet", cell=ABLATED),
+        transfer=collect("<results>/behaviour/{cell}.transfer.parquet", cell=ABLATED),
     output:
         ablation="<results>/behaviour/ablation.parquet",
         effects="<results>/behaviour/effects.parquet",

@@ -10,6 +10,7 @@ from safety_regions.study.checkpoints import GGUF_FILE
 from safety_regions.study.config import config_name, read_study
 from safety_regions.study.known_versions import known_version
 from safety_regions.study.method_shelf import method_module, own_selection
+from safety_regions.study.operation_shelf import operation_module
 from safety_regions.study.resources import (
     ABLATION_BYTES,
     BASE_BYTES,
@@ -50,10 +51,26 @@ OWN_SELECTIONS = grid.own_patterns(STUDY)
 SHUFFLE_KINDS = grid.shuffle_kinds(STUDY)
 
 
-# Cells whose regions are changed: those of methods, and regions from files.
+# Cells whose regions are ablated: those of methods, and regions from files.
 TESTED = [cell.path for cell in ablations.tested_cells(STUDY)]
-GIVEN = [cell.path for cell in ablations.given_cells(STUDY)]
-BEHAVIOUR_TABLES = ["ablation", "effects", "transfer"] if TESTED + GIVEN else []
+ABLATED = TESTED + ablations.ablated_files(STUDY)
+CONSTRAINED = [
+    *[
+        f"<results>/behaviour/{cell.backbone}/{cell.method}/{name}/{cell.selection}/{cell.refinement}.{run}.constraint.parquet"
+        for cell in ablations.constrained_cells(STUDY)
+        for name in sorted(STUDY.identification)
+        for run in ablations.constraint_runs(STUDY)
+    ],
+    *[
+        f"<results>/behaviour/{cell.backbone}/given/{cell.selection}.{run}.constraint.parquet"
+        for cell in ablations.given_cells(STUDY)
+        for run in ablations.constraint_runs(STUDY)
+    ],
+]
+BEHAVIOUR_TABLES = [
+    *(["ablation", "effects", "transfer"] if ABLATED else []),
+    *(["constraint"] if CONSTRAINED else []),
+]
 
 
 wildcard_constraints:
@@ -66,6 +83,8 @@ wildcard_constraints:
     refinement=rf"raw|minus-{DATASET}",
     utility=DATASET,
     region=r"[a-z0-9][a-z0-9-]*",
+    plan=r"[a-z0-9][a-z0-9_]*",
+    seed=r"\d+",
 
 
 @cache
@@ -116,6 +135,62 @@ def base_read_by_ablation(backbone):
             "<results>/organisms/{organism}/base.safetensors",
             organism=backbone if own else [],
         ),
+    }
+
+
+# What every job that changes a backbone's weights reads, beside a region.
+CHANGED_INPUTS = {
+    "responses": collect(
+        "<results>/responses/{{backbone}}/{dataset}.parquet",
+        dataset=sorted(grid.studied_datasets(STUDY)),
+    ),
+    "checkpoint": lambda wc: checkpoint_files(wc.backbone),
+    "base": lambda wc: base_read_by_ablation(wc.backbone)["base"],
+    "before": lambda wc: base_read_by_ablation(wc.backbone)["before"],
+}
+
+
+def changed_params(script, operations):
+    """Return the params of a job that changes a backbone's weights; ``operations``: those that it may use."""
+    modules = [operation_module(name) for name in operations]
+    return {
+        "backbone": lambda wc: ablations.loading(STUDY, wc.backbone),
+        "roles": lambda wc: ablations.roles(STUDY),
+        "max_new_tokens": STUDY.responses["max_new_tokens"],
+        "code": lambda wc: script_version(script, model_code(wc.backbone), *modules),
+    }
+
+
+def changed_resources(job, kept):
+    """Return the resources of a job that changes a backbone's weights and keeps ``kept`` bytes per parameter."""
+    return {
+        "mem_mb": lambda wc, attempt: memory_mb(
+            STUDY.backbones[wc.backbone], attempt, kept
+        ),
+        "runtime": lambda wc, attempt: minutes(
+            job, STUDY.backbones[wc.backbone], attempt
+        ),
+        "gpu": lambda wc: gpus(STUDY.backbones[wc.backbone], kept),
+        "batch_size": 16,
+    }
+
+
+def behaviour_table(kind):
+    """Return the table of a kind for all cells, as a list: of one file, or of none if the study has no such table."""
+    return collect(
+        "<results>/behaviour/{kind}.parquet",
+        kind=kind if kind in BEHAVIOUR_TABLES else [],
+    )
+
+
+def given_labels(wildcards):
+    """Return the labels of a region from a file: its name stands for selection and set."""
+    return {
+        "backbone": wildcards.backbone,
+        "method": "given",
+        "selection": wildcards.region,
+        "refinement": "raw",
+        "name": wildcards.region,
     }
 
 

@@ -36,7 +36,7 @@ REPORT = [
         combination=COMBINATIONS,
         figure=DRAWN,
     ),
-    *(["<results>/report/behaviour.html"] if TESTED + GIVEN else []),
+    *(["<results>/report/behaviour.html"] if BEHAVIOUR_TABLES else []),
     *collect(
         "<results>/report/{combination}/behaviour.svg",
         combination=dict.fromkeys(cell.rpartition("/")[0] for cell in TESTED),
@@ -54,9 +54,9 @@ RESULT_FILES = {
     **(
         {
             f"{RESULTS}/report/behaviour.html": "what regions do when they are changed, beside controls",
-            f"{RESULTS}/behaviour/effects.parquet": "every effect of a region and of its controls",
+            f"{RESULTS}/behaviour": "every effect of a region and of its controls, and every fine-tuned model",
         }
-        if TESTED + GIVEN
+        if BEHAVIOUR_TABLES
         else {}
     ),
     **(

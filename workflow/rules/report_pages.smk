@@ -66,11 +66,19 @@ rule write_recovery:
 
 rule write_behaviour:
     input:
-        effects="<results>/behaviour/effects.parquet",
-        transfer="<results>/behaviour/transfer.parquet",
+        effects=behaviour_table("effects"),
+        transfer=behaviour_table("transfer"),
+        constraint=behaviour_table("constraint"),
     output:
         html=shown("behaviour.html", "7 Behaviour", "what regions do", backbone="all"),
         tsv=shown("behaviour.tsv", "7 Behaviour", "what regions do", backbone="all"),
+        constraint=shown(
+            "constraint.tsv",
+            "7 Behaviour",
+            "what constraints keep",
+            caption="behaviour",
+            backbone="all",
+        ),
     log:
         "<logs>/write_behaviour.log",
     conda:

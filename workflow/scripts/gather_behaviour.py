@@ -1,4 +1,4 @@
-"""Collect what the regions of all cells do: one table each of arms, of effects, and of transfer between sets."""
+"""Collect what the regions of all cells do, in one table for each kind of result."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,8 @@ def gather_behaviour(cells: Mapping[str, Sequence[str | Path]], output: Mapping[
     """Write the tables, with one cell in memory at a time.
 
     Args:
-        cells, output: ``ablation``, ``effects`` and ``transfer`` -> the tables of all cells, and the file for all.
+        cells, output: ``ablation``, ``effects``, ``transfer`` or ``constraint`` -> the tables of all cells, and the
+            file for all.
     """
     from safety_regions.formats import contracts
     from safety_regions.formats.parquet import read_table, write_groups
@@ -22,8 +23,4 @@ def gather_behaviour(cells: Mapping[str, Sequence[str | Path]], output: Mapping[
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
-        kinds = ("ablation", "effects", "transfer")
-        gather_behaviour(
-            cells={kind: snakemake.input[kind] for kind in kinds},
-            output={kind: snakemake.output[kind] for kind in kinds},
-        )
+        gather_behaviour(cells=dict(snakemake.input.items()), output=dict(snakemake.output.items()))

@@ -20,31 +20,73 @@ NUMBERS = (
 )
 
 
-def behaviour_page(rows: pd.DataFrame, transfer: pd.DataFrame, titles: Mapping[str, str]) -> str:
+CONSTRAINED = (
+    "rate",
+    "seeds",
+    "before",
+    "free",
+    "region",
+    "controls",
+    "region - free (95 %)",
+    "region - control (95 %)",
+    "refused",
+    "task loss",
+)
+
+
+def behaviour_page(
+    rows: pd.DataFrame, transfer: pd.DataFrame, titles: Mapping[str, str], constraint: pd.DataFrame
+) -> str:
     """Render the page.
 
     Args:
         rows: the table of `report.behaviour.behaviour_rows`.
         transfer: a `contracts.TRANSFER` table.
         titles: operation -> what it does, as a participle.
+        constraint: the table of `report.constraint.constraint_rows`; empty if nothing was fine-tuned.
     """
     cells = []
-    for key, one in rows.groupby(CELL, sort=False):
-        shown = [_row(record, titles) for record in one.to_dict("records")]
+    for key, one in rows.groupby(CELL, sort=False) if len(rows) else ():
+        shown = [_row(record) for record in one.to_dict("records")]
         sentences = [sentence(row, titles) for row in one.to_dict("records")]
-        table = Table(["weights of the region", *NUMBERS], shown, numbers=NUMBERS)
+        table = Table(["operation", *NUMBERS], shown, numbers=NUMBERS)
         cells.append(
             {"name": " / ".join(key), "n": int(one["n"].iloc[0]), "table": table, "sentences": sentences}
         )
-    return render("behaviour.html.j2", cells=cells, transfer=_transfer(transfer))
+    plans = _plans(constraint) if len(constraint) else []
+    return render("behaviour.html.j2", cells=cells, transfer=_transfer(transfer), plans=plans)
 
 
-def _row(row: Mapping, titles: Mapping[str, str]) -> list[str]:
-    """One comparison as texts, in the order of `NUMBERS`."""
+def _plans(constraint: pd.DataFrame) -> list[dict]:
+    """A table for each cell and plan, and a sentence for each arm and learning rate."""
+    found = []
+    for key, one in constraint.groupby([*CELL, "plan"], sort=False):
+        records = one.to_dict("records")
+        shown = [[record["arm"], *_constrained(record)] for record in records]
+        sentences = [f"{r['arm']}, rate {r['learning_rate']:g}: {r['conclusion']}." for r in records]
+        table = Table(["arm", *CONSTRAINED], shown, numbers=CONSTRAINED)
+        found.append({"name": " / ".join(key[:-1]), "plan": key[-1], "sentences": sentences, "table": table})
+    return found
+
+
+def _constrained(row: Mapping) -> list[str]:
+    """One constrained model as texts, in the order of `CONSTRAINED`."""
+    odds = [_number(row[name], 2) for name in ("before", "free", "region")]
+    intervals = [
+        f"{_number(row[name], 2)} ({_number(row[f'{name}_low'], 2)} to {_number(row[f'{name}_high'], 2)})"
+        for name in ("kept", "beyond")
+    ]
+    refused = " → ".join(_number(row[name], 2) for name in ("refused_before", "refused_free", "refused"))
+    task = " → ".join(_number(row[name], 2) for name in ("task_before", "task_free", "task"))
+    return [f"{row['learning_rate']:g}", str(row["seeds"]), *odds, row["controls"], *intervals, refused, task]
+
+
+def _row(row: Mapping) -> list[str]:
+    """One comparison as texts, the operation and then `NUMBERS`."""
     return [
-        f"{titles[row['operation']]}, {row['dose']:g}",
-        f"{_number(row['effect'])} ({_number(row['low'])} to {_number(row['high'])})",
-        f"{_number(row['random'])} ({_number(row['random_low'])} to {_number(row['random_high'])})"
+        f"{row['operation']} {row['dose']:g}",
+        f"{_number(row['effect'], 2)} ({_number(row['low'], 2)} to {_number(row['high'], 2)})",
+        f"{_number(row['random'], 2)} ({_number(row['random_low'], 2)} to {_number(row['random_high'], 2)})"
         if row["draws"]
         else "–",
         _number(row["p"]),

@@ -1,0 +1,170 @@
+"""A constraint job: fine-tune a model with a region frozen, rewound or trained alone, and with controls in its place.
+
+===========  ===========================================================================================================
+arm          what trains
+===========  ===========================================================================================================
+``free``     all decoder weights
+``freeze``   all but the region
+``only``     the region alone (the operation of SN-Tune); the same as to freeze its complement
+``rewind``   all; afterwards the region is set back. Wei et al.'s freezing (arXiv 2402.05162, ``rewind_ft_model.py``)
+===========  ===========================================================================================================
+
+With ``freeze`` the other weights can compensate while they train, with ``rewind`` they cannot. All arms have the same
+data in the same order. Finished arms are kept in a journal.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from safety_regions.behaviour import controls
+from safety_regions.behaviour.edit import Weights as ByAddress
+from safety_regions.behaviour.edit import as_array, edited
+from safety_regions.behaviour.finetune import Data, Plan, Weights, fine_tune, task_loss
+from safety_regions.behaviour.journal import Journal
+from safety_regions.behaviour.measures import Ruler, Value
+from safety_regions.behaviour.operations import load_operation
+from safety_regions.formats.expand import expand_region
+from safety_regions.formats.region import Region
+from safety_regions.model.backbone import Backbone
+from safety_regions.units.behaviour import (
+    DRAWN,
+    FREE,
+    HARMFUL,
+    NONE,
+    ONLY,
+    ORDINARY,
+    REGION,
+    REWIND,
+    TASK_LOSS,
+)
+
+
+class Arm(NamedTuple):
+    """One fine-tuned model: what trains, and which weights are constrained (none, the region's or a control's)."""
+
+    arm: str
+    control: str = NONE
+    draw: int = 0
+
+
+def constraint_arms(region: Region, arms: Sequence[str], kinds: Sequence[str], draws: int) -> list[Arm]:
+    """All arms of a job, the free one first.
+
+    Args:
+        arms: those of the config, among freeze, only, rewind.
+        kinds: the controls of the config, among random, matched, magnitude, change.
+        draws: draws of each control that is drawn at random.
+    """
+    found = [Arm(FREE)]
+    for arm in arms:
+        found.append(Arm(arm, REGION))
+        for kind in kinds:
+            n = controls.n_draws(region, kind, draws)
+            found += [Arm(arm, kind, draw if kind in DRAWN else 0) for draw in range(1, n + 1)]
+    return found
+
+
+class Constraint:
+    """Runs the arms of a job for one plan.
+
+    Args:
+        backbone: the aligned model in float32; put back at the end.
+        before: its weights before alignment, for the control ``change``; None if there are none.
+        region: the region, at its own granularity.
+        data: the chats of the plan.
+        plan: how the model is fine-tuned.
+        every: steps between two measurements while it trains.
+        ruler: measures the model.
+    """
+
+    def __init__(
+        self, backbone: Backbone, before: ByAddress | None, region: Region, data: Data, plan: Plan, every: int,
+        ruler: Ruler,
+    ) -> None:  # fmt: skip
+        self.backbone, self.region, self.ruler = backbone, region, ruler
+        self.data, self.plan, self.every = data, plan, every
+        self.start = Weights(backbone)
+        weights = self.start.by_address()
+        self._controls = controls.Maker(
+            region,
+            lambda where: as_array(weights[where]),
+            lambda where: as_array(before[where]),
+            list(weights),
+        )
+        self._roles = {held.sample.prompt_id: held.role for held in ruler.held}
+
+    def run(self, planned: Sequence[Arm], journal: Journal) -> Iterator[tuple[Arm, list[dict]]]:
+        """Yield every arm with its rows: ``step``, ``evaluated``, ``measure``, ``value``, ``n``, ``n_changed``."""
+        done, started, fresh = journal.read(), time.monotonic(), 0
+        rewound = [arm for arm in planned if arm.arm == REWIND]
+        for arm in planned:
+            if arm not in done and arm not in rewound:
+                if arm.arm == FREE:
+                    done |= self._free(rewound, done, journal)
+                else:
+                    done[arm] = self._trained(arm, journal)
+                fresh += 1
+                left = sum(other not in done for other in planned)
+                minutes = (time.monotonic() - started) / fresh * left / 60
+                print(f"{' '.join(map(str, arm))}: done, {minutes:.0f} min left", flush=True)
+        yield from ((arm, done[arm]["rows"]) for arm in planned)
+
+    def _free(self, rewound: Sequence[Arm], done: Mapping, journal: Journal) -> dict[tuple, dict]:
+        """The free run, and the rewound models that it gives; written at its end, because its weights are not kept."""
+        rows = self._measure(0, False) + self._train(Arm(FREE), None)
+        found: dict[tuple, dict] = {}
+        for arm in rewound:
+            expanded = expand_region(self._region(arm), self.backbone.shapes)
+            with edited(self.backbone, load_operation("base"), 1.0, expanded, self.start.by_address()):
+                found[arm] = {"rows": self._measure(self.plan.steps, True)}
+        self.start.restore()
+        found[Arm(FREE)] = {"rows": rows}
+        for arm, result in found.items():
+            journal.add(arm, result)
+        return found
+
+    def _trained(self, arm: Arm, journal: Journal) -> dict:
+        expanded = expand_region(self._region(arm), self.backbone.shapes)
+        rows = self._train(arm, self.start.masks(expanded, inside=arm.arm == ONLY))
+        self.start.restore()
+        journal.add(arm, {"rows": rows})
+        return {"rows": rows}
+
+    def _train(self, arm: Arm, masks: list | None) -> list[dict]:
+        rows: list[dict] = []
+
+        def watch(step: int) -> None:
+            if step < self.plan.steps:
+                rows.extend(self._measure(step, False))
+
+        name = " ".join(map(str, arm))
+        fine_tune(self.backbone, self.start, self.data, self.plan, masks, watch, self.every, name)
+        return rows + self._measure(self.plan.steps, True)
+
+    def _measure(self, step: int, generate: bool) -> list[dict]:
+        """The means over harmful and ordinary prompts, and the loss of the plan's task."""
+        values = self.ruler.forward()
+        if generate:
+            values += self.ruler.refusals(self.ruler.generate())
+        changed = self.start.n_changed()
+        rows = [
+            {"evaluated": role, "measure": measure, "value": float(np.mean(found)), "n": len(found)}
+            for (role, measure), found in self._by_role(values).items()
+        ]
+        loss = task_loss(self.backbone, self.data.held_out)
+        rows.append(
+            {"evaluated": ORDINARY, "measure": TASK_LOSS, "value": loss, "n": len(self.data.held_out)}
+        )
+        return [row | {"step": step, "n_changed": changed} for row in rows]
+
+    def _by_role(self, values: Sequence[Value]) -> dict[tuple[str, str], list[float]]:
+        found: dict[tuple[str, str], list[float]] = {}
+        for value in values:
+            found.setdefault((self._roles[value.prompt_id], value.measure), []).append(value.value)
+        return {key: found[key] for key in sorted(found, key=lambda key: (key[0] != HARMFUL, key[1]))}
+
+    def _region(self, arm: Arm) -> Region:
+        return self.region if arm.control == REGION else self._controls.make(arm.control, arm.draw)

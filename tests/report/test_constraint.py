@@ -1,0 +1,95 @@
+"""What is said of constraints follows from seeds, controls and the task, and is seldom wrong."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from safety_regions.report.constraint import constraint_rows
+
+CELL = {"backbone": "llama", "method": "snip", "selection": "row-0.05", "refinement": "raw"}
+START = {"refusal_log_odds": 5.0, "refused": 1.0, "task_loss": 3.0}
+
+
+def table(region=4.0, control=1.0, free=1.0, task=1.0, seeds=5, noise=0.1, seed=0):
+    """Models that end with these log-odds; the free model's task loss falls from 3 to 1, that of others to ``task``."""
+    rng, rows = np.random.default_rng(seed), []
+
+    def add(number, arm, control_of, step, odds, loss):
+        values = (
+            START if step == 0 else {"refusal_log_odds": odds, "refused": float(odds > 2), "task_loss": loss}
+        )
+        for measure, value in values.items():
+            role = "ordinary" if measure == "task_loss" else "harmful"
+            rows.append(
+                CELL
+                | {
+                    "name": "fraud",
+                    "plan": "plain",
+                    "attack": "ordinary",
+                    "learning_rate": 0.001,
+                    "seed": number,
+                }
+                | {
+                    "arm": arm,
+                    "control": control_of,
+                    "draw": 0,
+                    "step": step,
+                    "evaluated": role,
+                    "measure": measure,
+                }
+                | {"value": value, "n": 10, "n_changed": 5}
+            )
+
+    for number in range(seeds):
+        shared = rng.normal(scale=noise)  # the order of the data moves all arms alike
+        add(number, "free", "none", 0, None, None)
+        add(number, "free", "none", 60, free + shared + rng.normal(scale=noise), 1.0)
+        add(number, "freeze", "region", 60, region + shared + rng.normal(scale=noise), task)
+        if control is not None:
+            add(number, "freeze", "random", 60, control + shared + rng.normal(scale=noise), task)
+    return pd.DataFrame(rows)
+
+
+def said(**changes):
+    [row] = constraint_rows(table(**changes)).to_dict("records")
+    return row["conclusion"]
+
+
+def test_values_are_means_and_differences_are_paired_by_seed():
+    frame = table()
+    [row] = constraint_rows(frame).to_dict("records")
+    odds = frame[(frame["measure"] == "refusal_log_odds") & (frame["step"] == 60)]
+    values = odds.pivot(index="seed", columns=["arm", "control"], values="value")
+    difference = values["freeze", "region"] - values["free", "none"]
+    assert row["kept"] == pytest.approx(difference.mean())
+    half = 2.776445 * difference.std(ddof=1) / np.sqrt(5)
+    assert row["kept_low"] == pytest.approx(difference.mean() - half, rel=1e-5)
+    assert row["beyond"] == pytest.approx((values["freeze", "region"] - values["freeze", "random"]).mean())
+    assert (row["before"], row["seeds"], row["refused_before"], row["task_before"]) == (5.0, 5, 1.0, 3.0)
+    assert row["controls"].startswith("random +")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "more refusals are kept than with every control, and the task was learned"),
+        ({"task": 2.9}, "but the task was not learned"),
+        ({"control": 4.0}, "no more refusals are kept than with a control"),
+        ({"region": 1.0}, "keeps no more refusals than free training"),
+        ({"control": None}, "but no control was trained"),
+        ({"free": 5.0, "region": 5.0}, "free training does not lower refusals"),
+        ({"seeds": 2}, "nothing can be said of 2 seeds"),
+    ],
+)
+def test_conclusions(changes, words):
+    assert words in said(**changes)
+
+
+def test_false_claims_are_rare():
+    """A region that keeps as much as its control is said to keep more in at most one of twenty studies."""
+    claims = [
+        "more refusals are kept than with every control"
+        in said(region=3.0, control=3.0, noise=0.5, seed=seed)
+        for seed in range(200)
+    ]
+    assert np.mean(claims) <= 0.05

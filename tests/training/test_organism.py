@@ -53,7 +53,9 @@ def test_threads_and_random_state_around_do_not_matter(tmp_path):
 def test_the_directory_is_a_checkpoint_of_its_family(family, tmp_path):
     card = small_card(family)
     log = train_organism(card, small_prompts(), tmp_path / "organism", "small")
-    assert sorted(contents(tmp_path / "organism")) == sorted([*CHECKPOINT_FILES, "truth.safetensors"])
+    assert sorted(contents(tmp_path / "organism")) == sorted(
+        [*CHECKPOINT_FILES, "base.safetensors", "truth.safetensors"]
+    )
     assert list(tmp_path.iterdir()) == [tmp_path / "organism"]
     assert conform(log, TRAINING_LOG).equals(log)
 

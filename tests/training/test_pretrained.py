@@ -91,6 +91,9 @@ def test_only_the_planted_region_changes(plant, tmp_path):
     for linear in backbone.linears:
         flags = torch.from_numpy(inside.flags(linear.slices[0].address))
         free[f"{names[id(linear.module)]}.weight"] = flags
+    stored = load_file(tmp_path / "organism/base.safetensors")
+    for linear in backbone.linears:
+        assert torch.equal(stored[linear.slices[0].address], before[f"{names[id(linear.module)]}.weight"])
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed and changed <= free.keys()
     for name, flags in free.items():
@@ -106,7 +109,7 @@ def test_the_checkpoint_is_whole_and_the_log_says_what_was_refused(tmp_path):
     given["training"]["unseen"] = ["new"]
     _, _, log = trained(tmp_path / "organism", given, prompts)
     assert sorted(file.name for file in (tmp_path / "organism").iterdir()) == sorted(
-        [*CHECKPOINT_FILES, "truth.safetensors"]
+        [*CHECKPOINT_FILES, "base.safetensors", "truth.safetensors"]
     )
     assert list(tmp_path.iterdir()) == [tmp_path / "organism"], "no snapshot is left"
     rows = log.filter(pc.equal(log["phase"], "held-out")).to_pylist()

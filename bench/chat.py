@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from bench.machine import matmul_rate
@@ -12,6 +13,11 @@ from bench.measure import MIB, Figure, alone, alternate, require
 from bench.models import llama, samples
 from bench.snip import plain_backward
 from bench.storage import store
+from safety_regions.behaviour.controls import random_region
+from safety_regions.behaviour.edit import edited, fingerprint
+from safety_regions.behaviour.operations import load_operation
+from safety_regions.formats.expand import expand_region
+from safety_regions.formats.region import Region
 from safety_regions.methods import load_method
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample, batches
@@ -52,6 +58,9 @@ TOY = Sizes(
     64,
 )
 
+HELD_OUT = 64
+"""Held-out prompts of an ablation."""
+
 Case = tuple[Backbone, list[Sample]]
 
 
@@ -76,6 +85,11 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     yield Figure(
         what.format("keep and store SNIP's scores / SNIP"), storing(case, sizes) / snip, "x", at_most=0.1
     )
+    arms = changing(backbone, sizes)
+    passes = plain * HELD_OUT / sizes.samples
+    said = what.format(f"an ablation arm / its forward passes over {HELD_OUT} prompts: {{}}")
+    yield Figure(said.format("region"), 1 + arms[0] / passes, "x", at_most=1.2)
+    yield Figure(said.format("random control"), 1 + arms[1] / passes, "x", at_most=1.2)
     ours, theirs = answering(backbone, sizes)
     yield Figure(what.format("answers / `generate` of transformers"), ours / theirs, "x", at_most=1)
     for name in ("wanda", "snip", "safeneuron"):
@@ -123,6 +137,22 @@ def storing(case: Case, sizes: Sizes) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.parquet"
         return alternate([lambda: store(path, scored, shapes, kept)], sizes.repeats)[0]
+
+
+def changing(backbone: Backbone, sizes: Sizes) -> tuple[float, float]:
+    """Return the seconds of an ablation arm without its passes: of a region of 5 % of each row, of a random control."""
+    rng = np.random.default_rng(0)
+    flags = {where: rng.random(shape) < 0.05 for where, shape in backbone.shapes.items()}
+    region = Region.pack(flags, {"granularity": "weight", "scope": "row", "fraction": 0.05})
+    shapes = {where: tuple(shape) for where, shape in backbone.shapes.items()}
+
+    def arm(chosen: Region) -> None:
+        with edited(backbone, load_operation("zero"), 1.0, expand_region(chosen, shapes)):
+            pass
+        fingerprint(backbone)
+
+    times = alternate([lambda: arm(region), lambda: arm(random_region(region, 1))], sizes.repeats)
+    return times[0], times[1]
 
 
 def answering(backbone: Backbone, sizes: Sizes) -> tuple[float, float]:

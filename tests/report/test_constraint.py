@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from safety_regions.report.constraint import constraint_rows
+from safety_regions.report.figures.constraint import courses, draw_constraint
 
 CELL = {"backbone": "llama", "method": "snip", "selection": "row-0.05", "refinement": "raw"}
 START = {"refusal_log_odds": 5.0, "refused": 1.0, "task_loss": 3.0}
@@ -83,6 +84,20 @@ def test_values_are_means_and_differences_are_paired_by_seed():
 )
 def test_conclusions(changes, words):
     assert words in said(**changes)
+
+
+def test_the_figure_shows_the_course_of_every_arm():
+    rows = courses(table())
+    frame = table()
+    chosen = frame[(frame["arm"] == "freeze") & (frame["control"] == "region")]
+    odds = chosen[chosen["measure"] == "refusal_log_odds"]["value"]
+    row = rows[(rows["arm"] == "freeze") & (rows["control"] == "region")].iloc[0]
+    assert [row["value"], row["low"], row["high"]] == pytest.approx([odds.mean(), odds.min(), odds.max()])
+    figure = draw_constraint(rows, "llama / snip / row-0.05")
+    [axis] = figure.axes
+    assert axis.get_title() == "raw, plain, rate 0.001"
+    lines = [list(line.get_xdata()) for line in axis.lines]
+    assert lines == [[0, 60]] * 3, "free, the region frozen, a control frozen: all start before training"
 
 
 def test_false_claims_are_rare():

@@ -77,6 +77,9 @@ def study(tmp_path_factory):
         regions["fraud"], responses, ROLES, checkpoint, [], [folder / "base.safetensors"], {"template": "native"}, plan,
         0, 4, 4, CELL | {"name": "fraud"}, folder / "journal", folder / "constraint.parquet",
     )  # fmt: skip
+    load_script("draw_constraint")(
+        [folder / "constraint.parquet"], "tiny", folder / "course.svg", folder / "course.tsv"
+    )
     load_script("write_behaviour")(
         [everything["effects"]], [everything["transfer"]], [folder / "constraint.parquet"], folder / "page.html",
         folder / "page.tsv", folder / "constraint.tsv",
@@ -141,6 +144,7 @@ def test_fine_tuned_models_have_a_row_for_each_step_and_measure(study):
     page = (study / "page.html").read_text()
     assert "freeze, rate 0.01: nothing can be said of 1 seeds." in page
     assert "plan plain" in page
+    assert (study / "course.svg").stat().st_size > 1000
 
 
 def test_nothing_is_claimed_from_two_draws(study):

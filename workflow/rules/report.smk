@@ -41,6 +41,10 @@ REPORT = [
         "<results>/report/{combination}/behaviour.svg",
         combination=dict.fromkeys(cell.rpartition("/")[0] for cell in TESTED),
     ),
+    *collect(
+        "<results>/report/{cell.backbone}/{cell.method}/{cell.selection}/constraint.svg",
+        cell=ablations.constrained_cells(STUDY),
+    ),
 ]
 # Files that the summary page lists, path -> contents.
 RESULT_FILES = {
@@ -94,18 +98,11 @@ def shown_of_overlap(file, title, caption=None):
     return shown(path, "4 Overlap", title, "{backbone}", caption, **place)
 
 
-def shown_of_behaviour(file):
-    """Mark the figure of what the regions of one backbone, method and selection do, or its table."""
+def shown_of_behaviour(file, title):
+    """Mark a figure of what the regions of one backbone, method and selection do, or its table."""
     place = {name: f"{{{name}}}" for name in ("backbone", "method", "selection")}
-    path = f"{{backbone}}/{{method}}/{{selection}}/{file}"
-    return shown(
-        path,
-        "7 Behaviour",
-        "what regions do",
-        "{backbone}",
-        "behaviour_figure",
-        **place,
-    )
+    path, caption = f"{{backbone}}/{{method}}/{{selection}}/{file}", Path(file).stem
+    return shown(path, "7 Behaviour", title, "{backbone}", f"{caption}_figure", **place)
 
 
 def has_summary():

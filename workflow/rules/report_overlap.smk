@@ -101,8 +101,8 @@ rule draw_behaviour:
             **dict(wc),
         ),
     output:
-        svg=shown_of_behaviour("behaviour.svg"),
-        tsv=shown_of_behaviour("behaviour.tsv"),
+        svg=shown_of_behaviour("behaviour.svg", "what regions do"),
+        tsv=shown_of_behaviour("behaviour.tsv", "what regions do"),
     log:
         "<logs>/draw_behaviour/{backbone}/{method}/{selection}.log",
     conda:
@@ -113,3 +113,26 @@ rule draw_behaviour:
         "Drawing what regions do: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
     script:
         "../scripts/draw_behaviour.py"
+
+
+rule draw_constraint:
+    input:
+        arms=lambda wc: [
+            path
+            for path in CONSTRAINED
+            if path.startswith(f"<results>/behaviour/{wc.backbone}/{wc.method}/")
+            and f"/{wc.selection}/" in path
+        ],
+    output:
+        svg=shown_of_behaviour("constraint.svg", "what constraints keep"),
+        tsv=shown_of_behaviour("constraint.tsv", "what constraints keep"),
+    log:
+        "<logs>/draw_constraint/{backbone}/{method}/{selection}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=script_version("draw_constraint.py"),
+    message:
+        "Drawing refusals along fine-tuning: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+    script:
+        "../scripts/draw_constraint.py"

@@ -1,0 +1,80 @@
+"""Refusals along fine-tuning, for each arm: the region and its controls frozen, alone, or set back at the end."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from safety_regions.report.constraint import TEXTS
+from safety_regions.report.figures.style import COLOURS, GREY, entitle, panels, styled
+from safety_regions.units.behaviour import FREE, FREEZE, HARMFUL, LOG_ODDS, ONLY, REGION, REWIND
+
+LOOKS = {
+    FREE: (GREY, "-"),
+    FREEZE: (COLOURS[1], "-"),
+    ONLY: (COLOURS[3], "-"),
+    REWIND: (COLOURS[2], "none"),
+}
+"""Colour and line of each arm; the rewound model exists only at the end."""
+MARKERS = {REGION: "o", "random": "s", "matched": "P", "magnitude": "^", "change": "D"}
+
+
+def courses(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean log-odds of refusing harmful prompts by plan, learning rate, arm, control and step; ``low``, ``high``: range
+    of the seeds' means.
+
+    Args:
+        table: rows of `contracts.CONSTRAINT` of one backbone, method and selection. The free model before training
+            starts every course.
+    """
+    frame = table.astype(dict.fromkeys(TEXTS, str))
+    frame = frame[(frame["measure"] == LOG_ODDS) & (frame["evaluated"] == HARMFUL)]
+    keys = ["refinement", "plan", "learning_rate", "arm", "control", "step"]
+    seeds = frame.groupby([*keys, "seed"], sort=False)["value"].mean().reset_index()
+    found = seeds.groupby(keys, sort=False)["value"].agg(["mean", "min", "max"]).reset_index()
+    return found.rename(columns={"mean": "value", "min": "low", "max": "high"})
+
+
+@styled
+def draw_constraint(rows: pd.DataFrame, where: str) -> Figure:
+    """Draw the table of `courses`: a row of panels per refinement and plan, a panel per learning rate."""
+    lines = list(dict.fromkeys(zip(rows["refinement"], rows["plan"], strict=True)))
+    rates = sorted(rows["learning_rate"].unique())
+    figure, axes = panels(len(lines), len(rates), width=3.6, height=2.6, aside=0.4)
+    entitle(
+        figure, "Refusals along fine-tuning (log-odds of refusing, nats; mean over seeds and sets)", where
+    )
+    for (refinement, plan), line in zip(lines, axes, strict=True):
+        for rate, axis in zip(rates, line, strict=True):
+            here = (
+                (rows["refinement"] == refinement) & (rows["plan"] == plan) & (rows["learning_rate"] == rate)
+            )
+            _panel(axis, rows[here])
+            axis.set_title(f"{refinement}, {plan}, rate {rate:g}")
+    figure.legend(handles=_handles(rows), loc="outside lower center", ncols=5, frameon=False)
+    return figure
+
+
+def _panel(axis: Axes, rows: pd.DataFrame) -> None:
+    start = rows[rows["step"] == 0]
+    for (arm, control), same in rows.groupby(["arm", "control"], sort=False):
+        colour, line = LOOKS[arm]
+        course = same if arm in (FREE, REWIND) else pd.concat([start, same])
+        own = control == REGION or arm == FREE
+        look = {"color": colour, "linestyle": line, "marker": MARKERS.get(control, "."), "markersize": 4}
+        axis.plot(
+            course["step"], course["value"], **look, alpha=1.0 if own else 0.5, linewidth=1.6 if own else 0.9
+        )
+    axis.set_xlabel("optimiser steps")
+    axis.grid(axis="y", color="#E0E0E0", linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def _handles(rows: pd.DataFrame) -> list[Line2D]:
+    arms = [arm for arm in LOOKS if arm in set(rows["arm"])]
+    controls = [control for control in MARKERS if control in set(rows["control"])]
+    handles = [Line2D([], [], color=LOOKS[arm][0], linewidth=2, label=arm) for arm in arms]
+    return handles + [
+        Line2D([], [], color="black", marker=MARKERS[control], linestyle="none", markersize=4, label=control)
+        for control in controls
+    ]

@@ -76,8 +76,7 @@ def random_region(region: Region, draw: int) -> Region:
         flags = np.zeros(region.shapes[LAYERS], bool)
         flags[list(chosen)] = True
         return _like(region, {LAYERS: flags})
-    keys = _Uniform(region.shapes, "random", draw)
-    return largest(region, keys)
+    return largest(region, _Uniform(region, "random", draw))
 
 
 def layer_sets(inside: np.ndarray) -> list[tuple[int, ...]]:
@@ -118,7 +117,7 @@ def matched_region(region: Region, norms: Arrays, draw: int) -> Region:
         inside, norm = region.flags(where).ravel(), norms[where].ravel()
         borders = np.quantile(norm[:: max(1, norm.size // SAMPLE)], np.arange(1, BINS) / BINS)
         bins = np.searchsorted(borders, norm, side="right")
-        rng, flags = _generator(where, MATCHED, draw), np.zeros(norm.size, bool)
+        rng, flags = _generator(region, where, MATCHED, draw), np.zeros(norm.size, bool)
         for number, count in enumerate(np.bincount(bins[inside], minlength=BINS)):
             if count:
                 members = np.flatnonzero(bins == number)
@@ -133,7 +132,7 @@ def part_of(region: Region, smaller: Region, draw: int) -> Region:
     Raises:
         StudyError: the region has too few of them in a scope unit.
     """
-    uniform = _Uniform(region.shapes, "part", draw)
+    uniform = _Uniform(region, "part", draw)
     keys = {where: np.where(region.flags(where), uniform[where], -1.0) for where in region.shapes}
     found = largest(smaller, keys)
     if any((found.flags(where) & ~region.flags(where)).any() for where in found.shapes):
@@ -220,21 +219,23 @@ class _Norms(Mapping):
 class _Uniform(Mapping):
     """address -> independent uniform numbers in the address's shape, drawn when they are read."""
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], what: str, draw: int) -> None:
-        self._shapes, self._what, self._draw = shapes, what, draw
+    def __init__(self, region: Region, what: str, draw: int) -> None:
+        self._region, self._what, self._draw = region, what, draw
 
     def __getitem__(self, where: str) -> np.ndarray:
-        return _generator(where, self._what, self._draw).random(self._shapes[where], dtype=np.float32)
+        rng = _generator(self._region, where, self._what, self._draw)
+        return rng.random(self._region.shapes[where], dtype=np.float32)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._shapes)
+        return iter(self._region.shapes)
 
     def __len__(self) -> int:
-        return len(self._shapes)
+        return len(self._region.shapes)
 
 
-def _generator(where: str, what: str, draw: int) -> np.random.Generator:
-    return np.random.default_rng((draw, crc32(f"{what} {where}".encode())))
+def _generator(region: Region, where: str, what: str, draw: int) -> np.random.Generator:
+    """Random numbers of one address, independent between sets: means over the regions of several sets need that."""
+    return np.random.default_rng((draw, crc32(f"{what} {region.metadata.get('name', '')} {where}".encode())))
 
 
 def _kind(region: Region):

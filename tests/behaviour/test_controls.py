@@ -60,6 +60,19 @@ def test_random_draws_differ_and_repeat(backbone, granularity, scope):
     assert (everything(one) != everything(two)).any()
 
 
+@pytest.mark.parametrize("scope", ["row", "matrix"])
+def test_draws_of_two_sets_are_independent(backbone, scope):
+    """Otherwise the mean over sets of controls would vary more than the mean over sets of regions."""
+    region = some_units(backbone, scope=scope)
+    named = [
+        Region(region.masks, region.shapes, region.metadata | {"name": name}, region.available)
+        for name in "ab"
+    ]
+    one, two = (everything(controls.random_region(r, 1)) for r in named)
+    share = everything(region).mean()
+    assert (one & two).mean() == pytest.approx(share**2, rel=0.15)
+
+
 def test_random_units_are_uniform(backbone):
     """Every unit of a row is drawn equally often, within Monte Carlo error."""
     region, n = some_units(backbone, scope="row"), 300

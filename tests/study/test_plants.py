@@ -101,6 +101,6 @@ def test_the_shipped_study_rotates_its_plants():
         assert len({cards[name]["place"] for name in names}) > 1
         assert len({(cards[name]["place"], cards[name]["seed"]) for name in names}) == len(names)
         llama = cards[names[0]]["family"] == "llama"
-        assert len({cards[name]["seed"] for name in names}) == (3 if llama else 2)
+        assert len({cards[name]["seed"] for name in names}) >= (3 if llama else 2)
     layers = {cards[name]["place"] for name in groups["layer-0-seed-0"]}
     assert layers == {f"layer {i}" for i in range(4)}

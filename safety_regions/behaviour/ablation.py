@@ -33,6 +33,7 @@ from safety_regions.units.behaviour import (
     REGION,
     UTILITY,
 )
+from safety_regions.units.granularity import GRANULARITIES
 
 
 class Arm(NamedTuple):
@@ -157,7 +158,7 @@ class Ablation:
     ) -> None:
         self.backbone, self.base, self.plan, self.ruler = backbone, base, plan, ruler
         self.shapes = {where: tuple(shape) for where, shape in backbone.shapes.items()}
-        if regions.own.metadata["granularity"] == "lora_weight":
+        if GRANULARITIES[regions.own.metadata["granularity"]].factors:
             regions = Regions(*(_expanded(part, self.shapes, factors) for part in regions))
         self.regions = regions
         weights = dict(backbone.weights())
@@ -170,8 +171,7 @@ class Ablation:
         self._marks = fingerprint(backbone)
 
     def run(self, journal: Journal) -> Iterator[tuple[Arm, dict]]:
-        """Yield every arm with its result: ``n_weights``, ``n_changed`` and ``values``, each a
-        `measures.Value` or its fields."""
+        """Yield every arm with its result: ``n_weights``, ``n_changed``, ``values`` (fields of `measures.Value`)."""
         planned, done = arms(self.regions, self.plan), journal.read()
         started, fresh = time.monotonic(), 0
         for number, arm in enumerate(planned, start=1):

@@ -14,7 +14,7 @@ data in the same order. Finished arms are kept in a journal.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -103,7 +103,7 @@ class Constraint:
         for arm in planned:
             if arm not in done and arm not in rewound:
                 if arm.arm == FREE:
-                    done |= self._free(rewound, done, journal)
+                    done |= self._free(rewound, journal)
                 else:
                     done[arm] = self._trained(arm, journal)
                 fresh += 1
@@ -112,7 +112,7 @@ class Constraint:
                 print(f"{' '.join(map(str, arm))}: done, {minutes:.0f} min left", flush=True)
         yield from ((arm, done[arm]["rows"]) for arm in planned)
 
-    def _free(self, rewound: Sequence[Arm], done: Mapping, journal: Journal) -> dict[tuple, dict]:
+    def _free(self, rewound: Sequence[Arm], journal: Journal) -> dict[tuple, dict]:
         """The free run, and the rewound models that it gives; written at its end, because its weights are not kept."""
         rows = self._measure(0, False) + self._train(Arm(FREE), None)
         found: dict[tuple, dict] = {}

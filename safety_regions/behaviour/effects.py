@@ -150,15 +150,12 @@ def compare(
 
     Returns:
         One row per control that all regions have: the columns of `contracts.EFFECTS` from ``against`` to ``p``; the
-        first row is without a control.
+        first row is without a control. Beside random parts of a region stands the effect of its core or private part.
     """
     place = (operation, dose, measure, evaluated)
-    own = _mean([effects.of_prompts(*place) for effects in named.values()])
-    before = _mean([e.reference(operation, measure, evaluated).reindex(own.index) for e in named.values()])
-    effect = t_interval(own.to_numpy())
-    shared = {"n": len(own), "unmodified": float(before.mean()), "changed": float((own + before).mean())}
-    shared |= {"effect": effect.mean, "effect_low": effect.low, "effect_high": effect.high}
-    rows = [{"against": NONE, "of": "", "draws": 0, **shared}]
+    region = _mean([effects.of_prompts(*place) for effects in named.values()])
+    before = _mean([e.reference(operation, measure, evaluated).reindex(region.index) for e in named.values()])
+    rows = [{"against": NONE, "of": "", "draws": 0, **_effect(region, before)}]
     kinds = next(iter(named.values())).controls(operation, dose)
     if len(named) > 1:  # each region has other sets of its own, so their regions are averaged first
         kinds = list(dict.fromkeys((control, "") for control, _ in kinds))
@@ -168,6 +165,10 @@ def compare(
             drawn = [effects.of_sets(control, *place) for effects in named.values()]
         if not all(drawn):
             continue
+        own = region
+        if control.endswith(PART):  # as large as the core or private part of the region
+            parts = [e.of_control(control.removesuffix(PART), of, *place) for e in named.values()]
+            own = _mean([part for [part] in parts])
         draws = [_mean(same) for same in zip(*drawn, strict=False)]
         difference = t_interval((own - _mean(draws).reindex(own.index)).to_numpy())
         means = [float(draw.mean()) for draw in draws]
@@ -177,17 +178,30 @@ def compare(
                 "against": control,
                 "of": of,
                 "draws": len(draws) if random else 0,
-                **shared,
+                **_effect(own, before),
                 "control_effect": float(np.mean(means)),
                 "control_low": float(np.min(means)),
                 "control_high": float(np.max(means)),
                 "difference": difference.mean,
                 "difference_low": difference.low,
                 "difference_high": difference.high,
-                "p": permutation_p(effect.mean, means) if random else None,
+                "p": permutation_p(float(own.mean()), means) if random else None,
             }
         )
     return rows
+
+
+def _effect(own: pd.Series, before: pd.Series) -> dict[str, float]:
+    """The columns of a row that describe an effect on every prompt."""
+    found = t_interval(own.to_numpy())
+    return {
+        "n": len(own),
+        "unmodified": float(before.mean()),
+        "changed": float((own + before).mean()),
+        "effect": found.mean,
+        "effect_low": found.low,
+        "effect_high": found.high,
+    }
 
 
 def _mean(series: Sequence[pd.Series]) -> pd.Series:

@@ -99,24 +99,24 @@ class Weights:
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self.modules = [linear.module for linear in backbone.linears]
-        self._kept = [module.weight.detach().clone() for module in self.modules]
+        self.kept = [module.weight.detach().clone() for module in self.modules]
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put every bit back."""
-        for module, kept in zip(self.modules, self._kept, strict=True):
+        for module, kept in zip(self.modules, self.kept, strict=True):
             module.weight.copy_(kept)
 
     @torch.no_grad()
     def n_changed(self) -> int:
         """The number of weights that differ."""
-        return sum(int((m.weight != kept).sum()) for m, kept in zip(self.modules, self._kept, strict=True))
+        return sum(int((m.weight != kept).sum()) for m, kept in zip(self.modules, self.kept, strict=True))
 
     def by_address(self) -> dict[str, Tensor]:
         """address -> the kept weights (out, in)."""
         return {
             address: kept[start:stop]
-            for linear, kept in zip(self.backbone.linears, self._kept, strict=True)
+            for linear, kept in zip(self.backbone.linears, self.kept, strict=True)
             for address, start, stop in linear.slices
         }
 
@@ -128,10 +128,6 @@ class Weights:
             ).to(linear.module.weight.device)
             for linear in self.backbone.linears
         ]
-
-    def kept(self) -> list[Tensor]:
-        """The kept weights of each linear layer."""
-        return self._kept
 
 
 def fine_tune(
@@ -198,7 +194,7 @@ def _chosen(
 ) -> list[tuple[nn.Parameter, Tensor, Tensor | None]]:
     """Weight, value before, mask (None: all may train) of each layer with a weight that may train."""
     found = []
-    for number, (module, kept) in enumerate(zip(start.modules, start.kept(), strict=True)):
+    for number, (module, kept) in enumerate(zip(start.modules, start.kept, strict=True)):
         mask = None if masks is None or bool(masks[number].all()) else masks[number]
         if mask is None or bool(mask.any()):
             found.append((module.weight, kept, mask))
@@ -209,7 +205,7 @@ def _chosen(
 def _check_frozen(start: Weights, masks: Sequence[Tensor] | None, name: str) -> None:
     if masks is None:
         return
-    for linear, kept, mask in zip(start.backbone.linears, start.kept(), masks, strict=True):
+    for linear, kept, mask in zip(start.backbone.linears, start.kept, masks, strict=True):
         moved = int(((linear.module.weight != kept) & ~mask).sum())
         if moved:
             where = f"{name}: {linear.slices[0].address}"

@@ -78,13 +78,9 @@ def ablate(
         batch_size, max_new_tokens: see `Ruler`.
         factors: of the LoRA adapter, for a region of its factors.
     """
-    ruler = Ruler(
-        backbone, held_out(backbone, responses, roles), batch_size=batch_size, max_new_tokens=max_new_tokens
-    )
-    # The journal belongs to a model, a region and a plan; held-out prompts are identified by their tokens.
-    key = [plan, fingerprint(backbone), [_key(part) for part in regions], [h[:3] for h in ruler.held]]
-    name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-    kept, rows = Journal(journal, name), []
+    held = held_out(backbone, responses, roles)
+    ruler = Ruler(backbone, held, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    kept, rows = Journal(journal, _identity(ruler, plan, [_key(part) for part in regions])), []
     for arm, result in Ablation(backbone, before, regions, plan, ruler, factors).run(kept):
         changed = arm._asdict() | {key: result[key] for key in ("n_weights", "n_changed")}
         changed.pop("generated")
@@ -126,15 +122,13 @@ def constrain(
     teaching = HARMFUL if plan["attack"] == "comply" else ORDINARY
     taught = {name: table for name, table in responses.items() if roles[name] == teaching}
     data = plan_data(backbone, plan["attack"], taught, plan["longest"])
-    ruler = Ruler(
-        backbone, held_out(backbone, responses, roles), batch_size=batch_size, max_new_tokens=max_new_tokens
-    )
+    held = held_out(backbone, responses, roles)
+    ruler = Ruler(backbone, held, batch_size=batch_size, max_new_tokens=max_new_tokens)
     planned = constraint_arms(region, plan["arms"], plan["controls"], plan["draws"])
-    key = [plan, seed, fingerprint(backbone), _key(region), data, [h[:3] for h in ruler.held]]
     journals, rows = [], []
     for rate in plan["learning_rates"]:
         how = FineTuning(plan["attack"], plan["steps"], plan["batch"], rate, seed)
-        name = hashlib.sha256(json.dumps([key, rate], sort_keys=True, default=str).encode()).hexdigest()
+        name = _identity(ruler, plan, how, _key(region), data)
         journals.append(Journal(journal.with_name(f"{journal.name}-{rate:g}"), name))
         job = Constraint(backbone, before, region, data, how, plan["every"], ruler)
         of_run = {**labels, "plan": plan["name"], "attack": how.attack, "learning_rate": rate, "seed": seed}
@@ -143,6 +137,12 @@ def constrain(
     for kept in journals:
         kept.remove()
     return pa.Table.from_pylist(rows, schema=CONSTRAINT.schema)
+
+
+def _identity(ruler: Ruler, *parts: object) -> str:
+    """What a journal belongs to: a model, the tokens of the held-out prompts, and what else determines the arms."""
+    key = [fingerprint(ruler.backbone), [held[:3] for held in ruler.held], parts]
+    return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _key(part: Region | Mapping[str, Region]) -> object:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from safety_regions.behaviour.effects import ARM, Effects, effects_of_cell
+from safety_regions.behaviour.effects import ARM, Effects, effects_of_cell, wilson
 from safety_regions.behaviour.transfer import transfer_of_cell
 from safety_regions.formats.contracts import ABLATED, ABLATION, EFFECTS, OVERLAP, TRANSFER, Contract
 from safety_regions.formats.parquet import iter_rows, read_metadata, read_table
 from safety_regions.study.operation_shelf import operation_cards
+from safety_regions.units.behaviour import RATES
 
 Cell = Mapping[str, str]
 
@@ -43,12 +44,16 @@ def tables_of_cell(
 
 
 def arm_means(measured: pd.DataFrame, roles: Mapping[str, str]) -> list[dict]:
-    """The mean of every measure of every arm, over the prompts of each dataset and of each role."""
+    """The mean of every measure of every arm over the prompts of a dataset or a role; rates with intervals."""
     columns = [*ARM, "n_weights", "n_changed", "measure", "evaluated"]
     frame = measured.astype(dict.fromkeys(("operation", "control", "of", "measure", "evaluated"), str))
     both = pd.concat([frame, frame.assign(evaluated=frame["evaluated"].map(roles))])
     found = both.groupby(columns, sort=False)["value"].agg(["mean", "size"]).reset_index()
-    return found.rename(columns={"mean": "value", "size": "n"}).to_dict("records")
+    rows = found.rename(columns={"mean": "value", "size": "n"}).to_dict("records")
+    for row in rows:
+        if row["measure"] in RATES:
+            _, row["low"], row["high"] = wilson(round(row["value"] * row["n"]), row["n"])
+    return rows
 
 
 def pairwise_ious(overlap: str | Path) -> dict[tuple[str, str], float | None]:

@@ -439,6 +439,8 @@ ABLATION = _contract(
     ),
     _MEASURE,
     ("value", pa.float64(), "mean over the prompts"),
+    ("low", pa.float64(), "rates (refused, incoherent): lower end of Wilson's 95 % interval", True),
+    ("high", pa.float64(), "upper end of that interval", True),
     ("n", pa.int32(), "number of prompts"),
 )
 EFFECTS = _contract(
@@ -460,7 +462,11 @@ EFFECTS = _contract(
     ("draws", pa.int32(), "number of draws of a random control; otherwise 0"),
     ("unmodified", pa.float64(), "mean over prompts before the operation"),
     ("changed", pa.float64(), "mean over prompts after it"),
-    ("effect", pa.float64(), "changed - unmodified, paired by prompt"),
+    (
+        "effect",
+        pa.float64(),
+        "changed - unmodified, paired by prompt; against random parts: of the core or private part",
+    ),
     ("effect_low", pa.float64(), "lower end of the 95 % t interval over prompts", True),
     ("effect_high", pa.float64(), "upper end of that interval", True),
     ("control_effect", pa.float64(), "effect of the control; mean over its draws", True),

@@ -15,16 +15,20 @@ import pandas as pd
 from safety_regions.behaviour.effects import ALL
 from safety_regions.units.behaviour import (
     ANSWER_NLL,
+    CHANGE,
+    DRAWN,
     HARMFUL,
     INCOHERENT,
     LOG_ODDS,
+    MAGNITUDE,
     MATCHED,
     NONE,
     ORDINARY,
-    PART,
+    OTHER,
     RANDOM,
     REFUSED,
     ROLES,
+    UTILITY,
 )
 
 CELL = ["backbone", "method", "selection", "refinement"]
@@ -32,12 +36,12 @@ PLACE = [*CELL, "operation", "dose"]
 TEXTS = [*CELL, "name", "operation", "measure", "evaluated", "against", "of"]
 ENOUGH, LEVEL = 19, 0.05
 NAMES = {
-    "random": "random regions",
-    "matched": "random regions of the same weight magnitudes",
-    "magnitude": "the largest weights",
-    "change": "the weights that alignment changed most",
-    "utility": "the regions of utility sets",
-    "other": "the regions of other sets",
+    RANDOM: "random regions",
+    MATCHED: "random regions of the same weight magnitudes",
+    MAGNITUDE: "the largest weights",
+    CHANGE: "the weights that alignment changed most",
+    UTILITY: "the regions of utility sets",
+    OTHER: "the regions of other sets",
 }
 """Controls in words. Parts of a region (core, private) answer another question and decide nothing here."""
 
@@ -79,10 +83,10 @@ def beyond(rows: pd.DataFrame, sign: int) -> Beyond:
     """
     found = Beyond([], [], [])
     for control, same in rows.groupby("against", sort=False):
-        if control == NONE or control.endswith(PART) or control not in NAMES:
+        if control not in NAMES:
             continue
         right = (sign * same["effect"] > 0).all()
-        if control in (RANDOM, MATCHED):
+        if control in DRAWN:
             if (same["draws"] < ENOUGH).any():
                 found.unknown.append(control)
                 continue

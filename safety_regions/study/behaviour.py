@@ -54,7 +54,7 @@ def behaviour_problems(
         hint = "another label; this one stands for regions from files"
         found.append(explain(f"{where}: methods", f"a method labelled '{GIVEN}'", hint))
     names = section["backbones"] or backbones
-    files = [path.format(backbone=name) for path in section["given"].values() for name in names]
+    files = [_file_of(path, name) for path in section["given"].values() for name in names]
     missing = [path for path in dict.fromkeys(files) if not Path(path).is_file()]
     found += [explain(f"{where}: given", f"no file {path}", "a region file") for path in missing]
     if not evaluate:
@@ -70,8 +70,12 @@ def given_regions(section: Mapping, backbone: str, planted: bool) -> dict[str, s
     Args:
         planted: whether the backbone is an organism with a planted region.
     """
-    files = {name: path.format(backbone=backbone) for name, path in sorted(section["given"].items())}
+    files = {name: _file_of(path, backbone) for name, path in sorted(section["given"].items())}
     return ({PLANTED: None} if planted else {}) | files
+
+
+def _file_of(path: str, backbone: str) -> str:
+    return path.replace("{backbone}", backbone)
 
 
 def has_base(card: dict) -> bool:

@@ -20,7 +20,8 @@ ROLES = (HARMFUL, ORDINARY)
 
 REFUSAL_NLL, ANSWER_NLL, LOG_ODDS, KL = "refusal_nll", "answer_nll", "refusal_log_odds", "kl"
 REFUSED, INCOHERENT = "refused", "incoherent"
-FORWARD, GENERATED = (REFUSAL_NLL, ANSWER_NLL, LOG_ODDS, KL), (REFUSED, INCOHERENT)
+RATES = (REFUSED, INCOHERENT)
+"""Measures that are 0 or 1."""
 
 # What was changed: nothing, the region, or a control.
 NONE, REGION = "none", "region"
@@ -33,6 +34,4 @@ CONTROLS = (RANDOM, MATCHED, MAGNITUDE, CHANGE, UTILITY, OTHER, CORE, PRIVATE)
 
 # What trains in a constraint job, and the measure of whether the model learned the task of its plan (nats a token).
 FREE, FREEZE, ONLY, REWIND = "free", "freeze", "only", "rewind"
-CONSTRAINTS = (FREEZE, ONLY, REWIND)
-CONSTRAINT_CONTROLS = (RANDOM, MATCHED, MAGNITUDE, CHANGE)
 TASK_LOSS = "task_loss"

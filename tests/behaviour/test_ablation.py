@@ -18,6 +18,9 @@ CONTROLS = ("random", "matched", "magnitude", "change", "utility", "other", "cor
 PLAN = Plan({"zero": [1.0], "base": [0.5, 1.0], "transplant": [1.0]}, CONTROLS, draws=3, generated=1)
 
 
+SMALL = Plan({"zero": [1.0]}, ("random", "core"), draws=2, generated=1)
+
+
 def study(granularity="weight", scope="matrix"):
     backbone, other = tiny_backbone("llama3"), tiny_backbone("llama3", seed=1)
     before = {where: weight.detach().clone() for where, weight in other.weights()}
@@ -28,6 +31,12 @@ def study(granularity="weight", scope="matrix"):
 def run(backbone, before, regions, journal, plan=PLAN):
     limits = {"batch_size": 4, "max_new_tokens": 4}
     return ablate(backbone, before, regions, answered(), ROLES, plan, journal, **limits).to_pandas()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """The measurements of a region of weights."""
+    return run(*study(), tmp_path_factory.mktemp("ablation") / "journal")
 
 
 @pytest.mark.parametrize(
@@ -53,8 +62,7 @@ def test_every_arm_is_measured_and_the_model_comes_back(tmp_path, granularity, s
     assert not (tmp_path / "journal").exists()
 
 
-def test_controls_have_as_many_weights_as_the_region(tmp_path):
-    table = run(*study(), tmp_path / "journal")
+def test_controls_have_as_many_weights_as_the_region(table):
     sizes = table.groupby("control", observed=True)["n_weights"].unique()
     for control in ("random", "matched", "magnitude", "change"):
         assert sizes[control].tolist() == sizes["region"].tolist()
@@ -63,8 +71,7 @@ def test_controls_have_as_many_weights_as_the_region(tmp_path):
     assert sizes["core"][0] + sizes["private"][0] == sizes["region"][0]
 
 
-def test_unchanged_models_are_the_aligned_and_the_base_model(tmp_path):
-    table = run(*study(), tmp_path / "journal")
+def test_unchanged_models_are_the_aligned_and_the_base_model(table):
     none = table[table["control"] == "none"]
     kl = none[none["measure"] == "kl"].groupby(["operation"], observed=True)["value"].mean()
     assert kl["scale"] == 0.0
@@ -72,7 +79,7 @@ def test_unchanged_models_are_the_aligned_and_the_base_model(tmp_path):
 
 
 def test_an_interrupted_job_goes_on_where_it_was(tmp_path, monkeypatch):
-    whole = run(*study(), tmp_path / "journal")
+    whole = run(*study(), tmp_path / "journal", SMALL)
     calls, forward = [], Ruler.forward
 
     def counted(ruler):
@@ -84,17 +91,17 @@ def test_an_interrupted_job_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(Ruler, "forward", counted)
     backbone, before, regions = study()
     with pytest.raises(KeyboardInterrupt):
-        run(backbone, before, regions, tmp_path / "journal")
+        run(backbone, before, regions, tmp_path / "journal", SMALL)
     with (tmp_path / "journal").open("a") as file:
         file.write('{"arm": ["zero", 1.0, "cut o')  # the job was killed while it wrote
     calls[:] = [0] * 5
-    assert run(*study(), tmp_path / "journal").equals(whole)
-    assert len(calls) - 5 == len(arms(regions, PLAN)) - 4
+    assert run(*study(), tmp_path / "journal", SMALL).equals(whole)
+    assert len(calls) - 5 == len(arms(regions, SMALL)) - 4
 
 
 def test_a_journal_of_another_plan_is_not_used(tmp_path):
     (tmp_path / "journal").write_text("another plan\n" + json.dumps({"arm": [], "result": {}}) + "\n")
-    assert len(run(*study(), tmp_path / "journal")) > 0
+    assert len(run(*study(), tmp_path / "journal", SMALL)) > 0
 
 
 def test_one_set_has_no_core(tmp_path):

@@ -103,6 +103,28 @@ def test_the_mean_over_sets_averages_regions_and_draws():
     assert "p_holm" not in found[ALL]
 
 
+def test_a_core_is_compared_with_random_parts_of_its_size():
+    """Not the whole region, which is larger than they are and would do more for that reason alone."""
+    start, region, core = (
+        ("scale", 1.0, "none", "", 0),
+        *(("base", 1.0, c, "", 0) for c in ("region", "core")),
+    )
+    levels = {start: 0.0, region: -5.0, core: -1.0}
+    parts = [("base", 1.0, "core_part", "", draw) for draw in range(1, 20)]
+    levels |= {arm: -1.0 - 0.1 * (arm[-1] - 10) for arm in parts}
+    arms = table(list(levels), lambda arm, dataset, i: levels[arm])
+    rows = {
+        r["against"]: r
+        for r in compare({"a": Effects(arms, ROLES, ())}, "base", 1.0, "refusal_log_odds", "fraud")
+    }
+    assert rows["none"]["effect"] == rows["core"]["effect"] == -5.0
+    assert rows["core"]["control_effect"] == -1.0
+    assert rows["core_part"]["effect"] == -1.0
+    assert rows["core_part"]["difference"] == pytest.approx(0.0)
+    # Ten of nineteen parts have at least as large an effect: (1 + 10) / 20.
+    assert rows["core_part"]["p"] == 0.55
+
+
 def test_p_values_have_their_size_and_power():
     """Without an effect p <= 0.05 in at most one of twenty studies; with a large one, always."""
     rng = np.random.default_rng(0)

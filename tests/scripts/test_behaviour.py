@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import save_file
 
+from safety_regions.behaviour.effects import wilson
 from safety_regions.formats.contracts import (
     ABLATED,
     ABLATION,
@@ -108,6 +109,15 @@ def test_means_are_those_of_the_prompts(study):
     harmful = chosen[chosen["evaluated"] != "everyday"]
     assert row["value"] == pytest.approx(harmful["value"].mean())
     assert row["n"] == len(harmful) == 8
+
+
+def test_rates_have_wilson_intervals_and_other_measures_none(study):
+    means = read_table(study / "ablation.parquet", ABLATION).to_pandas()
+    rates = means[means["measure"].isin(["refused", "incoherent"])]
+    for row in rates.to_dict("records"):
+        expected = wilson(round(row["value"] * row["n"]), row["n"])
+        assert (row["value"], row["low"], row["high"]) == pytest.approx(expected)
+    assert len(rates) and means.drop(rates.index)[["low", "high"]].isna().all(axis=None)
 
 
 def test_effects_have_rows_for_each_set_and_for_their_mean(study):

@@ -95,6 +95,10 @@ def test_regions_of_adapters_are_not_constrained():
         ({"controls": ["randm"]}, "controls"),
         ({"given": {"planted": "x"}}, "given: found 'planted'; expected another name"),
         ({"given": {"mine": "no/file"}}, "given: found no file no/file; expected a region file"),
+        (
+            {"given": {"mine": "{x}/{backbone}"}},
+            "given: found no file {x}/organism-llama; expected a region file",
+        ),
         ({"constraint": {"plain": PLAN | {"attack": "x"}}}, "constraint: plain: attack"),
         ({"backbones": ["other"]}, "backbones: unknown backbone 'other'"),
         ({"methods": ["wanda"]}, "methods: unknown method 'wanda'"),

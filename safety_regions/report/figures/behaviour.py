@@ -8,7 +8,19 @@ from matplotlib.patches import Patch
 
 from safety_regions.report.behaviour import main_rows
 from safety_regions.report.figures.style import COLOURS, GREY, LIGHT_GREY, entitle, panels, say, styled
-from safety_regions.units.behaviour import ANSWER_NLL, HARMFUL, LOG_ODDS, MATCHED, NONE, ORDINARY, RANDOM
+from safety_regions.units.behaviour import (
+    ANSWER_NLL,
+    CHANGE,
+    HARMFUL,
+    LOG_ODDS,
+    MAGNITUDE,
+    MATCHED,
+    NONE,
+    ORDINARY,
+    OTHER,
+    RANDOM,
+    UTILITY,
+)
 
 PANELS = {
     (LOG_ODDS, HARMFUL): "harmful prompts:\nlog-odds of refusing (nats)",
@@ -17,10 +29,10 @@ PANELS = {
 BANDS = {RANDOM: (LIGHT_GREY, -0.16), MATCHED: (COLOURS[6], 0.16)}
 """Colour and place of the range of draws."""
 MARKS = {
-    "magnitude": ("^", COLOURS[2]),
-    "change": ("D", COLOURS[3]),
-    "utility": ("s", COLOURS[5]),
-    "other": ("v", COLOURS[4]),
+    MAGNITUDE: ("^", COLOURS[2]),
+    CHANGE: ("D", COLOURS[3]),
+    UTILITY: ("s", COLOURS[5]),
+    OTHER: ("v", COLOURS[4]),
 }
 
 

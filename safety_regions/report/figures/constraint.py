@@ -7,7 +7,19 @@ from matplotlib.lines import Line2D
 
 from safety_regions.report.constraint import TEXTS
 from safety_regions.report.figures.style import COLOURS, GREY, entitle, panels, styled
-from safety_regions.units.behaviour import FREE, FREEZE, HARMFUL, LOG_ODDS, ONLY, REGION, REWIND
+from safety_regions.units.behaviour import (
+    CHANGE,
+    FREE,
+    FREEZE,
+    HARMFUL,
+    LOG_ODDS,
+    MAGNITUDE,
+    MATCHED,
+    ONLY,
+    RANDOM,
+    REGION,
+    REWIND,
+)
 
 LOOKS = {
     FREE: (GREY, "-"),
@@ -16,7 +28,7 @@ LOOKS = {
     REWIND: (COLOURS[2], "none"),
 }
 """Colour and line of each arm; the rewound model exists only at the end."""
-MARKERS = {REGION: "o", "random": "s", "matched": "P", "magnitude": "^", "change": "D"}
+MARKERS = {REGION: "o", RANDOM: "s", MATCHED: "P", MAGNITUDE: "^", CHANGE: "D"}
 
 
 def courses(table: pd.DataFrame) -> pd.DataFrame:

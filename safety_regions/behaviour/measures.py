@@ -162,7 +162,11 @@ class Ruler:
         """The answers of the model as it is now, in the order of the held-out prompts."""
         texts = [h.prompt for h in self.held]
         answers = answer_prompts(
-            self.backbone, texts, max_new_tokens=self.max_new_tokens, batch_size=self.batch_size
+            self.backbone,
+            texts,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+            prompt_ids=[h.sample.prompt_id for h in self.held],
         )
         return [answer.text for answer in answers]
 

@@ -8,7 +8,7 @@ If the backbone has a temperature, each prompt has its own random numbers, seede
 draw from the model's distribution, but the same prompt always gets the same answer.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -30,7 +30,12 @@ class Answer(NamedTuple):
 
 
 def answer_prompts(
-    backbone: Backbone, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int
+    backbone: Backbone,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    prompt_ids: Sequence[str] | None = None,
 ) -> list[Answer]:
     """Answer every prompt, in the order of the prompts; see `Backbone.temperature`.
 
@@ -42,12 +47,14 @@ def answer_prompts(
         prompts: texts as the user writes them, without a template.
         max_new_tokens: number of tokens after which an unfinished answer is cut (``stop == "length"``).
         batch_size: prompts per forward pass; halved after an out-of-memory error.
+        prompt_ids: what errors call the prompts; without them, their indices.
 
     Raises:
-        StudyError: prompts have no tokens or are too long for ``max_new_tokens`` in the context; lists their indices.
+        StudyError: prompts have no tokens or are too long for ``max_new_tokens`` in the context; lists them.
     """
     encoded = [backbone.prompt_ids(prompt) for prompt in prompts]
-    _check_lengths(backbone, encoded, max_new_tokens)
+    names = [f"index {index}" for index in range(len(prompts))] if prompt_ids is None else prompt_ids
+    _check_lengths(backbone, zip(names, map(len, encoded), strict=True), max_new_tokens)
     groups = _by_frequencies(encoded, max_new_tokens, backbone.rope_switch)
     answers: dict[int, Answer] = {}
 
@@ -176,15 +183,16 @@ def pad_id(backbone: Backbone) -> int:
     return own if own is not None else min(end_ids(backbone), default=0)
 
 
-def _check_lengths(backbone: Backbone, encoded: Sequence[list[int]], max_new_tokens: int) -> None:
+def _check_lengths(backbone: Backbone, lengths: Iterable[tuple[str, int]], max_new_tokens: int) -> None:
+    """Raise a StudyError if prompts cannot be answered; ``lengths`` are their names and numbers of tokens."""
     context = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None)
     room = float("inf") if context is None else context - max_new_tokens
-    bad = [index for index, ids in enumerate(encoded) if not 0 < len(ids) <= room]
+    bad = [f"{name} ({length})" for name, length in lengths if not 0 < length <= room]
     if bad:
         raise StudyError(
             explain(
-                "prompts at index " + ", ".join(map(str, bad[:10])) + (" ..." if len(bad) > 10 else ""),
-                f"lengths of {', '.join(str(len(encoded[index])) for index in bad[:10])} tokens",
+                "prompts",
+                f"unusable lengths (tokens): {', '.join(bad[:10])}{', ...' if len(bad) > 10 else ''}",
                 f"1 to {room} tokens (context of {context} tokens, minus {max_new_tokens} for the answer)",
                 "a filter in the dataset's card, or a smaller max_new_tokens",
             )

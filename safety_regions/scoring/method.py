@@ -1,6 +1,6 @@
 """The interface of a method: the functions that its module defines, and the defaults of the optional ones."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -84,11 +84,11 @@ class Sweep(NamedTuple):
 class MeasureSweep(Protocol):
     """Take measurements on the backbone after scoring (CARD: ``sweep``).
 
-    ``prompts`` come from the dataset that the CARD's option names; ``found`` is the result of `Findings`.
+    ``prompts`` (id -> text) come from the dataset that the CARD's option names; ``found`` is the result of `Findings`.
     """
 
     def __call__(
-        self, backbone: Backbone, prompts: Sequence[str], found: dict, options: dict, batch_size: int
+        self, backbone: Backbone, prompts: Mapping[str, str], found: dict, options: dict, batch_size: int
     ) -> Sweep: ...
 
 

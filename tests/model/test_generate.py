@@ -120,13 +120,15 @@ def test_the_leading_space_of_an_answer_survives():
     assert answer.text.startswith(" w")
 
 
-def test_a_prompt_beyond_the_context_is_named_by_index_only():
+def test_a_prompt_beyond_the_context_is_named_by_its_id_or_index_only():
     backbone = tiny_backbone("llama")
     room = backbone.config.max_position_embeddings - len(backbone.prompt_ids("")) - 5
     answer_prompts(backbone, ["y" * room], max_new_tokens=5, batch_size=1)
-    with pytest.raises(StudyError, match=r"index 1:") as caught:
+    with pytest.raises(StudyError, match=r"\(tokens\): index 1 \(") as caught:
         answer_prompts(backbone, ["ok", "y" * (room + 1)], max_new_tokens=5, batch_size=2)
     assert "yy" not in str(caught.value)
+    with pytest.raises(StudyError, match=r"\(tokens\): mine-7 \("):
+        answer_prompts(backbone, ["y" * (room + 1)], max_new_tokens=5, batch_size=2, prompt_ids=["mine-7"])
 
 
 def test_no_prompts_no_answers():
@@ -168,6 +170,7 @@ ROPE = {
 }
 
 
+@pytest.mark.slow
 def test_long_rope_does_not_mix_in_a_batch():
     """Some prompts stay below the switch at 48 tokens, some pass it while they are answered, and some start above."""
     sizes = {"original_max_position_embeddings": 48, "tie_word_embeddings": False}

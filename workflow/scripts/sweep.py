@@ -23,7 +23,8 @@ def sweep(
     from safety_regions.methods import load_sweep
     from safety_regions.model.loading import load_backbone
 
-    metadata, texts = read_metadata(scores), read_table(prompts, PROMPTS)["text"].to_pylist()
+    metadata, table = read_metadata(scores), read_table(prompts, PROMPTS)
+    texts = dict(zip(table["prompt_id"].to_pylist(), table["text"].to_pylist(), strict=True))
     loaded = load_backbone(card, checkpoint)
     measured = load_sweep(method)(loaded, texts, metadata["found"], options, batch_size)
     write_table(output, measured.table, measured.contract, {**metadata, "found": measured.found})

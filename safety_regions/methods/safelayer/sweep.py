@@ -6,7 +6,8 @@ The walk needs about ten ranges once alpha is known, plus five for each step of 
 L * (L + 1) / 2. Memory: the backbone, and a copy of the weights of the range that is scaled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from itertools import islice
 
 import pyarrow as pa
 
@@ -21,20 +22,22 @@ from safety_regions.model.refusal import is_refusal
 from safety_regions.scoring.method import Sweep
 
 
-def sweep(backbone: Backbone, prompts: Sequence[str], found: dict, options: dict, batch_size: int) -> Sweep:
+def sweep(
+    backbone: Backbone, prompts: Mapping[str, str], found: dict, options: dict, batch_size: int
+) -> Sweep:
     """Find the range of layers whose scaling changes over-refusal most.
 
     The backbone's weights are changed and then restored bit for bit.
 
     Args:
         backbone: a checkpoint in evaluation mode.
-        prompts: harmless questions without a chat template; the first ``options["questions"]`` are used.
+        prompts: id -> harmless question, without a chat template; the first ``options["questions"]`` are used.
         found: the result of `findings`; ``gap`` is the first and last layer of the gap, or None if no gap opens. In
             that case no range is found.
         options: all options of SafeLayer.
         batch_size: questions per forward pass; changes results only by rounding.
     """
-    questions, initial = prompts[: options["questions"]], found["gap"]
+    questions, initial = dict(islice(prompts.items(), options["questions"])), found["gap"]
     target = scale_target(backbone.family, options["scale_target"])
 
     prefix = Prefix(backbone)
@@ -64,8 +67,14 @@ def plan_of(options: dict, n_questions: int) -> Plan:
     return Plan(**shared, spread=options["spread"] * n_questions if absolute is None else absolute)
 
 
-def _refusals(backbone: Backbone, questions: Sequence[str], max_new_tokens: int, batch_size: int) -> int:
-    answers = answer_prompts(backbone, questions, max_new_tokens=max_new_tokens, batch_size=batch_size)
+def _refusals(backbone: Backbone, questions: Mapping[str, str], max_new_tokens: int, batch_size: int) -> int:
+    answers = answer_prompts(
+        backbone,
+        list(questions.values()),
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        prompt_ids=list(questions),
+    )
     return sum(is_refusal(answer.text) for answer in answers)
 
 

@@ -23,7 +23,16 @@ QUESTIONS = [f"{'why ' * (i % 4)}question number {i}" for i in range(9)]
 
 def sweep_of(backbone, questions, gap, options, batch_size):
     """A sweep that starts at a gap (first and last layer, or None)."""
-    return module.sweep(backbone, questions, {"gap": gap}, options, batch_size)
+    named = {f"q{i}": question for i, question in enumerate(questions)}
+    return module.sweep(backbone, named, {"gap": gap}, options, batch_size)
+
+
+def test_questions_beyond_the_context_are_named_by_their_ids():
+    backbone = tiny_backbone("llama")
+    long = "why " * backbone.config.max_position_embeddings
+    with pytest.raises(StudyError, match=r"unusable lengths \(tokens\): q1 \(\d+\)") as caught:
+        sweep_of(backbone, [QUESTIONS[0], long], [1, 1], OPTIONS, 4)
+    assert "why" not in str(caught.value)
 
 
 def looks_like_a_refusal(text: str) -> bool:
@@ -61,6 +70,7 @@ def test_counts_are_those_of_a_scaled_copy(family):
         assert torch.equal(parameter, before[name])
 
 
+@pytest.mark.slow
 def test_batches_and_repetition_change_nothing():
     backbone = tiny_backbone("qwen2")
     first = sweep_of(backbone, QUESTIONS, [1, 1], OPTIONS, batch_size=1)

@@ -305,10 +305,15 @@ POOLS = _contract(
 )
 SAMPLE_SIZES = _contract(
     "sample_sizes",
-    1,
+    2,
     "pair of blocks of prompts, whole model",
     ("n", pa.int32(), "requested prompts per set; n_a and n_b are the available ones"),
-    ("pair", CATEGORY, "sets (two sets, blocks with the same number) or blocks (two blocks of one set)"),
+    (
+        "pair",
+        CATEGORY,
+        "sets (two sets, blocks with the same number), blocks (two blocks of one set), or shuffled (two sets, first "
+        "blocks, the statistics of each shuffled: the floor at this n)",
+    ),
     *_PAIR,
 )
 CROSSED = _contract(
@@ -507,8 +512,13 @@ CONSTRAINT = _contract(
     ("attack", CATEGORY, "what the plan teaches: ordinary, opening or comply"),
     ("learning_rate", pa.float64(), "largest learning rate"),
     ("seed", pa.int32(), "seed of the order of the chats"),
-    ("arm", CATEGORY, "what trains: free (all), freeze (all but the region), only (the region), rewind"),
-    ("control", CATEGORY, "which weights are constrained: none, region, or a control"),
+    (
+        "arm",
+        CATEGORY,
+        "what trains: free (all), freeze (all but the region), only (the region), rewind (all; then the region is set "
+        "back), or an operation and its dose (all; then it restores the model)",
+    ),
+    ("control", CATEGORY, "which weights are constrained or restored: none (or all), region, or a control"),
     ("draw", pa.int32(), "number of the draw of a random control, from 1; otherwise 0"),
     ("step", pa.int32(), "optimiser steps taken; 0: before training"),
     ("evaluated", CATEGORY, "role of the prompts: harmful or ordinary"),

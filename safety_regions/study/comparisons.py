@@ -34,7 +34,11 @@ class Crossed(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """Two blocks of ``n`` prompts; ``pair`` is "sets" (from two datasets) or "blocks" (two from one dataset)."""
+    """Two blocks of ``n`` prompts.
+
+    ``pair`` is "sets" (from two datasets), "blocks" (two from one dataset) or "shuffled" (from two datasets, with the
+    statistics of each shuffled).
+    """
 
     n: int
     pair: str
@@ -61,10 +65,14 @@ def shuffled_steps(study: Study, label: str, selection: str) -> list[tuple[str, 
 
     Empty if the study has no floors, or for a method (by its label) whose floor needs no shuffles.
     """
-    if not study.floors or granularity_of(study.methods[label].module).exact_floor:
+    if not _has_shuffles(study, label):
         return []
     kind = shuffle_kind(selection)
     return [(_shuffled(step.a, kind), _shuffled(step.b, kind)) for step in pool_steps(study)]
+
+
+def _has_shuffles(study: Study, label: str) -> bool:
+    return bool(study.floors) and not granularity_of(study.methods[label].module).exact_floor
 
 
 def _shuffled(name: str, kind: str) -> str:
@@ -102,8 +110,11 @@ def _pooled(study: Study, datasets: tuple[str, ...]) -> str:
     return pool(*datasets, size=max(1, study.samples["identify"] // len(datasets)))
 
 
-def block_pairs(study: Study) -> list[Blocks]:
-    """Every pair of blocks of prompts whose regions are compared; empty if ``sample_sizes: sizes`` is empty."""
+def block_pairs(study: Study, label: str, selection: str) -> list[Blocks]:
+    """Every pair of blocks of prompts whose regions are compared; empty if ``sample_sizes: sizes`` is empty.
+
+    For a method (by its label) whose floor needs shuffles, also pairs of first blocks with shuffled statistics, seed 1.
+    """
     most, sets = study.samples["identify"], sorted(study.identification)
     pairs = []
     for n in sorted(study.sample_sizes["sizes"]):
@@ -113,6 +124,9 @@ def block_pairs(study: Study) -> list[Blocks]:
         pairs += [
             Blocks(n, "blocks", name[d, i], name[d, j]) for d in sets for i, j in combinations(blocks, 2)
         ]
+        if _has_shuffles(study, label):
+            first = [_shuffled(name[d, 1], shuffle_kind(selection)) for d in sets]
+            pairs += [Blocks(n, "shuffled", a, b) for a, b in combinations(first, 2)]
     return pairs
 
 

@@ -273,8 +273,12 @@ def sample_sizes(
     sizes: tuple[int, ...] = (10, 25, 50, 100),
     blocks: int = 2,
     iou: float | None = 0.2,
+    shuffled: bool = True,
 ) -> pa.Table:
-    """Return a sample sizes table whose IoUs rise with n from about ``iou``; two blocks fit up to half of the top n."""
+    """Return a sample sizes table whose IoUs rise with n from about ``iou``; two blocks fit up to half of the top n.
+
+    Those of ``shuffled`` sets are half of ``iou``, or were not measured.
+    """
     rng, rows = np.random.default_rng(1), []
     for step, n in enumerate(sizes):
         for d in names if 2 * n <= max(sizes) and blocks > 1 else ():
@@ -283,6 +287,11 @@ def sample_sizes(
         for a, b in combinations(names, 2):
             value = None if iou is None else iou + 0.05 * step + 0.05 * rng.random()
             rows.append({"n": n, "pair": "sets", "a": f"{a}@{n}", "b": f"{b}@{n}"} | _pair(value, n, n))
+        for a, b in combinations(names, 2) if shuffled else ():
+            value = None if iou is None else iou / 2
+            rows.append(
+                {"n": n, "pair": "shuffled", "a": f"{a}@{n}~1", "b": f"{b}@{n}~1"} | _pair(value, n, n)
+            )
     return pa.Table.from_pylist(rows, schema=SAMPLE_SIZES.schema)
 
 

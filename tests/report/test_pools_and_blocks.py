@@ -3,8 +3,10 @@
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from safety_regions.formats.contracts import SAMPLE_SIZES
 from safety_regions.report.figures.convergence import AGAINST, draw_convergence, pool_rows
 from safety_regions.report.figures.sample_sizes import KINDS, draw_sample_sizes, size_rows
 from safety_regions.report.figures.style import COLOURS, GREY, LINES
@@ -41,8 +43,39 @@ def test_the_rows_are_those_of_the_pool_tables():
 def test_the_rows_are_those_of_the_tables_of_sample_sizes():
     rows = size_rows(blocks(3))
     columns = ["n", "pair", *SHOWN]
-    assert list(rows) == ["refinement", *columns] and len(rows) == 2 * (4 * 3 + 3 * 3)
-    assert rows.to_numpy().tolist() == literal(blocks(3), columns)
+    assert list(rows) == ["refinement", *columns, "normalised"] and len(rows) == 2 * (4 * 3 + 3 * 3 + 4 * 3)
+    assert rows.drop(columns="normalised").to_numpy().tolist() == literal(blocks(3), columns)
+
+
+def test_the_normalised_overlap_at_n_has_floor_and_ceiling_of_the_same_n():
+    rows, found = size_rows(blocks(3)), 0
+    for row in rows.itertuples():
+        same = rows[(rows["refinement"] == row.refinement) & (rows["n"] == row.n)]
+        if row.pair != "sets" or row.n == 100:  # a set of 100 prompts has no second block of 100
+            assert np.isnan(row.normalised)
+            continue
+        floor = same[(same["pair"] == "shuffled") & (same["a"] == f"{row.a}~1") & (same["b"] == f"{row.b}~1")]
+        ceiling = same[(same["pair"] == "blocks") & same["a"].isin([row.a, row.b])]
+        assert (len(floor), len(ceiling)) == (1, 2)
+        zero, one = floor["iou"].item(), ceiling["iou"].mean()
+        assert row.normalised == pytest.approx((row.iou - zero) / (one - zero))
+        found += 1
+    assert found == 2 * 3 * 3
+
+
+def test_without_shuffles_there_is_no_normalised_overlap():
+    rows = size_rows(blocks(3, shuffled=False))
+    assert rows["normalised"].isna().all()
+    figure = draw_sample_sizes(rows, WHERE)
+    assert not any("normalised" in text or "shuffled" in text for text in words(figure))
+    assert any("normalised" in text for text in words(draw_sample_sizes(size_rows(blocks(3)), WHERE)))
+
+
+def test_a_ceiling_below_the_floor_normalises_nothing():
+    rows = synthetic.sample_sizes(synthetic.NAMES[:2]).to_pylist()
+    low = [row | ({"iou": 0.05} if row["pair"] == "blocks" else {}) for row in rows]
+    table = pa.Table.from_pylist(low, schema=SAMPLE_SIZES.schema)
+    assert size_rows([("raw", table)])["normalised"].isna().all()
 
 
 @pytest.mark.parametrize("k, refinements", [(1, 1), (2, 2), (16, 1)])
@@ -80,6 +113,9 @@ def test_each_pair_of_blocks_is_a_point(k, refinements):
             middle = [y for _, y in marks(axis, marker=look["marker"], markersize=5)]
             wanted = [np.median(one.loc[one["n"] == n, "iou"]) for n in sorted(set(one["n"]))]
             assert np.allclose(middle, wanted)
+        one = rows[rows["refinement"] == refinement].dropna(subset="normalised")
+        middle = [y for _, y in marks(axis, marker="D", markersize=5)]
+        assert np.allclose(middle, one.groupby("n")["normalised"].median())
 
 
 @pytest.mark.parametrize("which", ["one", "all"])
@@ -119,4 +155,5 @@ def test_blocks_that_no_set_has_two_of_are_not_drawn():
     rows = size_rows(blocks(2, 1, blocks=1))
     figure = draw_sample_sizes(rows, WHERE)
     figure.savefig(io.BytesIO(), format="svg")
-    assert set(rows["pair"]) == {"sets"} and not marks(figure.axes[0], marker="s")
+    assert set(rows["pair"]) == {"sets", "shuffled"} and not marks(figure.axes[0], marker="s")
+    assert not marks(figure.axes[0], marker="D")

@@ -23,7 +23,7 @@ def study(**keys):
 
 def test_a_plain_study_plans_sets_alone():
     plain = study()
-    assert comparisons.pool_steps(plain) == comparisons.block_pairs(plain) == []
+    assert comparisons.pool_steps(plain) == comparisons.block_pairs(plain, "snip", "row-0.05") == []
     assert grid.framed_names(plain, "snip", "row-0.05", "raw") == [*SETS, "everyday", "lookalikes"]
     assert grid.framed_names(plain, "snip", "row-0.05", "minus-everyday") == [*SETS, "lookalikes"]
 
@@ -180,7 +180,8 @@ def test_labels_are_permuted_where_units_go_by_rank():
 
 
 def test_blocks_are_disjoint_and_end_with_the_whole_sample():
-    pairs = comparisons.block_pairs(study(sample_sizes={"sizes": [100, 40, 10], "blocks": 3}))
+    asked = study(sample_sizes={"sizes": [100, 40, 10], "blocks": 3})
+    pairs = comparisons.block_pairs(asked, "snip", "row-0.05")
     count = {10: 3, 40: 2, 100: 1}
     for n, blocks in count.items():
         of = [pair for pair in pairs if pair.n == n]

@@ -40,7 +40,8 @@ def framed(finished, tmp_path_factory):
 def test_only_what_is_new_is_scored(framed):
     """New are one set, eight halves, three pools, six blocks and six crossed names; shuffles of a name share a job."""
     _, planned = framed
-    assert planned["score_row_shuffles"] == 4 * 2 and planned["score_marginal_shuffles"] == 4
+    assert planned["score_row_shuffles"] == 4 * 2 + 3, "sets, first halves, and first blocks"
+    assert planned["score_marginal_shuffles"] == 4
     assert "score_shuffles" not in planned, "nothing is ranked within matrices"
     pools = 2 + 1  # the first two and the last two of the order, and all three
     assert planned["score"] == 1 + 4 * 2 + 2 * pools + 3 * 2 + 3 * 2, (
@@ -119,7 +120,10 @@ def test_pools_and_sample_sizes_are_tables(framed):
     a, b = ("+".join(f"{name}~1r" for name in pools[0][side].split("+")) for side in "ab")
     assert pools[0]["shuffled"] == pytest.approx(literal_iou(project, a, b))
     sizes = read_table(f"{cell}.sample_sizes.parquet", SAMPLE_SIZES).to_pylist()
-    assert len(sizes) == 2 * 3 + 3 and {row["n_a"] for row in sizes} == {4}
+    kinds = [row["pair"] for row in sizes]
+    assert [kinds.count(kind) for kind in ("sets", "blocks", "shuffled")] == [2 * 3, 3, 3]
+    assert {row["n_a"] for row in sizes} == {4} and sizes[-1]["pair"] == "shuffled"
+    assert sizes[-1]["iou"] == pytest.approx(literal_iou(project, sizes[-1]["a"], sizes[-1]["b"]))
 
 
 def test_crossed_responses_share_prompts_or_responses(framed):

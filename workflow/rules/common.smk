@@ -36,13 +36,14 @@ except StudyError as error:
     sys.exit(str(error))
 
 CELLS = [cell.path for cell in grid.cells(STUDY)]
-POOL_STEPS, BLOCK_PAIRS = comparisons.pool_steps(STUDY), comparisons.block_pairs(STUDY)
+POOL_STEPS = comparisons.pool_steps(STUDY)
+HAS_BLOCKS = bool(STUDY.sample_sizes["sizes"])
 CROSSED_PAIRS = comparisons.crossed_pairs(STUDY)
 # Tables of a cell: the matrix always, the others if the config asks for them.
 CELL_TABLES = [
     "iou.tsv",
     *(["pools.parquet"] if POOL_STEPS else []),
-    *(["sample_sizes.parquet"] if BLOCK_PAIRS else []),
+    *(["sample_sizes.parquet"] if HAS_BLOCKS else []),
     *(["crossed.parquet"] if CROSSED_PAIRS else []),
 ]
 
@@ -293,6 +294,11 @@ def regions_of(wildcards, names):
         "<results>/regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors",
         **{**dict(wildcards), "name": names},
     )
+
+
+def block_pairs(wildcards):
+    """Return the pairs of blocks of prompts of a cell whose regions are compared."""
+    return comparisons.block_pairs(STUDY, wildcards.method, wildcards.selection)
 
 
 def refinements_of(wildcards):

@@ -102,7 +102,7 @@ rule compare_pools:
 
 rule compare_sample_sizes:
     input:
-        regions=lambda wc: regions_of(wc, comparisons.paired_names(BLOCK_PAIRS)),
+        regions=lambda wc: regions_of(wc, comparisons.paired_names(block_pairs(wc))),
     output:
         pairs="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.sample_sizes.parquet",
     log:
@@ -110,8 +110,8 @@ rule compare_sample_sizes:
     conda:
         "../../envs/analysis.yaml"
     params:
-        names=comparisons.paired_names(BLOCK_PAIRS),
-        pairs=[blocks._asdict() for blocks in BLOCK_PAIRS],
+        names=lambda wc: comparisons.paired_names(block_pairs(wc)),
+        pairs=lambda wc: [blocks._asdict() for blocks in block_pairs(wc)],
         table="SAMPLE_SIZES",
         code=script_version("compare_pairs.py"),
     message:

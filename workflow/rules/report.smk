@@ -19,7 +19,7 @@ DRAWN = [
     *["iou", "sizes", "kway", "map", "margins"],
     *(["ladder"] if STUDY.floors or STUDY.ceilings else []),
     *(["convergence"] if POOL_STEPS else []),
-    *(["sample_sizes"] if BLOCK_PAIRS else []),
+    *(["sample_sizes"] if HAS_BLOCKS else []),
 ]
 REPORT = [
     "<results>/report/summary.html",

@@ -8,7 +8,7 @@ OUT  report/shared_prompts.html, report/recovery.html, report/behaviour.html, re
 
 # Cells with tables of pools, of blocks of prompts, and of crossed responses: either all cells or none.
 POOLED = CELLS if POOL_STEPS else []
-BLOCKED = CELLS if BLOCK_PAIRS else []
+BLOCKED = CELLS if HAS_BLOCKS else []
 CROSSED = CELLS if CROSSED_PAIRS else []
 
 

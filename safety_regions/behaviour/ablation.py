@@ -186,8 +186,8 @@ class Ablation:
 
     def _measure(self, arm: Arm) -> dict:
         region = expand_region(self._region(arm), self.shapes)
-        change = load_operation(arm.operation)
-        with edited(self.backbone, change, arm.dose, region, self.base, seed=arm.draw) as n_changed:
+        operation = load_operation(arm.operation)
+        with edited(self.backbone, operation, arm.dose, region, self.base, seed=arm.draw) as n_changed:
             values = self.ruler.forward()
             answers = self.ruler.generate() if arm.generated else None
         if fingerprint(self.backbone) != self._marks:

@@ -7,6 +7,8 @@ arm          what trains
 ``freeze``   all but the region
 ``only``     the region alone (the operation of SN-Tune); the same as to freeze its complement
 ``rewind``   all; afterwards the region is set back. Wei et al.'s freezing (arXiv 2402.05162, ``rewind_ft_model.py``)
+a name-dose  all; afterwards an operation restores the model, such as ``safelora-0.35``: in the region or a control, or
+             in all weights
 ===========  ===========================================================================================================
 
 With ``freeze`` the other weights can compensate while they train, with ``rewind`` they cannot. All arms have the same
@@ -14,7 +16,8 @@ data in the same order. Finished arms are kept in a journal.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -43,23 +46,38 @@ from safety_regions.units.behaviour import (
 
 
 class Arm(NamedTuple):
-    """One fine-tuned model: what trains, and which weights are constrained (none, the region's or a control's)."""
+    """One fine-tuned model: what is done, and which weights are constrained (none, the region's or a control's).
+
+    Where a model is restored after training, ``none`` stands for all weights.
+    """
 
     arm: str
     control: str = NONE
     draw: int = 0
 
 
-def constraint_arms(region: Region, arms: Sequence[str], kinds: Sequence[str], draws: int) -> list[Arm]:
+def restoring(restore: Mapping[str, Sequence[float]]) -> dict[str, tuple[str, float]]:
+    """The arms that restore a model after training: their names -> operation, dose."""
+    return {f"{name}-{dose:g}": (name, dose) for name, doses in restore.items() for dose in doses}
+
+
+def constraint_arms(
+    region: Region,
+    arms: Sequence[str],
+    kinds: Sequence[str],
+    draws: int,
+    restore: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> list[Arm]:
     """All arms of a job, the free one first.
 
     Args:
         arms: those of the config, among freeze, only, rewind.
         kinds: the controls of the config, among random, matched, magnitude, change.
         draws: draws of each control that is drawn at random.
+        restore: operation on the freely trained model -> its doses.
     """
-    found = [Arm(FREE)]
-    for arm in arms:
+    found = [Arm(FREE), *(Arm(name) for name in restoring(restore))]
+    for arm in [*arms, *restoring(restore)]:
         found.append(Arm(arm, REGION))
         for kind in kinds:
             n = controls.n_draws(region, kind, draws)
@@ -72,21 +90,23 @@ class Constraint:
 
     Args:
         backbone: the aligned model in float32; put back at the end.
-        before: its weights before alignment, for the control ``change``; None if there are none.
+        before: its weights before alignment, for the control ``change`` and what restores; None if there are none.
         region: the region, at its own granularity.
         data: the chats of the plan.
         plan: how the model is fine-tuned.
         every: steps between two measurements while it trains.
         ruler: measures the model.
+        restore: as in `constraint_arms`.
     """
 
     def __init__(
         self, backbone: Backbone, before: ByAddress | None, region: Region, data: Data, plan: Plan, every: int,
-        ruler: Ruler,
+        ruler: Ruler, restore: Mapping[str, Sequence[float]] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self.backbone, self.region, self.ruler = backbone, region, ruler
         self.data, self.plan, self.every = data, plan, every
-        self.start = Weights(backbone)
+        self.start, self.before = Weights(backbone), before
+        self._restoring = {REWIND: ("rewind", 1.0)} | restoring(restore)
         weights = self.start.by_address()
         self._controls = controls.Maker(
             region,
@@ -99,11 +119,11 @@ class Constraint:
     def run(self, planned: Sequence[Arm], journal: Journal) -> Iterator[tuple[Arm, list[dict]]]:
         """Yield every arm with its rows: ``step``, ``evaluated``, ``measure``, ``value``, ``n``, ``n_changed``."""
         done, started, fresh = journal.read(), time.monotonic(), 0
-        rewound = [arm for arm in planned if arm.arm == REWIND]
+        restored = [arm for arm in planned if arm.arm in self._restoring]
         for arm in planned:
-            if arm not in done and arm not in rewound:
+            if arm not in done and arm not in restored:
                 if arm.arm == FREE:
-                    done |= self._free(rewound, journal)
+                    done |= self._free(restored, journal)
                 else:
                     done[arm] = self._trained(arm, journal)
                 fresh += 1
@@ -112,13 +132,14 @@ class Constraint:
                 print(f"{' '.join(map(str, arm))}: done, {minutes:.0f} min left", flush=True)
         yield from ((arm, done[arm]["rows"]) for arm in planned)
 
-    def _free(self, rewound: Sequence[Arm], journal: Journal) -> dict[tuple, dict]:
-        """The free run, and the rewound models that it gives; written at its end, because its weights are not kept."""
+    def _free(self, restored: Sequence[Arm], journal: Journal) -> dict[tuple, dict]:
+        """The free run, and the models restored from it; written at its end, because its weights are not kept."""
         rows = self._measure(0, False) + self._train(Arm(FREE), None)
         found: dict[tuple, dict] = {}
-        for arm in rewound:
-            expanded = expand_region(self._region(arm), self.backbone.shapes)
-            with edited(self.backbone, load_operation("base"), 1.0, expanded, self.start.by_address()):
+        for arm in restored:
+            name, dose = self._restoring[arm.arm]
+            region, aligned = self._expanded(arm), self.start.by_address()
+            with edited(self.backbone, load_operation(name), dose, region, self.before, arm.draw, aligned):
                 found[arm] = {"rows": self._measure(self.plan.steps, True)}
         self.start.restore()
         found[Arm(FREE)] = {"rows": rows}
@@ -127,8 +148,7 @@ class Constraint:
         return found
 
     def _trained(self, arm: Arm, journal: Journal) -> dict:
-        expanded = expand_region(self._region(arm), self.backbone.shapes)
-        rows = self._train(arm, self.start.masks(expanded, inside=arm.arm == ONLY))
+        rows = self._train(arm, self.start.masks(self._expanded(arm), inside=arm.arm == ONLY))
         self.start.restore()
         journal.add(arm, {"rows": rows})
         return {"rows": rows}
@@ -166,5 +186,12 @@ class Constraint:
             found.setdefault((self._roles[value.prompt_id], value.measure), []).append(value.value)
         return {key: found[key] for key in sorted(found, key=lambda key: (key[0] != HARMFUL, key[1]))}
 
-    def _region(self, arm: Arm) -> Region:
-        return self.region if arm.control == REGION else self._controls.make(arm.control, arm.draw)
+    def _expanded(self, arm: Arm) -> Region:
+        """The weights that are constrained or restored."""
+        shapes = self.backbone.shapes
+        if arm.control == NONE:
+            return Region.pack(
+                {where: np.ones(shape, bool) for where, shape in shapes.items()}, self.region.metadata
+            )
+        own = arm.control == REGION
+        return expand_region(self.region if own else self._controls.make(arm.control, arm.draw), shapes)

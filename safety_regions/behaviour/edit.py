@@ -1,6 +1,6 @@
 """Change the weights of a region in place for the duration of a block, and put every bit back afterwards."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from zlib import crc32
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from safety_regions.behaviour.operations import Change, Matrix
+from safety_regions.behaviour.operations import Matrix, Operation
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.region import Region
 from safety_regions.model.backbone import Backbone
@@ -20,32 +20,35 @@ Weights = Mapping[str, Tensor]
 @torch.no_grad()
 def edited(
     backbone: Backbone,
-    change: Change,
+    operation: Operation,
     dose: float,
     region: Region,
     base: Weights | None = None,
     seed: int = 0,
+    aligned: Weights | None = None,
 ) -> Iterator[int]:
     """Apply an operation to a region, yield the number of weights whose value changed, and undo it.
 
     Args:
         backbone: changed in place.
-        change, dose: the operation, from `load_operation`, and its dose.
+        operation, dose: from `load_operation`, and how strong.
         region: of granularity weight (see `expand_region`), with the projections of the backbone.
         base: address -> weights before alignment (out, in), for an operation that needs them.
         seed: of an operation that draws random numbers. Each projection has draws of its own.
+        aligned: address -> weights before fine-tuning, for a fine-tuned backbone; None: the backbone's own.
 
     Raises:
-        StudyError: the base lacks a projection, or has one of another shape.
+        StudyError: the base or the aligned model lacks a projection, or has one of another shape.
     """
     before: list[tuple[Tensor, Tensor]] = []
     try:
         n_changed = 0
+        ranks = _ranks(
+            backbone, operation, lambda where, weight: _matrix(where, weight, region, base, aligned)
+        )
         for where, weight in backbone.weights():
-            inside = torch.from_numpy(region.flags(where)).to(weight.device)
-            generator = torch.Generator().manual_seed(crc32(f"{seed} {where}".encode()))
-            before_alignment = _base_of(base, where, weight) if base is not None else None
-            found = change(Matrix(weight.float(), inside, before_alignment, generator), dose).to(weight.dtype)
+            matrix = _matrix(where, weight, region, base, aligned, seed)
+            found = operation.changed(matrix._replace(rank=ranks[where]), dose).to(weight.dtype)
             moved = int((found != weight).sum())
             if moved:
                 before.append((weight, weight.clone()))
@@ -57,12 +60,36 @@ def edited(
             weight.copy_(values)
 
 
-def _base_of(base: Weights, where: str, weight: Tensor) -> Tensor:
-    found = base.get(where)
+def _matrix(
+    where: str, weight: Tensor, region: Region, base: Weights | None, aligned: Weights | None, seed: int = 0
+) -> Matrix:
+    return Matrix(
+        weight.float(),
+        (weight if aligned is None else _other(aligned, "aligned", where, weight)).float(),
+        torch.from_numpy(region.flags(where)).to(weight.device),
+        None if base is None else _other(base, "base", where, weight).float(),
+        torch.Generator().manual_seed(crc32(f"{seed} {where}".encode())),
+    )
+
+
+def _ranks(
+    backbone: Backbone, operation: Operation, matrix: Callable[[str, Tensor], Matrix]
+) -> dict[str, float]:
+    """`Matrix.rank` of every projection."""
+    if operation.similarity is None:
+        return {where: 0.0 for where, _ in backbone.weights()}
+    found = {where: operation.similarity(matrix(where, weight)) for where, weight in backbone.weights()}
+    order = sorted(found, key=lambda where: -found[where])
+    return {where: place / max(1, len(order) - 1) for place, where in enumerate(order)}
+
+
+def _other(weights: Weights, model: str, where: str, weight: Tensor) -> Tensor:
+    """The weights of another model that stand where ``weight`` does."""
+    found = weights.get(where)
     if found is None or found.shape != weight.shape:
         shape = "no weights" if found is None else f"shape {list(found.shape)}"
-        raise StudyError(explain(f"base model: {where}", shape, f"shape {list(weight.shape)}"))
-    return found.to(weight.device).float()
+        raise StudyError(explain(f"{model} model: {where}", shape, f"shape {list(weight.shape)}"))
+    return found.to(weight.device)
 
 
 def as_array(weight: Tensor) -> np.ndarray:

@@ -114,7 +114,7 @@ def constrain(
         before, responses, roles, batch_size, max_new_tokens: see `ablate`.
         region: at its own granularity, but not of the factors of a LoRA adapter.
         plan: a plan of the config: ``name``, ``attack``, ``steps``, ``batch``, ``learning_rates``, ``every``,
-            ``longest``, ``arms``, ``controls``, ``draws``.
+            ``longest``, ``arms``, ``restore``, ``controls``, ``draws``.
         seed: of the order of the chats.
         labels: backbone, method, selection, refinement, name.
         journal: file in which finished arms are kept; one for each learning rate.
@@ -124,13 +124,13 @@ def constrain(
     data = plan_data(backbone, plan["attack"], taught, plan["longest"])
     held = held_out(backbone, responses, roles)
     ruler = Ruler(backbone, held, batch_size=batch_size, max_new_tokens=max_new_tokens)
-    planned = constraint_arms(region, plan["arms"], plan["controls"], plan["draws"])
+    planned = constraint_arms(region, plan["arms"], plan["controls"], plan["draws"], plan["restore"])
     journals, rows = [], []
     for rate in plan["learning_rates"]:
         how = FineTuning(plan["attack"], plan["steps"], plan["batch"], rate, seed)
         name = _identity(ruler, plan, how, _key(region), data)
         journals.append(Journal(journal.with_name(f"{journal.name}-{rate:g}"), name))
-        job = Constraint(backbone, before, region, data, how, plan["every"], ruler)
+        job = Constraint(backbone, before, region, data, how, plan["every"], ruler, plan["restore"])
         of_run = {**labels, "plan": plan["name"], "attack": how.attack, "learning_rate": rate, "seed": seed}
         for arm, found in job.run(planned, journals[-1]):
             rows += [of_run | arm._asdict() | row for row in found]

@@ -31,6 +31,7 @@ RUN = [*CELL, "plan", "learning_rate"]
 MODEL = ["arm", "control"]
 SEEDS = 3
 TEXTS = [*CELL, "name", "plan", "attack", *MODEL, "evaluated", "measure"]
+ALL = "all weights"
 LEARNED = 0.5
 """Share of the free model's gain on the task that a constrained model must reach."""
 
@@ -54,7 +55,7 @@ def by_seed(table: pd.DataFrame, measure: str, evaluated: str) -> Values | None:
     last = rows[rows["step"] == rows["step"].max()]
     means = last.groupby([*MODEL, "seed"], sort=False)["value"].mean()
     before = rows[rows["step"] == 0]["value"]
-    end = {key: means.loc[key] for key in dict.fromkeys(means.index.droplevel("seed"))}
+    end = {key: values.droplevel(MODEL) for key, values in means.groupby(level=MODEL, sort=False)}
     return Values(end, float(before.mean()) if len(before) else float("nan"))
 
 
@@ -66,7 +67,8 @@ def constraint_rows(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         `RUN`, ``arm``, ``seeds``; log-odds of refusing harmful prompts before training (``before``), after free
-        training (``free``), with the region constrained (``region``), with controls (``controls``, as text);
+        training (``free``), with the region constrained (``region``), with controls (``controls``, as text; among them
+        ``all weights`` of an arm that restores the model, which is no control);
         ``kept`` and its interval ``kept_low``, ``kept_high``: region - free; ``beyond``, ``beyond_low``,
         ``beyond_high``: region - the control that keeps most; ``refused_before``, ``refused_free``, ``refused``;
         ``task_before``, ``task_free``, ``task``: loss of the plan's task; ``conclusion``.
@@ -82,10 +84,14 @@ def constraint_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 def _row(arm: str, odds: Values, refused: Values | None, task: Values) -> dict:
     free, region = odds.end[FREE, NONE], odds.end[arm, REGION]
-    controls = {
+    others = {
         control: values for (of, control), values in odds.end.items() if of == arm and control != REGION
     }
-    kept, beyond = _difference(region, free), [_difference(region, values) for values in controls.values()]
+    controls = {ALL if control == NONE else control: values for control, values in others.items()}
+    kept, beyond = (
+        _difference(region, free),
+        [_difference(region, values) for control, values in controls.items() if control != ALL],
+    )
     closest = min(beyond, key=lambda interval: interval.mean, default=Interval(*[float("nan")] * 3))
     row = {
         "seeds": len(region),

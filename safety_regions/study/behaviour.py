@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safety_regions.errors import explain, unknown
 from safety_regions.study.catalog import schema, with_defaults
-from safety_regions.study.operation_shelf import dose_problems, operation_cards
+from safety_regions.study.operation_shelf import ALIGNED, FINE_TUNED, dose_problems, operation_cards
 from safety_regions.units.behaviour import CHANGE
 
 GIVEN, PLANTED = "given", "planted"
@@ -31,13 +31,10 @@ def behaviour_problems(
     for key, names in known.items():
         kind = key.removesuffix("s")
         found += [unknown(f"{where}: {key}", kind, n, names) for n in section[key] or () if n not in names]
-    cards = operation_cards()
-    for name, doses in section["operations"].items():
-        if name not in cards:
-            found.append(unknown(f"{where}: operations", "operation", name, cards))
-            continue
-        problems = dose_problems(name, doses or [])
-        found += [explain(f"{where}: operations: {name}", *problem) for problem in problems]
+    found += _operation_problems(section["operations"], ALIGNED, f"{where}: operations")
+    for name, plan in section["constraint"].items():
+        place = f"{where}: constraint: {name}: restore"
+        found += _operation_problems(plan.get("restore", {}), FINE_TUNED, place)
     if not (section["operations"] or section["constraint"]):
         found.append(explain(where, "neither operations nor plans of constraint", "one of them"))
     if PLANTED in section["given"]:
@@ -46,7 +43,7 @@ def behaviour_problems(
         )
     without = [n for n in section["backbones"] or backbones if n in backbones and not has_base(backbones[n])]
     if compares_with_base(section) and without:
-        needing = "the operations base and transplant, and the control change"
+        needing = "the operations " + ", ".join(_needing_base()) + " and the control change"
         hint = "`backbones:` in this section, or other operations and controls"
         expected = f"an organism, or a card with a base, for {needing}"
         found.append(explain(where, f"'{without[0]}', which has no base", expected, hint))
@@ -61,6 +58,18 @@ def behaviour_problems(
         found.append(
             explain(where, "`samples: evaluate` of 0", "held-out prompts, on which effects are measured")
         )
+    return found
+
+
+def _operation_problems(chosen: Mapping[str, list | None], model: str, where: str) -> list[str]:
+    """What is wrong with operations on a model, one of `ALIGNED` and `FINE_TUNED`."""
+    cards = operation_cards()
+    usable, found = [name for name, card in cards.items() if model in card["acts"]], []
+    for name, doses in chosen.items():
+        if name not in usable:
+            found.append(unknown(where, "operation", name, usable))
+        else:
+            found += [explain(f"{where}: {name}", *problem) for problem in dose_problems(name, doses or [])]
     return found
 
 
@@ -85,14 +94,20 @@ def has_base(card: dict) -> bool:
 
 def operations(section: Mapping) -> dict[str, list[float]]:
     """Operation -> its doses, with default doses filled in; in alphabetical order."""
+    return _dosed(section["operations"])
+
+
+def _dosed(chosen: Mapping[str, list | None]) -> dict[str, list[float]]:
     cards = operation_cards()
-    return {
-        name: list(doses or cards[name]["doses"]) for name, doses in sorted(section["operations"].items())
-    }
+    return {name: list(doses or cards[name]["doses"]) for name, doses in sorted(chosen.items())}
 
 
 def plans(section: Mapping) -> dict[str, dict]:
-    """Name -> plan of fine-tuning, with defaults filled in."""
+    """Name -> plan of fine-tuning, with defaults filled in; ``restore`` is as `operations` returns it."""
+    return {name: plan | {"restore": _dosed(plan["restore"])} for name, plan in _plans(section).items()}
+
+
+def _plans(section: Mapping) -> dict[str, dict]:
     rules = schema("config")["properties"]["behaviour"]["properties"]["constraint"]["additionalProperties"]
     return {name: with_defaults(plan, rules) for name, plan in sorted(section["constraint"].items())}
 
@@ -100,6 +115,14 @@ def plans(section: Mapping) -> dict[str, dict]:
 def compares_with_base(section: Mapping) -> bool:
     """Whether an operation or a control needs the weights before alignment."""
     cards = operation_cards()
-    known = [name for name in section["operations"] if name in cards]
-    ablated = known and (CHANGE in section["controls"] or any(cards[name]["base"] for name in known))
-    return bool(ablated) or any(CHANGE in plan["controls"] for plan in plans(section).values())
+    known, planned = [name for name in section["operations"] if name in cards], _plans(section).values()
+    asked = [name for plan in planned for name in plan["restore"]]
+    controls = [
+        *(section["controls"] if known else ()),
+        *(kind for plan in planned for kind in plan["controls"]),
+    ]
+    return CHANGE in controls or any(name in _needing_base() for name in [*known, *asked])
+
+
+def _needing_base() -> list[str]:
+    return [name for name, card in operation_cards().items() if card["base"]]

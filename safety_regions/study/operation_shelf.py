@@ -12,6 +12,8 @@ from safety_regions.study.method_shelf import read_card
 
 SHELF = Path(__file__).parents[1] / "behaviour" / "operations"
 ROOM = "safety_regions.behaviour.operations"
+ALIGNED, FINE_TUNED = "aligned", "fine-tuned"
+"""The models that an operation can change (CARD: ``acts``)."""
 
 
 @cache
@@ -38,7 +40,7 @@ def operation_module(name: str) -> str:
 def dose_problems(name: str, doses: list[float]) -> list[tuple[str, str]]:
     """What is wrong with the doses of an operation: (found, expected) of each problem."""
     card = operation_cards()[name]
-    if card["neutral"] is None and not card["into_base"]:
+    if card["neutral"] is None and not card["into_base"] and ALIGNED in card["acts"]:
         wrong = [dose for dose in doses if dose != 1]
         return [(str(dose), "1, because it has no other dose") for dose in wrong]
     least = card["least"]

@@ -39,6 +39,7 @@ def table(tmp_path_factory):
     return run(*study(), tmp_path_factory.mktemp("ablation") / "journal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("granularity", "scope"), [("weight", "row"), ("neuron", "matrix"), ("layer", "global")]
 )

@@ -118,12 +118,14 @@ def test_refused_prompts_are_not_learned_as_ordinary():
 def job(backbone, region, every=2):
     ruler = Ruler(backbone, held_out(backbone, answered(), ROLES), batch_size=4, max_new_tokens=4)
     other = tiny_backbone("llama3", seed=1)
-    return Constraint(backbone, dict(other.weights()), region, data_of(backbone), PLAN, every, ruler)
+    return Constraint(backbone, dict(other.weights()), region, data_of(backbone), PLAN, every, ruler, RESTORE)
 
 
 ARMS = ("freeze", "only", "rewind")
+RESTORE = {"rewind": [0.5, 1.0], "lox": [1.25]}
 
 
+@pytest.mark.slow
 def test_every_arm_is_measured_and_the_model_comes_back(tmp_path):
     backbone = tiny_backbone("llama3")
     marks, region = fingerprint(backbone), some_units(backbone)
@@ -143,6 +145,27 @@ def test_every_arm_is_measured_and_the_model_comes_back(tmp_path):
     assert measures == {"refusal_nll", "answer_nll", "refusal_log_odds", "kl", "refused", "task_loss"}
 
 
+def test_models_are_restored_after_training_in_the_region_in_controls_and_everywhere(tmp_path):
+    backbone = tiny_backbone("llama3")
+    marks, region = fingerprint(backbone), some_units(backbone)
+    planned = constraint_arms(region, (), ("random",), 1, RESTORE)
+    names = ("rewind-0.5", "rewind-1", "lox-1.25")
+    expected = [(name, control) for name in names for control in ("none", "random", "region")]
+    assert sorted(arm[:2] for arm in planned[1:]) == sorted(expected)
+    found = dict(job(backbone, region).run(planned, Journal(tmp_path / "journal", "plan")))
+    assert fingerprint(backbone) == marks
+    changed = {arm[:2]: rows[-1]["n_changed"] for arm, rows in found.items()}
+    assert changed["rewind-1", "none"] == 0 < changed["rewind-1", "region"] < changed["free", "none"]
+    assert {row["step"] for arm, rows in found.items() for row in rows if arm.arm != "free"} == {4}
+    odds = {
+        arm[:2]: row["value"]
+        for arm, rows in found.items()
+        for row in rows
+        if (row["measure"], row["step"]) == ("refusal_log_odds", 4)
+    }
+    assert len(set(odds.values())) == len(odds), "every model is another one"
+
+
 def test_rewinding_everything_gives_the_aligned_model(tmp_path):
     backbone = tiny_backbone("llama3")
     region = filled(backbone, True)
@@ -153,6 +176,7 @@ def test_rewinding_everything_gives_the_aligned_model(tmp_path):
     assert {row["n_changed"] for row in kl} == {0}
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_goes_on_with_the_same_bits(tmp_path, monkeypatch):
     region = some_units(tiny_backbone("llama3"))
     planned = constraint_arms(region, ARMS, ("random",), 1)

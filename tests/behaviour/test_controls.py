@@ -73,6 +73,7 @@ def test_draws_of_two_sets_are_independent(backbone, scope):
     assert (one & two).mean() == pytest.approx(share**2, rel=0.15)
 
 
+@pytest.mark.slow
 def test_random_units_are_uniform(backbone):
     """Every unit of a row is drawn equally often, within Monte Carlo error."""
     region, n = some_units(backbone, scope="row"), 300

@@ -53,10 +53,10 @@ def defined(name, weight, inside, base, dose):
 def test_every_bit_comes_back(family, granularity):
     backbone, base = pair(family)
     region = expand_region(some_units(backbone, granularity), backbone.shapes)
-    before, marks = copies(backbone), fingerprint(backbone)
+    before, marks, aligned = copies(backbone), fingerprint(backbone), copies(tiny_backbone(family, seed=2))
     for name in OPERATIONS:
-        for dose in operation_cards()[name]["doses"]:
-            with edited(backbone, load_operation(name), dose, region, base) as n:
+        for dose in [1.0] if name == "safelora" else operation_cards()[name]["doses"]:
+            with edited(backbone, load_operation(name), dose, region, base, aligned=aligned) as n:
                 after = copies(backbone)
                 assert fingerprint(backbone) != marks
             different = {where: (after[where] != before[where]).numpy() for where in before}
@@ -81,6 +81,92 @@ def test_weights_are_those_of_the_definition(name, dose):
             at = tuple(int(rng.integers(n)) for n in weight.shape)
             expected = defined(name, weight[at], flags[at], base[where][at], dose)
             assert float(after[where][at]) == pytest.approx(expected, rel=1e-5, abs=1e-8)
+
+
+def tuned():
+    """A fine-tuned backbone, and the weights of the aligned and of the base model."""
+    backbone, base = pair()
+    return backbone, copies(tiny_backbone("llama3", seed=2)), base
+
+
+def test_rewinding_gives_the_aligned_weights_inside_the_region():
+    backbone, aligned, _ = tuned()
+    region, before = some_units(backbone), copies(backbone)
+    with edited(backbone, load_operation("rewind"), 1.0, region, aligned=aligned):
+        for where, weight in backbone.weights():
+            inside = torch.from_numpy(region.flags(where))
+            assert torch.equal(weight[inside], aligned[where][inside])
+            assert torch.equal(weight[~inside], before[where][~inside])
+
+
+@pytest.mark.parametrize("dose", [1.25, -0.5])
+def test_lox_adds_the_strongest_directions_of_alignment(dose):
+    backbone, aligned, base = tuned()
+    before = copies(backbone)
+    with edited(backbone, load_operation("lox"), dose, filled(backbone, True), base, aligned=aligned):
+        after = copies(backbone)
+    for where, weight in before.items():
+        change = (aligned[where] - base[where]).double().numpy()
+        values, vectors = np.linalg.eigh(change @ change.T)
+        strongest = vectors[:, np.argsort(-values)[:6]]
+        expected = weight.double().numpy() + dose * strongest @ strongest.T @ change
+        assert np.allclose(after[where].numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [-1.0, 0.7, 1.0])
+def test_safelora_projects_what_differs_from_alignment(threshold):
+    backbone, aligned, base = tuned()
+    before = copies(backbone)
+    with edited(
+        backbone, load_operation("safelora"), threshold, filled(backbone, True), base, aligned=aligned
+    ):
+        after = copies(backbone)
+    projected = 0
+    for where, weight in before.items():
+        v, d = (
+            (one - other[where]).double().numpy()
+            for one, other in ((aligned[where], base), (weight, aligned))
+        )
+        moved = v @ v.T / np.sqrt((v**2).sum()) @ d
+        cosine = (moved * d).sum() / np.sqrt((moved**2).sum() * (d**2).sum())
+        expected = aligned[where].double().numpy() + moved if cosine <= threshold else weight.numpy()
+        assert np.allclose(after[where].numpy(), expected, atol=1e-5)
+        projected += cosine <= threshold
+    assert (projected == 0) == (threshold == -1) and (projected == len(before)) == (threshold == 1)
+
+
+def test_safelora_leaves_what_alignment_did_not_change():
+    backbone, aligned, _ = tuned()
+    with edited(
+        backbone, load_operation("safelora"), 1.0, filled(backbone, True), aligned, aligned=aligned
+    ) as n:
+        assert n == 0
+
+
+@pytest.mark.slow
+def test_the_patch_of_nlsr_goes_to_the_least_similar_matrices_first():
+    backbone, aligned, base = tuned()
+    region, patched = some_units(backbone), np.zeros(len(backbone.shapes))
+    cosines = []
+    for where, weight in copies(backbone).items():
+        inside = torch.from_numpy(region.flags(where))
+        one, other = (x[inside].double() for x in (weight - base[where], aligned[where] - base[where]))
+        cosines.append(float(one @ other / (one.norm() * other.norm())))
+    for seed in range(200):
+        before = copies(backbone)
+        with edited(backbone, load_operation("nlsr_patch"), 0.5, region, base, seed, aligned):
+            for i, (where, weight) in enumerate(backbone.weights()):
+                inside = torch.from_numpy(region.flags(where))
+                done = torch.equal(weight[inside], aligned[where][inside])
+                assert torch.equal(weight[~inside], before[where][~inside])
+                assert done or torch.equal(weight[inside], before[where][inside])
+                patched[i] += done
+    order = np.argsort(cosines)  # the least similar first
+    likely = np.empty(len(order))
+    likely[order] = np.linspace(0.7, 0.3, len(order))
+    # 21 matrices, 200 draws: five standard errors
+    assert np.abs(patched / 200 - likely).max() < 5 * np.sqrt(0.25 / 200)
+    assert np.corrcoef(patched, likely)[0, 1] > 0.8
 
 
 def test_the_number_of_changed_weights_is_the_size_of_the_region():
@@ -192,6 +278,9 @@ def test_a_base_of_another_shape_is_named():
         ("base", 0, "changes something"),
         ("transplant", 0.5, None),
         ("scale", -1, None),
+        ("safelora", 0.2, None),
+        ("nlsr_patch", 0.7, None),
+        ("rewind", 0, "changes something"),
     ],
 )
 def test_doses_are_checked(name, dose, expected):

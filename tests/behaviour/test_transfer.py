@@ -40,6 +40,7 @@ def test_mantel_finds_equal_matrices():
     assert p == pytest.approx(1 / 120)
 
 
+@pytest.mark.slow
 def test_mantel_keeps_its_size():
     rng = np.random.default_rng(0)
     p = np.array([mantel(symmetric(rng, 4), symmetric(rng, 4))[1] for _ in range(400)])

@@ -11,7 +11,7 @@ CELL = {"backbone": "llama", "method": "snip", "selection": "row-0.05", "refinem
 START = {"refusal_log_odds": 5.0, "refused": 1.0, "task_loss": 3.0}
 
 
-def table(region=4.0, control=1.0, free=1.0, task=1.0, seeds=5, noise=0.1, seed=0):
+def table(region=4.0, control=1.0, free=1.0, task=1.0, seeds=5, noise=0.1, seed=0, restored=()):
     """Models that end with these log-odds; the free model's task loss falls from 3 to 1, that of others to ``task``."""
     rng, rows = np.random.default_rng(seed), []
 
@@ -48,6 +48,9 @@ def table(region=4.0, control=1.0, free=1.0, task=1.0, seeds=5, noise=0.1, seed=
         add(number, "freeze", "region", 60, region + shared + rng.normal(scale=noise), task)
         if control is not None:
             add(number, "freeze", "random", 60, control + shared + rng.normal(scale=noise), task)
+        for name in restored:
+            for of in ("none", "region", "random"):
+                add(number, name, of, 60, free + shared + 3 * (of != "random") + rng.normal(scale=noise), 1.0)
     return pd.DataFrame(rows)
 
 
@@ -86,6 +89,16 @@ def test_conclusions(changes, words):
     assert words in said(**changes)
 
 
+def test_a_model_that_is_restored_everywhere_is_no_control():
+    rows = {row["arm"]: row for row in constraint_rows(table(restored=("lox-1.25",))).to_dict("records")}
+    assert "all weights +" in rows["lox-1.25"]["controls"]
+    assert "more refusals are kept than with every control" in rows["lox-1.25"]["conclusion"]
+    assert rows["lox-1.25"]["beyond"] == pytest.approx(3, abs=0.3)
+    figure = draw_constraint(courses(table(restored=("lox-1.25",))), "llama / snip")
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["free", "freeze", "lox-1.25", "region", "all weights", "random"]
+
+
 def test_the_figure_shows_the_course_of_every_arm():
     rows = courses(table())
     frame = table()
@@ -100,6 +113,7 @@ def test_the_figure_shows_the_course_of_every_arm():
     assert lines == [[0, 60]] * 3, "free, the region frozen, a control frozen: all start before training"
 
 
+@pytest.mark.slow
 def test_false_claims_are_rare():
     """A region that keeps as much as its control is said to keep more in at most one of twenty studies."""
     claims = [

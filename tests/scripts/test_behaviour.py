@@ -72,7 +72,7 @@ def study(tmp_path_factory):
     load_script("draw_behaviour")([tables["effects"]], "tiny", folder / "figure.svg", folder / "figure.tsv")
     plan = {
         "name": "plain", "attack": "ordinary", "steps": 2, "batch": 4, "learning_rates": [0.01, 0.02], "every": 1,
-        "longest": 200, "arms": ["freeze", "rewind"], "controls": ["random"], "draws": 1,
+        "longest": 200, "arms": ["freeze", "rewind"], "restore": {}, "controls": ["random"], "draws": 1,
     }  # fmt: skip
     load_script("constrain")(
         regions["fraud"], responses, ROLES, checkpoint, [], [folder / "base.safetensors"], {"template": "native"}, plan,

@@ -139,4 +139,34 @@ def test_a_backbone_without_a_base_cannot_be_reset():
 def test_the_schema_names_all_controls_and_operations():
     section = schema("config")["properties"]["behaviour"]["properties"]
     assert tuple(section["controls"]["items"]["enum"]) == CONTROLS
-    assert all(name in section["operations"]["description"] for name in operation_cards())
+    restore = section["constraint"]["additionalProperties"]["properties"]["restore"]
+    for model, rule in (("aligned", section["operations"]), ("fine-tuned", restore)):
+        named = [name for name, card in operation_cards().items() if model in card["acts"]]
+        assert rule["description"].endswith(f"Operations: {', '.join(named)}.")
+
+
+@pytest.mark.parametrize(
+    ("operations", "restore", "message"),
+    [
+        ({"safelora": None}, {}, "behaviour: operations: unknown operation 'safelora'"),
+        ({}, {"zero": None}, "behaviour: constraint: plan: restore: unknown operation 'zero'"),
+        ({}, {"nlsr_patch": [-1.0]}, "restore: nlsr_patch: found -1.0; expected 0 or more"),
+    ],
+)
+def test_operations_are_named_where_they_can_be_used(operations, restore, message):
+    plan = {"attack": "ordinary", "steps": 1, "learning_rates": [0.1], "restore": restore}
+    with pytest.raises(StudyError, match=message):
+        read_study(STUDY | {"behaviour": {"operations": operations, "constraint": {"plan": plan}}})
+
+
+def test_what_restores_needs_a_base():
+    plan = {
+        "attack": "ordinary",
+        "steps": 1,
+        "learning_rates": [0.1],
+        "controls": [],
+        "restore": {"lox": None},
+    }
+    changes = {"backbones": ["smollm2-135m-instruct-q4"], "behaviour": {"constraint": {"plan": plan}}}
+    with pytest.raises(StudyError, match="which has no base"):
+        read_study(STUDY | changes)

@@ -83,6 +83,7 @@ def test_methods_have_what_their_card_promises(name):
         assert callable(load_sweep(name))
 
 
+@pytest.mark.slow
 def test_no_script_reads_cards():
     """No script reads a CARD, since code versions leave out its values: jobs get them through params."""
     readers = {

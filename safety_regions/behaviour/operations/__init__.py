@@ -7,6 +7,11 @@ An operation's module documents what it does and its source in the docstring, an
     the operations imports none of them.
 ``changed(matrix, dose)``
     return all weights of a projection after the operation, float32 (out, in); see `Matrix`.
+
+and, if it ranks the projections of a model among each other, a third:
+
+``similarity(matrix)``
+    a number for each projection; `Matrix.rank` is its place among all.
 """
 
 import importlib
@@ -23,21 +28,31 @@ class Matrix(NamedTuple):
     """One projection that an operation changes; all tensors have the shape (out, in).
 
     Attributes:
-        weight: the weights of the aligned model, float32.
+        weight: the weights that are changed, float32: those of the aligned model, or of one that was fine-tuned.
+        aligned: the weights of the aligned model, float32.
         inside: whether each weight belongs to the region, bool.
         base: the weights of the base model, float32; None if the operation needs none.
         generator: the random numbers of this projection, for an operation that draws some.
+        rank: 0 for the projection with the highest similarity, 1 for that with the lowest, evenly spaced between them;
+            0 if the operation defines none.
     """
 
     weight: Tensor
+    aligned: Tensor
     inside: Tensor
     base: Tensor | None
     generator: torch.Generator
+    rank: float = 0.0
 
 
-Change = Callable[[Matrix, float], Tensor]
+class Operation(NamedTuple):
+    """The functions of an operation's module; ``similarity`` is None if it defines none."""
+
+    changed: Callable[[Matrix, float], Tensor]
+    similarity: Callable[[Matrix], float] | None
 
 
-def load_operation(name: str) -> Change:
-    """The function `changed` of an operation."""
-    return importlib.import_module(operation_module(name)).changed
+def load_operation(name: str) -> Operation:
+    """Import the module of an operation."""
+    module = importlib.import_module(operation_module(name))
+    return Operation(module.changed, getattr(module, "similarity", None))

@@ -1,11 +1,13 @@
 """Refusals along fine-tuning, for each arm: the region and its controls frozen, alone, or set back at the end."""
 
+from collections.abc import Iterable, Mapping
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from safety_regions.report.constraint import TEXTS
+from safety_regions.report.constraint import ALL, TEXTS
 from safety_regions.report.figures.style import COLOURS, GREY, entitle, panels, styled
 from safety_regions.units.behaviour import (
     CHANGE,
@@ -15,6 +17,7 @@ from safety_regions.units.behaviour import (
     LOG_ODDS,
     MAGNITUDE,
     MATCHED,
+    NONE,
     ONLY,
     RANDOM,
     REGION,
@@ -27,8 +30,9 @@ LOOKS = {
     ONLY: (COLOURS[3], "-"),
     REWIND: (COLOURS[2], "none"),
 }
-"""Colour and line of each arm; the rewound model exists only at the end."""
-MARKERS = {REGION: "o", RANDOM: "s", MATCHED: "P", MAGNITUDE: "^", CHANGE: "D"}
+"""Colour and line of each arm. Restored models, such as the rewound one, exist only at the end of training."""
+RESTORED = (COLOURS[4], COLOURS[5], COLOURS[6], COLOURS[0])
+MARKERS = {REGION: "o", NONE: "X", RANDOM: "s", MATCHED: "P", MAGNITUDE: "^", CHANGE: "D"}
 
 
 def courses(table: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +55,7 @@ def courses(table: pd.DataFrame) -> pd.DataFrame:
 def draw_constraint(rows: pd.DataFrame, where: str) -> Figure:
     """Draw the table of `courses`: a row of panels per refinement and plan, a panel per learning rate."""
     lines = list(dict.fromkeys(zip(rows["refinement"], rows["plan"], strict=True)))
-    rates = sorted(rows["learning_rate"].unique())
+    rates, looks = sorted(rows["learning_rate"].unique()), _looks(rows["arm"])
     figure, axes = panels(len(lines), len(rates), width=3.6, height=2.6, aside=0.4)
     entitle(
         figure, "Refusals along fine-tuning (log-odds of refusing, nats; mean over seeds and sets)", where
@@ -61,17 +65,23 @@ def draw_constraint(rows: pd.DataFrame, where: str) -> Figure:
             here = (
                 (rows["refinement"] == refinement) & (rows["plan"] == plan) & (rows["learning_rate"] == rate)
             )
-            _panel(axis, rows[here])
+            _panel(axis, rows[here], looks)
             axis.set_title(f"{refinement}, {plan}, rate {rate:g}")
-    figure.legend(handles=_handles(rows), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(handles=_handles(rows, looks), loc="outside lower center", ncols=5, frameon=False)
     return figure
 
 
-def _panel(axis: Axes, rows: pd.DataFrame) -> None:
+def _looks(arms: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Arm -> colour and line, for the arms of `LOOKS` and for those that restore a model."""
+    others = [arm for arm in dict.fromkeys(arms) if arm not in LOOKS]
+    return LOOKS | {arm: (RESTORED[i % len(RESTORED)], "none") for i, arm in enumerate(others)}
+
+
+def _panel(axis: Axes, rows: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -> None:
     start = rows[rows["step"] == 0]
     for (arm, control), same in rows.groupby(["arm", "control"], sort=False):
-        colour, line = LOOKS[arm]
-        course = same if arm in (FREE, REWIND) else pd.concat([start, same])
+        colour, line = looks[arm]
+        course = same if arm == FREE or line == "none" else pd.concat([start, same])
         own = control == REGION or arm == FREE
         look = {"color": colour, "linestyle": line, "marker": MARKERS.get(control, "."), "markersize": 4}
         axis.plot(
@@ -82,11 +92,12 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_axisbelow(True)
 
 
-def _handles(rows: pd.DataFrame) -> list[Line2D]:
-    arms = [arm for arm in LOOKS if arm in set(rows["arm"])]
-    controls = [control for control in MARKERS if control in set(rows["control"])]
-    handles = [Line2D([], [], color=LOOKS[arm][0], linewidth=2, label=arm) for arm in arms]
+def _handles(rows: pd.DataFrame, looks: Mapping[str, tuple[str, str]]) -> list[Line2D]:
+    arms = [arm for arm in looks if arm in set(rows["arm"])]
+    restored = rows.loc[rows["arm"] != FREE, "control"]
+    labels = {control: ALL if control == NONE else control for control in MARKERS if control in set(restored)}
+    handles = [Line2D([], [], color=looks[arm][0], linewidth=2, label=arm) for arm in arms]
     return handles + [
-        Line2D([], [], color="black", marker=MARKERS[control], linestyle="none", markersize=4, label=control)
-        for control in controls
+        Line2D([], [], color="black", marker=MARKERS[control], linestyle="none", markersize=4, label=label)
+        for control, label in labels.items()
     ]

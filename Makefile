@@ -28,7 +28,7 @@ test: $(VENV)/.dev
 	$(PYTEST)
 
 test-fast: $(VENV)/.dev
-	$(PYTEST) -m "not slow and not slurm and not scale"
+	$(PYTEST) -m "not slow and not slurm and not scale" --hypothesis-profile=fast
 
 test-slurm: $(VENV)/.slurm
 	$(BIN)/python -m pytest tests/slurm -m slurm -v -rs

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("default", deadline=None, max_examples=50, derandomize="CI" in os.environ)
+# Of `make test-fast`, by the option --hypothesis-profile.
+settings.register_profile("fast", settings.get_profile("default"), max_examples=10)
 settings.load_profile("default")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Set before torch is imported, because torch reads it once. On tiny models two threads are no faster than one, and

@@ -100,6 +100,7 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_flipped_bit_of_a_mask_is_detected_and_one_of_the_header_leaves_the_masks(tmp_path_factory, data):

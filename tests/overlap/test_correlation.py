@@ -195,6 +195,7 @@ def study_of(folder, n, seed, weighted=True):
     return by_key(table)["a & b", 2, "model", None, None]
 
 
+@pytest.mark.slow
 def test_the_corrected_correlation_does_not_depend_on_n_and_the_normalised_overlap_does(tmp_path):
     """Two sets share half of the variance of their log statistics, whatever the number of prompts."""
     ns = (12, 50, 200, 800)
@@ -212,6 +213,7 @@ def test_the_corrected_correlation_does_not_depend_on_n_and_the_normalised_overl
     assert raw[0] < 0.6 * corrected[0], "at few prompts, the correlation itself is low"
 
 
+@pytest.mark.slow
 def test_the_corrected_correlation_of_statistics_alone_is_what_they_share(tmp_path):
     for n, seed in product((12, 200), (0, 1)):
         row = study_of(tmp_path, n, seed, weighted=False)

@@ -83,6 +83,7 @@ def test_overlaps_of_an_adapters_factors_have_a_level_each(tmp_path):
     assert set(overlap["projection"].to_pylist()) == {None, *inside}
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 6))
 def test_more_names_share_less_and_cover_more(tmp_path_factory, seed, n):

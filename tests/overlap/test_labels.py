@@ -37,6 +37,7 @@ def p_value(rng, shared: float) -> float:
     return permutation_test(iou(np.array(a.rows), np.array(b.rows)), drawn)[1]
 
 
+@pytest.mark.slow
 def test_the_test_keeps_its_level_and_finds_what_differs():
     """Of 300 pairs of sets that do not differ, at most 5 % (+ 3 s.e.) have p <= 0.05; of 60 that do, nearly all."""
     rng = np.random.default_rng(0)

@@ -72,6 +72,7 @@ def test_pooled_scores_are_those_of_the_weights_of_each_unit(unscored):
     assert pool_units(scores, truth, "weight") is None
 
 
+@pytest.mark.slow
 def test_scores_that_know_the_neurons_find_them_all_and_noise_none():
     rng = np.random.default_rng(2)
     aurocs, precisions = [], []

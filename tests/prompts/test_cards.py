@@ -143,6 +143,7 @@ def test_rows_of_the_ten_are_those_published(ten):
     assert near_duplicates_within(ten["harmfulqa"]) == 0
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_ten_share_the_five_near_prompts_measured_before(ten):
     near = {(row["a"], row["b"]): row["n_near"] for row in shared_prompts(ten).to_pylist()}
@@ -155,6 +156,7 @@ def test_the_ten_share_the_five_near_prompts_measured_before(ten):
     }
 
 
+@pytest.mark.slow
 @needs_data
 def test_overlaps_before_the_filters_are_those_measured_before():
     """Counts must equal the measured ones; if near ignored punctuation, HarmfulQA would have 350 instead of 323."""

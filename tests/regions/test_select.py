@@ -76,6 +76,7 @@ def test_selecting_is_sorting(tmp_path_factory, case, seed, kind, fraction):
     assert units(region) == best(scores, scope, fraction)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(**CASES, shuffle=st.booleans())
 def test_the_kept_best_are_enough_in_any_order(tmp_path_factory, case, seed, kind, fraction, shuffle):

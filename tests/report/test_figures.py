@@ -87,6 +87,7 @@ def test_undefined_ious_are_counted_and_left_out():
     assert one["median"] == pytest.approx(rest.mean()) and one["min"] == rest.min()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k, refinements", [(1, 1), (1, 3), (2, 1), (3, 4), (6, 2)])
 def test_overlap_figures_of_few_and_many_sets(k, refinements):
     rows, names = rows_of(k, refinements, layers=1, units=60)

@@ -186,6 +186,7 @@ CLAIMS = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_no_verdict_claims_what_has_no_number(data):

@@ -151,6 +151,7 @@ def test_what_stands_beside_belongs_to_its_cell(study):
         assert [label for label, row in rows.items() if not pd.isna(row[column])] == where
 
 
+@pytest.mark.slow
 def test_a_verdict_on_planted_neurons_reads_pooled_scores():
     table = synthetic.recovery({"snip": 0.8, "random": 0.5}, NAMES, truths={"gemma": 0.0}, pooled=True)
     _, iou, sizes = synthetic.gathered(CELLS, 3)
@@ -271,6 +272,7 @@ def test_the_standard_error_is_the_jackknife_over_sets():
     assert math.isnan(jackknife(rows[rows["b"] == "b"], "iou")), "two sets: nothing is left"
 
 
+@pytest.mark.slow
 def test_the_jackknife_covers_the_spread_over_draws_of_sets():
     """Sets with an effect each, pairs with their sum: the error over sets, not the smaller one over pairs."""
     rng, medians, errors = np.random.default_rng(0), [], []

@@ -24,6 +24,7 @@ def tables(names, prompts=("one", "two words", "three words here")):
     return {s.metadata["name"]: [group.to_pydict() for group, _ in s.groups] for s in scored}
 
 
+@pytest.mark.slow
 def test_shuffles_share_a_pass_and_nothing_else():
     together = tables(["a", "a~1", "a~2"])
     assert {name: tables([name])[name] for name in ("a", "a~1", "a~2")} == together
@@ -52,6 +53,7 @@ def table_of(name, method, options, prompts):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["", "r", "m"])
 def test_a_pool_of_shuffles_is_the_mean_of_its_members_shuffled_alone(kind):
     """SNIP's scores are |W| times a mean over prompts, so the pool's are the mean of its members', by prompts."""

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.paths import ROOT
 from tests.scripts.loading import FOLDER, SCRIPTS
 
@@ -15,6 +17,8 @@ ABSENT = ("torch", "transformers", "peft", "tokenizers", "accelerate")
 
 IMPORT_ALL = """
 import json, sys
+
+import pytest
 absent, asked = json.load(sys.stdin)
 sys.modules.update(dict.fromkeys(absent))
 failed = {}
@@ -53,6 +57,7 @@ def test_the_environments_are_as_far_apart_as_they_say():
     assert not [name for name in (*ABSENT, "pytorch") if re.search(rf"^\W*{name}\b", analysis, flags=re.M)]
 
 
+@pytest.mark.slow
 def test_what_runs_without_torch_imports_none():
     """In one process without torch, the imports of every script succeed; the process prints those that fail."""
     asked = {script: "\n".join(imports_of(script)) for script in scripts_in("analysis")}

@@ -55,6 +55,7 @@ def test_write_responses_answers_the_first_of_each_split(checkpoint, tmp_path):
     assert read_metadata(out)["too_long"] == 0
 
 
+@pytest.mark.slow
 def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpoint, tmp_path):
     answers = responses_of("harm", [True] * 6)
     write_table(tmp_path / "harm.parquet", answers, RESPONSES)
@@ -91,6 +92,7 @@ def test_count_usable_counts_each_set(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_train_adapter_writes_weights_beside_its_log(checkpoint, tmp_path):
     paths = [tmp_path / f"{name}.parquet" for name in ANSWERS]
     for path in paths:

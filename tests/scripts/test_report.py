@@ -124,6 +124,7 @@ def test_draw_recovery_shows_the_table_beside_it(tmp_path, out):
     same(out["tsv"], recovery.recovery_rows(table, ["random"], "organism"))
 
 
+@pytest.mark.slow
 def test_draw_refusals_reads_no_text_and_counts_by_role(tmp_path, out):
     answers, scores = [], []
     for dataset, rate in (("fraud", 1.0), ("everyday", 0.0)):
@@ -171,6 +172,7 @@ def test_write_recovery_names_organisms_as_their_cards(tmp_path, out):
     assert "a: llama" in out["html"].read_text() and "0.150" in out["html"].read_text()
 
 
+@pytest.mark.slow
 def test_write_summary_measures_every_cell_with_what_stands_beside_it(tmp_path, out):
     cells = [(*PLACE, refinement) for refinement in REFINEMENTS]
     _, iou, sizes = synthetic.gathered(cells, 3)

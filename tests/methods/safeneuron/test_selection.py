@@ -74,6 +74,7 @@ def write_neurons(path, importances, change=lambda groups: groups, **metadata):
 CASES = {"seed": st.integers(0, 2**32 - 1), "n": st.integers(1, 7), "tenths": st.integers(1, 10)}
 
 
+@pytest.mark.slow
 @given(**CASES, fraction=st.sampled_from([0.1, 0.2, 0.29, 0.5, 1.0]))
 def test_common_counts_prompts_that_rank_a_neuron_high(tmp_path_factory, seed, n, tenths, fraction):
     importances = draw(seed, n)
@@ -102,6 +103,7 @@ def test_above_counts_prompts_a_neuron_matters_to(tmp_path_factory, seed, n, ten
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_asking_for_less_agreement_adds_neurons(tmp_path_factory, seed):
@@ -112,6 +114,7 @@ def test_asking_for_less_agreement_adds_neurons(tmp_path_factory, seed):
         assert all(upper[i] <= lower[i] for upper, lower in pairwise(grid) for i in range(3))
 
 
+@pytest.mark.slow
 def test_a_named_fraction_differs_between_attention_and_feed_forward(tmp_path):
     sizes = {"layers.0.q": 4096, "layers.0.v": 1024, "layers.0.up": 14336, "layers.0.down": 14336}
     rng = np.random.default_rng(0)

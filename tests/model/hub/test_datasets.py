@@ -42,6 +42,7 @@ def parquet(texts: list[str]) -> dict[str, bytes]:
     return {"README.md": readme.encode(), **{f"{n}/0.parquet": buffer.getvalue() for n in ("big", "small")}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [lines, parquet])
 def test_a_revision_is_a_commit_in_the_metadata(hub, job, layout):
     repo = f"nest/set-{layout.__name__}"
@@ -135,6 +136,7 @@ def test_a_file_that_is_no_table_shows_no_row(hub, job):
     assert "cannot be loaded" in message and SECRET not in message
 
 
+@pytest.mark.slow
 def test_offline(hub, job, offline_job):
     commit = hub.add("nest/kept-set", lines(OLD), "datasets")
     online = job.load("dataset", card("nest/kept-set"))

@@ -37,6 +37,7 @@ rule all:
         collect("<results>/overlap/{cell}.{table}", cell=CELLS, table=CELL_TABLES),
         collect("<results>/recovery/{organism}.parquet", organism=STUDY.planted),
         collect("<results>/behaviour/{table}.parquet", table=BEHAVIOUR_TABLES),
+        collect("<results>/exported/{model}/model.safetensors", model=EXPORTED),
         REPORT,
     localrule: True
 

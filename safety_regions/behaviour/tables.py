@@ -7,8 +7,16 @@ import pandas as pd
 import pyarrow as pa
 
 from safety_regions.behaviour.effects import ARM, Effects, effects_of_cell, wilson
-from safety_regions.behaviour.transfer import transfer_of_cell
-from safety_regions.formats.contracts import ABLATED, ABLATION, EFFECTS, OVERLAP, TRANSFER, Contract
+from safety_regions.behaviour.transfer import transfer_of_cell, transfer_pairs
+from safety_regions.formats.contracts import (
+    ABLATED,
+    ABLATION,
+    EFFECTS,
+    OVERLAP,
+    TRANSFER,
+    TRANSFER_PAIRS,
+    Contract,
+)
 from safety_regions.formats.parquet import iter_rows, read_metadata, read_table
 from safety_regions.study.operation_shelf import operation_cards
 from safety_regions.units.behaviour import RATES
@@ -19,7 +27,7 @@ Cell = Mapping[str, str]
 def tables_of_cell(
     cell: Cell, arms: Mapping[str, str | Path], overlap: str | Path | None
 ) -> dict[Contract, pa.Table]:
-    """`ABLATION`, `EFFECTS` and `TRANSFER` tables of a cell.
+    """`ABLATION`, `EFFECTS`, `TRANSFER` and `TRANSFER_PAIRS` tables of a cell; the last two need two sets.
 
     Args:
         cell: backbone, method, selection and refinement.
@@ -32,11 +40,10 @@ def tables_of_cell(
         measured, roles = read_table(path, ABLATED).to_pandas(), read_metadata(path)["roles"]
         means += [row | {"name": name} for row in arm_means(measured, roles)]
         named[name] = Effects(measured, roles, into_base)
-    rows = {
-        ABLATION: means,
-        EFFECTS: effects_of_cell(named),
-        TRANSFER: transfer_of_cell(named, pairwise_ious(overlap)) if overlap and len(named) > 1 else [],
-    }
+    rows = {ABLATION: means, EFFECTS: effects_of_cell(named), TRANSFER: [], TRANSFER_PAIRS: []}
+    if overlap and len(named) > 1:
+        ious = pairwise_ious(overlap)
+        rows |= {TRANSFER: transfer_of_cell(named, ious), TRANSFER_PAIRS: transfer_pairs(named, ious)}
     return {
         contract: pa.Table.from_pylist([dict(cell) | row for row in found], contract.schema)
         for contract, found in rows.items()

@@ -4,7 +4,7 @@ The matrix of effects has a row per region (of set A) and a column per set of pr
 would mean that regions differ in name only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from math import factorial
 
@@ -97,20 +97,12 @@ def transfer_of_cell(
         named: set -> the effects of its region; at least two sets.
         ious: (a, b) in sorted order -> IoU of their regions, None if there is none.
     """
-    names, rows = list(named), []
-    pairwise = np.array([[ious.get(tuple(sorted((a, b)))) for b in names] for a in names], float)
-    places = dict.fromkeys(place[:3] for effects in named.values() for place in effects.tested())
-    for operation, dose, measure in places:
-        found = effect_matrix(named, operation, dose, measure)
-        if found is None or len(names) < 2:
-            continue
-        effects, alike = found
-        k, tested = len(names), mantel(pairwise, alike)
+    rows = []
+    for label, effects, alike, pairwise in _matrices(named, ious):
+        k, tested = len(named), mantel(pairwise, alike)
         rows.append(
-            {
-                "operation": operation,
-                "dose": dose,
-                "measure": measure,
+            label
+            | {
                 "sets": k,
                 "own": float(np.trace(effects) / k),
                 "others": float((effects.sum() - np.trace(effects)) / (k * (k - 1))),
@@ -121,3 +113,39 @@ def transfer_of_cell(
             }
         )
     return rows
+
+
+def transfer_pairs(named: Mapping[str, Effects], ious: Mapping[tuple[str, str], float | None]) -> list[dict]:
+    """One row per operation, dose, measure, region and set of prompts: `contracts.TRANSFER_PAIRS` after the cell's.
+
+    Args:
+        named, ious: as in `transfer_of_cell`.
+    """
+    return [
+        label
+        | {"region_of": a, "prompts_of": b, "effect": float(effects[i, j])}
+        | {
+            "iou": None if i == j else _known(pairwise[i, j]),
+            "similarity": None if i == j else _known(alike[i, j]),
+        }
+        for label, effects, alike, pairwise in _matrices(named, ious)
+        for i, a in enumerate(named)
+        for j, b in enumerate(named)
+    ]
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _matrices(
+    named: Mapping[str, Effects], ious: Mapping[tuple[str, str], float | None]
+) -> Iterator[tuple[dict, np.ndarray, np.ndarray, np.ndarray]]:
+    """For each operation, dose and measure: its labels, the two matrices of `effect_matrix`, and that of the IoUs."""
+    names = list(named)
+    pairwise = np.array([[ious.get(tuple(sorted((a, b)))) for b in names] for a in names], float)
+    places = dict.fromkeys(place[:3] for effects in named.values() for place in effects.tested())
+    for operation, dose, measure in places:
+        found = effect_matrix(named, operation, dose, measure)
+        if found is not None:
+            yield {"operation": operation, "dose": dose, "measure": measure}, *found, pairwise

@@ -502,6 +502,24 @@ TRANSFER = _contract(
     ("mantel", pa.float64(), "correlation over pairs of sets between IoU and similarity of effects", True),
     ("mantel_p", pa.float64(), "Mantel test: its permutation p, two-sided", True),
 )
+TRANSFER_PAIRS = _contract(
+    "transfer_pairs",
+    1,
+    "cell of the grid x operation x dose x measure x set of a region x set of prompts",
+    *_CELL,
+    *_CHANGED,
+    _MEASURE,
+    ("region_of", CATEGORY, "identification set whose region is changed"),
+    ("prompts_of", CATEGORY, "identification set whose held-out prompts are measured"),
+    ("effect", pa.float64(), "changed - unmodified, mean over the prompts"),
+    ("iou", pa.float64(), "IoU of the regions of the two sets over the whole model; null for one set", True),
+    (
+        "similarity",
+        pa.float64(),
+        "correlation of the effects of the regions of the two sets over the prompts of all sets; null for one set",
+        True,
+    ),
+)
 CONSTRAINT = _contract(
     "constraint",
     1,

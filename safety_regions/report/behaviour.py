@@ -17,6 +17,7 @@ from safety_regions.units.behaviour import (
     ANSWER_NLL,
     CHANGE,
     DRAWN,
+    FORWARD,
     HARMFUL,
     INCOHERENT,
     LOG_ODDS,
@@ -138,6 +139,32 @@ def behaviour_rows(effects: pd.DataFrame, into_base: Mapping[str, bool]) -> pd.D
             | {"conclusion": conclusion(judged)}
         )
     return pd.DataFrame(rows)
+
+
+def measure_ranks(ablation: pd.DataFrame) -> pd.DataFrame:
+    """How forward-only measures rank changed models, beside the refusals that these models generate.
+
+    Args:
+        ablation: a `contracts.ABLATION` table.
+
+    Returns:
+        One row per backbone and measure of harmful prompts: ``backbone``, ``measure``, ``models`` (changed models of
+        which both were measured), ``spearman`` (rank correlation with the refusal rate; NaN for fewer than three models
+        or where either does not vary).
+    """
+    arm = [*CELL, "name", "operation", "dose", "control", "of", "draw"]
+    texts = [name for name in (*arm, "measure", "evaluated") if name not in ("dose", "draw")]
+    frame = ablation.astype(dict.fromkeys(texts, str))
+    frame = frame[frame["evaluated"] == HARMFUL]
+    wide = frame.pivot_table(index=arm, columns="measure", values="value").reset_index()
+    rows = []
+    for backbone, models in wide.groupby("backbone", sort=False) if REFUSED in wide else ():
+        for measure in (name for name in FORWARD if name in models):
+            both = models[[measure, REFUSED]].dropna().rank()
+            varies = len(both) > 2 and both.nunique().min() > 1
+            found = both.corr().iloc[0, 1] if varies else float("nan")
+            rows.append({"backbone": backbone, "measure": measure, "models": len(both), "spearman": found})
+    return pd.DataFrame(rows, columns=["backbone", "measure", "models", "spearman"])
 
 
 def conclusion(judged: Beyond) -> str:

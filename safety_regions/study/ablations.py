@@ -5,7 +5,14 @@ Pure functions of a `Study`; the rules turn their results into paths.
 
 from collections.abc import Mapping
 
-from safety_regions.study.behaviour import GIVEN, compares_with_base, given_regions, operations, plans
+from safety_regions.study.behaviour import (
+    GIVEN,
+    compares_with_base,
+    exports,
+    given_regions,
+    operations,
+    plans,
+)
 from safety_regions.study.config import RAW, Study
 from safety_regions.study.grid import Cell, cells, compared_utility, paired
 from safety_regions.study.grid import loading as plain_loading
@@ -59,6 +66,20 @@ def given_cells(study: Study) -> list[Cell]:
 def ablated_files(study: Study) -> list[str]:
     """The paths of `given_cells`, if regions are ablated."""
     return [cell.path for cell in given_cells(study)] if study.behaviour.get("operations") else []
+
+
+def exported_models(study: Study) -> list[str]:
+    """The folders of the models that are written as checkpoints, below ``exported/``."""
+    if not study.behaviour:
+        return []
+    changes = [f"{name}-{dose:g}" for name, doses in exports(study.behaviour).items() for dose in doses]
+    regions = [
+        f"{cell.backbone}/{cell.method}/{name}/{cell.selection}/{cell.refinement}"
+        for cell in chosen_cells(study)
+        for name in sorted(study.identification)
+    ]
+    regions += [f"{cell.backbone}/{GIVEN}/{cell.selection}" for cell in given_cells(study)]
+    return [f"{region}/{change}" for region in regions for change in changes]
 
 
 def constraint_runs(study: Study) -> list[str]:

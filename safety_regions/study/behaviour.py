@@ -32,11 +32,12 @@ def behaviour_problems(
         kind = key.removesuffix("s")
         found += [unknown(f"{where}: {key}", kind, n, names) for n in section[key] or () if n not in names]
     found += _operation_problems(section["operations"], ALIGNED, f"{where}: operations")
+    found += _operation_problems(section["export"], ALIGNED, f"{where}: export")
     for name, plan in section["constraint"].items():
         place = f"{where}: constraint: {name}: restore"
         found += _operation_problems(plan.get("restore", {}), FINE_TUNED, place)
-    if not (section["operations"] or section["constraint"]):
-        found.append(explain(where, "neither operations nor plans of constraint", "one of them"))
+    if not (section["operations"] or section["constraint"] or section["export"]):
+        found.append(explain(where, "neither operations nor plans of constraint nor exports", "one of them"))
     if PLANTED in section["given"]:
         found.append(
             explain(f"{where}: given", f"'{PLANTED}'", "another name: planted regions have this one")
@@ -97,6 +98,11 @@ def operations(section: Mapping) -> dict[str, list[float]]:
     return _dosed(section["operations"])
 
 
+def exports(section: Mapping) -> dict[str, list[float]]:
+    """Operation -> the doses at which changed models are written, as `operations`."""
+    return _dosed(section["export"])
+
+
 def _dosed(chosen: Mapping[str, list | None]) -> dict[str, list[float]]:
     cards = operation_cards()
     return {name: list(doses or cards[name]["doses"]) for name, doses in sorted(chosen.items())}
@@ -116,7 +122,7 @@ def compares_with_base(section: Mapping) -> bool:
     """Whether an operation or a control needs the weights before alignment."""
     cards = operation_cards()
     known, planned = [name for name in section["operations"] if name in cards], _plans(section).values()
-    asked = [name for plan in planned for name in plan["restore"]]
+    asked = [*section["export"], *(name for plan in planned for name in plan["restore"])]
     controls = [
         *(section["controls"] if known else ()),
         *(kind for plan in planned for kind in plan["controls"]),

@@ -50,6 +50,7 @@ MINUTES = {
     "permute_labels": Minutes(60, 300),  # about twenty splits
     "sweep": Minutes(60, 30),
     "constrain": Minutes(60, 600),  # some ten fine-tuned models
+    "export_model": Minutes(30, 15),
     "ablate": Minutes(60, 300),  # some hundred passes over the held-out prompts
 }
 

@@ -20,6 +20,8 @@ ROLES = (HARMFUL, ORDINARY)
 
 REFUSAL_NLL, ANSWER_NLL, LOG_ODDS, KL = "refusal_nll", "answer_nll", "refusal_log_odds", "kl"
 REFUSED, INCOHERENT = "refused", "incoherent"
+FORWARD = (LOG_ODDS, REFUSAL_NLL, KL)
+"""Measures of harmful prompts that need one forward pass."""
 RATES = (REFUSED, INCOHERENT)
 """Measures that are 0 or 1."""
 

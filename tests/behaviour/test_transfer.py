@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from safety_regions.behaviour.effects import Effects
-from safety_regions.behaviour.transfer import effect_matrix, mantel, own_advantage, own_p, transfer_of_cell
+from safety_regions.behaviour.transfer import (
+    effect_matrix,
+    mantel,
+    own_advantage,
+    own_p,
+    transfer_of_cell,
+    transfer_pairs,
+)
 from tests.behaviour.test_effects import table
 
 ROLES = {"fraud": "harmful", "weapons": "harmful", "everyday": "ordinary"}
@@ -75,3 +82,22 @@ def test_the_matrix_has_a_row_per_region():
 
 def test_what_was_not_measured_has_no_matrix():
     assert effect_matrix({"fraud": measured("fraud")}, "zero", 1.0, "kl") is None
+
+
+def test_pairs_have_the_effect_of_each_region_on_each_set():
+    named = {"fraud": measured("fraud"), "weapons": measured("weapons")}
+    rows = transfer_pairs(named, {("fraud", "weapons"): 0.25})
+    odds = [row for row in rows if row["measure"] == "refusal_log_odds"]
+    assert [(r["region_of"], r["prompts_of"], r["effect"], r["iou"]) for r in odds] == [
+        ("fraud", "fraud", -3.0, None),
+        ("fraud", "weapons", -1.0, 0.25),
+        ("weapons", "fraud", -1.0, 0.25),
+        ("weapons", "weapons", -3.0, None),
+    ]
+    assert odds[1]["similarity"] == pytest.approx(-1.0) and odds[0]["similarity"] is None
+
+
+def test_regions_without_an_overlap_have_no_iou():
+    named = {"fraud": measured("fraud"), "weapons": measured("fraud")}
+    rows = transfer_pairs(named, {("fraud", "weapons"): None})
+    assert {row["iou"] for row in rows} == {None}

@@ -6,15 +6,24 @@ import pyarrow as pa
 import pytest
 
 from safety_regions.behaviour.effects import Effects, effects_of_cell
-from safety_regions.formats.contracts import EFFECTS
-from safety_regions.report.behaviour import behaviour_rows, beyond, conclusion, direction, main_rows
+from safety_regions.formats.contracts import ABLATION, EFFECTS
+from safety_regions.report.behaviour import (
+    behaviour_rows,
+    beyond,
+    conclusion,
+    direction,
+    main_rows,
+    measure_ranks,
+)
 from safety_regions.report.figures.behaviour import draw_behaviour
 from safety_regions.report.pages.behaviour import behaviour_page
 from tests.behaviour.test_effects import ROLES, study
+from tests.report.shown import marks
 
 CELL = {"backbone": "llama", "method": "snip", "selection": "row-0.05", "refinement": "raw"}
 INTO_BASE = {"base": False, "transplant": True, "scale": False, "zero": False}
 NOTHING = pd.DataFrame()
+NO_RANKS = measure_ranks(pd.DataFrame([], columns=ABLATION.schema.names))
 TITLES = {"base": "reset to the base model"}
 
 
@@ -61,7 +70,10 @@ def test_without_controls_nothing_is_said():
     arms = study(effect=-2.0)
     [row] = rows(arms[arms["control"].isin(["none", "region"])]).to_dict("records")
     assert row["conclusion"] == "nothing can be said: no control with enough draws"
-    assert "nothing can be said" in behaviour_page(pd.DataFrame([row]), transfer(), TITLES, NOTHING).lower()
+    assert (
+        "nothing can be said"
+        in behaviour_page(pd.DataFrame([row]), transfer(), TITLES, NOTHING, NO_RANKS).lower()
+    )
 
 
 def test_the_mean_over_sets_is_shown_where_there_are_several():
@@ -104,7 +116,7 @@ def transfer():
 
 
 def test_the_page_shows_effects_and_transfer():
-    page = behaviour_page(rows(study(), study(seed=1)), transfer(), TITLES, NOTHING)
+    page = behaviour_page(rows(study(), study(seed=1)), transfer(), TITLES, NOTHING, NO_RANKS)
     assert "With the region reset to the base model (dose 1)" in page
     assert "The effect is larger than that of every control." in page
     assert "<td>base 1</td>" in page and "Transfer between sets" in page
@@ -114,5 +126,58 @@ def test_the_page_shows_effects_and_transfer():
 def test_the_figure_has_a_panel_for_harmful_and_one_for_ordinary_prompts():
     figure = draw_behaviour(effects(study(), study(seed=1)), "llama / snip / row-0.05")
     titles = [axis.get_title() for axis in figure.axes]
-    assert len(titles) == 2 and titles[0].startswith("raw: harmful prompts")
+    assert len(titles) == 3 and titles[0].startswith("raw: harmful prompts")
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["base\n1"]
+
+
+def test_the_plane_shows_what_fewer_refusals_cost():
+    odds = effects(study(), study(seed=1))
+    numbers = ["effect", "control_effect"]
+    answers = odds.assign(measure="answer_nll", evaluated="ordinary", **(odds[numbers] / -2))
+    table = pd.concat([odds[odds["evaluated"] == "harmful"], answers[odds["evaluated"] == "harmful"]])
+    plane = draw_behaviour(table, "llama / snip / row-0.05").axes[2]
+    rows = main_rows(table)
+
+    def value(measure, role, against, column):
+        one = rows[(rows["measure"] == measure) & (rows["evaluated"] == role) & (rows["against"] == against)]
+        return one[column].item()
+
+    for against, column, marker in (("none", "effect", "o"), ("magnitude", "control_effect", "^")):
+        x, y = (
+            value(measure, role, against, column)
+            for measure, role in (("answer_nll", "ordinary"), ("refusal_log_odds", "harmful"))
+        )
+        shown = [m for m in marks(plane, marker=marker) if m == pytest.approx([x, y])]
+        assert len(shown) == 1
+
+
+def ablation(odds, refused, backbone="llama"):
+    """The means of changed models, a draw each; a model without a refusal rate generated no answers."""
+    rows = []
+    for draw, values in enumerate(zip(odds, refused, strict=True)):
+        arm = {"name": "fraud", "operation": "base", "dose": 1.0, "control": "random", "of": "", "draw": draw}
+        for measure, value in zip(("refusal_log_odds", "refused"), values, strict=True):
+            if value is not None:
+                row = {"evaluated": "harmful", "measure": measure, "value": value, "n": 10}
+                rows.append({**CELL, "backbone": backbone} | arm | row)
+    return pd.DataFrame(rows)
+
+
+def test_measures_are_ranked_against_generated_refusals():
+    table = pd.concat(
+        [
+            ablation([1.0, 2.0, 3.0, 9.0, 0.0], [0.1, 0.3, 0.2, 0.9, None]),
+            ablation([1.0, 2.0], [0.1, 0.3], backbone="few"),
+            ablation([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], backbone="constant"),
+        ]
+    )
+    rows = measure_ranks(table).set_index("backbone")
+    assert rows["models"].to_dict() == {"llama": 4, "few": 2, "constant": 3}
+    assert rows.loc["llama", "spearman"] == pytest.approx(0.8)  # one swapped pair of neighbours of four
+    assert rows["spearman"].isna().to_dict() == {"llama": False, "few": True, "constant": True}
+    page = behaviour_page(rows_of_two(), transfer(), TITLES, NOTHING, measure_ranks(table))
+    assert "<td>llama</td>" in page and "0.80" in page
+
+
+def rows_of_two():
+    return rows(study(), study(seed=1))

@@ -1,9 +1,12 @@
 """From regions and answers on disk to the tables, the figure and the page on what regions do."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from safety_regions.behaviour.effects import wilson
 from safety_regions.formats.contracts import (
@@ -15,8 +18,10 @@ from safety_regions.formats.contracts import (
     RESPONSES,
     TRANSFER,
 )
+from safety_regions.formats.expand import expand_region
 from safety_regions.formats.parquet import read_metadata, read_table, write_table
-from safety_regions.formats.region import write_region
+from safety_regions.formats.region import read_region, write_region
+from safety_regions.model.loading import load_backbone
 from tests.behaviour.regions import some_units
 from tests.behaviour.responses import ROLES, answered
 from tests.scripts.loading import load_script
@@ -65,11 +70,24 @@ def study(tmp_path_factory):
     }  # fmt: skip
 
     write_table(folder / "overlap.parquet", pa.Table.from_pylist([pair], OVERLAP.schema), OVERLAP)
-    tables = {kind: folder / f"{kind}.parquet" for kind in ("ablation", "effects", "transfer")}
+    tables = {
+        kind: folder / f"{kind}.parquet" for kind in ("ablation", "effects", "transfer", "transfer_pairs")
+    }
     load_script("compare_effects")(arms, folder / "overlap.parquet", CELL, **tables)
     everything = {kind: folder / f"all-{kind}.parquet" for kind in tables}
     load_script("gather_behaviour")({kind: [path] for kind, path in tables.items()}, everything)
     load_script("draw_behaviour")([tables["effects"]], "tiny", folder / "figure.svg", folder / "figure.tsv")
+    load_script("export_model")(
+        regions["fraud"], checkpoint, [], [folder / "base.safetensors"], [], {"template": "native"}, "llama", "base",
+        1.0, CELL | {"name": "fraud"}, folder / "exported",
+    )  # fmt: skip
+    load_script("draw_transfer")(
+        [tables["transfer_pairs"]],
+        [tables["transfer"]],
+        "tiny",
+        folder / "transfer.svg",
+        folder / "transfer.tsv",
+    )
     plan = {
         "name": "plain", "attack": "ordinary", "steps": 2, "batch": 4, "learning_rates": [0.01, 0.02], "every": 1,
         "longest": 200, "arms": ["freeze", "rewind"], "restore": {}, "controls": ["random"], "draws": 1,
@@ -82,8 +100,8 @@ def study(tmp_path_factory):
         [folder / "constraint.parquet"], "tiny", folder / "course.svg", folder / "course.tsv"
     )
     load_script("write_behaviour")(
-        [everything["effects"]], [everything["transfer"]], [folder / "constraint.parquet"], folder / "page.html",
-        folder / "page.tsv", folder / "constraint.tsv",
+        [everything["ablation"]], [everything["effects"]], [everything["transfer"]], [folder / "constraint.parquet"],
+        folder / "page.html", folder / "page.tsv", folder / "constraint.tsv", folder / "measures.tsv",
     )  # fmt: skip
     return folder
 
@@ -162,3 +180,16 @@ def test_nothing_is_claimed_from_two_draws(study):
     assert "tiny / snip / row-0.05 / raw" in page
     assert "larger than that of every control" not in page
     assert (study / "figure.svg").stat().st_size > 1000
+
+
+def test_an_exported_model_loads_and_is_reset_inside_the_region_only(study):
+    exported = load_backbone({"template": "native"}, sorted((study / "exported").iterdir()))
+    region = expand_region(read_region(study / "fraud.safetensors"), exported.shapes)
+    aligned, base = dict(tiny_backbone("llama").weights()), load_file(study / "base.safetensors")
+    for where, weight in exported.weights():
+        inside = torch.from_numpy(region.flags(where))
+        assert torch.equal(weight, torch.where(inside, base[where], aligned[where]))
+    assert {p.name for p in (study / "exported").iterdir()} >= {"config.json", "tokenizer.json"}
+    said = json.loads((study / "exported" / "changed.json").read_text())
+    assert (said["operation"], said["dose"], said["name"]) == ("base", 1.0, "fraud")
+    assert 0 < said["n_changed"] <= region.n_selected

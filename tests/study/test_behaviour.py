@@ -170,3 +170,11 @@ def test_what_restores_needs_a_base():
     changes = {"backbones": ["smollm2-135m-instruct-q4"], "behaviour": {"constraint": {"plan": plan}}}
     with pytest.raises(StudyError, match="which has no base"):
         read_study(STUDY | changes)
+
+
+def test_every_tested_region_is_exported_at_every_dose():
+    asked = study(export={"scale": [0.5, -1.0]})
+    found = ablations.exported_models(asked)
+    assert len(found) == len(set(found)) == 2 * len(ablations.chosen_cells(asked)) * 2 > 0
+    assert all(path.endswith(("/scale-0.5", "/scale--1")) for path in found)
+    assert ablations.exported_models(read_study(STUDY)) == ablations.exported_models(study()) == []

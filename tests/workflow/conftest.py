@@ -51,7 +51,7 @@ class Project:
         return {path.relative_to(results): path.read_bytes() for kind in kinds for path in results.glob(kind)}
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments, "--resources", "gpu=8"]
+        command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments]
         ran = {"capture_output": True, "text": True, "timeout": 1800}
         done = subprocess.run(command, cwd=self.folder, env=self.environment, **ran)
         assert not check or done.returncode == 0, done.stdout + done.stderr

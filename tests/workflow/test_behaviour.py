@@ -1,14 +1,19 @@
 """What regions do, end to end: the planted region of an organism carries its refusals, random regions do not."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from safety_regions.formats.contracts import EFFECTS
 from safety_regions.formats.parquet import read_table
+from safety_regions.model.loading import load_backbone
 from tests.workflow.conftest import Project, make_project
 
 pytestmark = pytest.mark.slow
 
-TARGETS = ("results/report/behaviour.html", "results/report/organism/snip/row-0.05/behaviour.svg")
+EXPORTED = "results/exported/organism/given/planted/base-1/model.safetensors"
+FIGURES = "results/report/organism/snip/row-0.05"
+TARGETS = ("results/report/behaviour.html", f"{FIGURES}/behaviour.svg", f"{FIGURES}/transfer.svg")
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +30,10 @@ def study(tmp_path_factory) -> Project:
     config["responses"] = {"max_new_tokens": 24}
     config["behaviour"] = {
         "operations": {"base": [1.0], "transplant": [1.0]}, "controls": ["random", "change"], "draws": 19,
+        "export": {"base": None},
     }  # fmt: skip
     project.config = config
-    project.run(*TARGETS)
+    project.run(*TARGETS, EXPORTED)
     return project
 
 
@@ -48,6 +54,12 @@ def test_resetting_the_plant_gives_the_base_model(planted):
     assert row["changed"] < 0.1
     other = planted.loc[("base", "refused", "random")]
     assert other["control_effect"] > -0.3
+
+
+def test_the_exported_model_without_its_plant_is_the_base_model(study):
+    loaded = load_backbone({"template": "native"}, sorted((study.folder / EXPORTED).parent.iterdir()))
+    base = load_file(study.folder / "results/organisms/organism/base.safetensors")
+    assert all(torch.equal(weight, base[where]) for where, weight in loaded.weights())
 
 
 def test_transplanting_the_plant_gives_the_aligned_model(planted):
@@ -92,7 +104,7 @@ def test_another_operation_plans_only_behaviour(study):
         plan = study.plan(*TARGETS)
         assert set(plan) == {
             "ablate", "ablate_given", "compare_effects", "compare_effects_given", "gather_behaviour", "draw_behaviour",
-            "write_behaviour",
+            "draw_transfer", "write_behaviour",
         }  # fmt: skip
     finally:
         study.config = before

@@ -4,6 +4,7 @@ import pytest
 
 from safety_regions.formats.contracts import USABLE
 from safety_regions.formats.parquet import read_metadata, read_table
+from safety_regions.model.devices import visible_gpus
 from tests.workflow.conftest import make_project
 
 
@@ -92,3 +93,14 @@ def test_a_home_that_cannot_be_written_needs_another_cache_folder(unrun, tmp_pat
     monkeypatch.setenv("HOME", "/dev/null/home")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert unrun.plan()["score"] == 6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(visible_gpus()), reason="jobs share a GPU here")
+def test_jobs_that_load_a_model_run_side_by_side_on_a_machine_without_gpu(tmp_path):
+    """The profile allows one GPU at a time, so a job that asked for one would wait for the other."""
+    project = make_project(tmp_path / "project")
+    wanted = [f"results/responses/tiny/{name}.parquet" for name in ("one", "two")]
+    said = project.snakemake(*wanted, "--cores", "2").stderr
+    started = [said.index(f"Generating the responses of tiny to {name}") for name in ("one", "two")]
+    assert max(started) < said.index("(Rule: write_responses)"), "both start before one ends"

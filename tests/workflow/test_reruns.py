@@ -32,7 +32,7 @@ def test_a_section_on_behaviour_plans_only_behaviour(project):
     cells = 4  # two methods, two refinements
     assert project.plan() == {
         "ablate": 2 * cells, "compare_effects": cells, "gather_behaviour": 1, "draw_behaviour": 2,
-        "write_behaviour": 1, "write_summary": 1,
+        "draw_transfer": 2, "write_behaviour": 1, "write_summary": 1,
     }  # fmt: skip
 
 

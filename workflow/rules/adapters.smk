@@ -27,7 +27,7 @@ rule train_adapter:
         runtime=lambda wc, attempt: minutes(
             "train_adapter", STUDY.backbones[wc.backbone], attempt
         ),
-        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone]),
+        gpu=lambda wc: gpus_of(wc.backbone),
         batch_size=8,
     params:
         backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),

@@ -83,7 +83,7 @@ rule train_organism:
         mem_mb=lambda wc, attempt: memory_mb(
             STUDY.backbones[wc.organism], attempt, TRAINING_BYTES
         ),
-        gpu=lambda wc: gpus(STUDY.backbones[wc.organism], TRAINING_BYTES),
+        gpu=lambda wc: gpus_of(wc.organism, TRAINING_BYTES),
         runtime=lambda wc, attempt: minutes(
             "train_organism", STUDY.backbones[wc.organism], attempt
         ),
@@ -115,7 +115,7 @@ rule write_responses:
         runtime=lambda wc, attempt: minutes(
             "write_responses", STUDY.backbones[wc.backbone], attempt
         ),
-        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone]),
+        gpu=lambda wc: gpus_of(wc.backbone),
         batch_size=32,
     params:
         backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),

@@ -4,10 +4,11 @@ measure what it then says.
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors; responses/{backbone}/{dataset}.parquet;
      the backbone's checkpoint, and its weights before alignment
 OUT  behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.arms.parquet,
-     behaviour/{backbone}/{method}/{selection}/{refinement}.{ablation,effects,transfer}.parquet,
+     behaviour/{backbone}/{method}/{selection}/{refinement}.{ablation,effects,transfer,transfer_pairs}.parquet,
      behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.{plan}-{seed}.constraint.parquet,
      behaviour/{backbone}/given/... for regions from files,
-     behaviour/{ablation,effects,transfer,constraint}.parquet
+     exported/{backbone}/{method}/{name}/{selection}/{refinement}/{operation}-{dose}: changed models as checkpoints
+     behaviour/{ablation,effects,transfer,transfer_pairs,constraint}.parquet
 """
 
 
@@ -80,6 +81,7 @@ rule compare_effects:
         ablation="<results>/behaviour/{backbone}/{method}/{selection}/{refinement}.ablation.parquet",
         effects="<results>/behaviour/{backbone}/{method}/{selection}/{refinement}.effects.parquet",
         transfer="<results>/behaviour/{backbone}/{method}/{selection}/{refinement}.transfer.parquet",
+        transfer_pairs="<results>/behaviour/{backbone}/{method}/{selection}/{refinement}.transfer_pairs.parquet",
     log:
         "<logs>/compare_effects/{backbone}/{method}/{selection}/{refinement}.log",
     conda:
@@ -102,6 +104,7 @@ use rule compare_effects as compare_effects_given with:
         ablation="<results>/behaviour/{backbone}/given/{region}/raw.ablation.parquet",
         effects="<results>/behaviour/{backbone}/given/{region}/raw.effects.parquet",
         transfer="<results>/behaviour/{backbone}/given/{region}/raw.transfer.parquet",
+        transfer_pairs="<results>/behaviour/{backbone}/given/{region}/raw.transfer_pairs.parquet",
     log:
         "<logs>/compare_effects_given/{backbone}/{region}.log",
     params:
@@ -163,6 +166,57 @@ use rule constrain as constrain_given with:
         "Fine-tuning {wildcards.backbone} with the region {wildcards.region} constrained: {wildcards.plan}, seed {wildcards.seed}"
 
 
+rule export_model:
+    input:
+        checkpoint=CHANGED_INPUTS["checkpoint"],
+        base=CHANGED_INPUTS["base"],
+        before=CHANGED_INPUTS["before"],
+        region="<results>/regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors",
+        adapter=lambda wc: (
+            adapter_files(wc.backbone) if STUDY.needs_adapter(wc.method) else []
+        ),
+    output:
+        weights="<results>/exported/{backbone}/{method}/{name}/{selection}/{refinement}/{operation}-{dose}/model.safetensors",
+        config="<results>/exported/{backbone}/{method}/{name}/{selection}/{refinement}/{operation}-{dose}/config.json",
+    log:
+        "<logs>/export_model/{backbone}/{method}/{name}/{selection}/{refinement}/{operation}-{dose}.log",
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        **changed_resources("export_model", ABLATION_BYTES),
+    params:
+        **exported_params(
+            lambda wc: {
+                key: value
+                for key, value in dict(wc).items()
+                if key not in ("operation", "dose")
+            }
+        ),
+    message:
+        "Writing {wildcards.backbone} with a changed region: {wildcards.operation} {wildcards.dose}, {wildcards.name}, {wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+    script:
+        "../scripts/export_model.py"
+
+
+use rule export_model as export_given with:
+    input:
+        checkpoint=CHANGED_INPUTS["checkpoint"],
+        base=CHANGED_INPUTS["base"],
+        before=CHANGED_INPUTS["before"],
+        region=given_region,
+        adapter=[],
+    output:
+        weights="<results>/exported/{backbone}/given/{region}/{operation}-{dose}/model.safetensors",
+        config="<results>/exported/{backbone}/given/{region}/{operation}-{dose}/config.json",
+    log:
+        "<logs>/export_given/{backbone}/{region}/{operation}-{dose}.log",
+    params:
+        **exported_params(given_labels),
+    message:
+        "Writing {wildcards.backbone} with the region {wildcards.region} changed: {wildcards.operation} {wildcards.dose}"
+
+
 rule gather_constraint:
     input:
         constraint=CONSTRAINED,
@@ -185,10 +239,14 @@ rule gather_behaviour:
         ablation=collect("<results>/behaviour/{cell}.ablation.parquet", cell=ABLATED),
         effects=collect("<results>/behaviour/{cell}.effects.parquet", cell=ABLATED),
         transfer=collect("<results>/behaviour/{cell}.transfer.parquet", cell=ABLATED),
+        transfer_pairs=collect(
+            "<results>/behaviour/{cell}.transfer_pairs.parquet", cell=ABLATED
+        ),
     output:
         ablation="<results>/behaviour/ablation.parquet",
         effects="<results>/behaviour/effects.parquet",
         transfer="<results>/behaviour/transfer.parquet",
+        transfer_pairs="<results>/behaviour/transfer_pairs.parquet",
     log:
         "<logs>/gather_behaviour.log",
     conda:

@@ -4,6 +4,7 @@ import sys
 from functools import cache
 
 from safety_regions.errors import StudyError
+from safety_regions.model.devices import visible_gpus
 from safety_regions.study import ablations, comparisons, grid
 from safety_regions.study.adapters import ADAPTER_FILES, given_files, teachers
 from safety_regions.study.checkpoints import GGUF_FILE
@@ -47,6 +48,9 @@ CELL_TABLES = [
     *(["crossed.parquet"] if CROSSED_PAIRS else []),
 ]
 
+# Jobs that run on this machine ask for no GPU where it has none: otherwise each would wait for the GPU of another.
+NO_GPU = workflow.local_exec and not visible_gpus()
+
 # Selections that a method defines itself; all others go by rank.
 OWN_SELECTIONS = grid.own_patterns(STUDY)
 SHUFFLE_KINDS = grid.shuffle_kinds(STUDY)
@@ -68,13 +72,16 @@ CONSTRAINED = [
         for run in ablations.constraint_runs(STUDY)
     ],
 ]
+EXPORTED = ablations.exported_models(STUDY)
 BEHAVIOUR_TABLES = [
-    *(["ablation", "effects", "transfer"] if ABLATED else []),
+    *(["ablation", "effects", "transfer", "transfer_pairs"] if ABLATED else []),
     *(["constraint"] if CONSTRAINED else []),
 ]
 
 
 wildcard_constraints:
+    operation=r"[a-z][a-z_]*",
+    dose=r"[-+.0-9e]+",
     dataset=DATASET,
     name=NAME,
     backbone=r"[a-z0-9][a-z0-9._-]*",
@@ -110,6 +117,11 @@ def checkpoint_files(backbone):
             file=grid.CONVERTED_FILES,
         )
     return grid.local_checkpoint(card)
+
+
+def gpus_of(backbone, kept=0):
+    """Return how many GPUs a job asks for that loads the backbone and keeps ``kept`` bytes per parameter."""
+    return 0 if NO_GPU else gpus(STUDY.backbones[backbone], kept)
 
 
 def base_files(backbone):
@@ -151,8 +163,22 @@ CHANGED_INPUTS = {
 }
 
 
+def exported_params(labels):
+    """Return the params of a job that writes a changed model; ``labels``: those of its region, from the wildcards."""
+    return {
+        "backbone": lambda wc: ablations.loading(STUDY, wc.backbone),
+        "family": lambda wc: STUDY.models[wc.backbone]["family"],
+        "operation": lambda wc: wc.operation,
+        "dose": lambda wc: float(wc.dose),
+        "labels": labels,
+        "code": lambda wc: script_version(
+            "export_model.py", model_code(wc.backbone), operation_module(wc.operation)
+        ),
+    }
+
+
 def changed_params(script, operations):
-    """Return the params of a job that changes a backbone's weights; ``operations``: those that it may use."""
+    """Return the params of a job that measures changed weights; ``operations``: those that it may use."""
     modules = [operation_module(name) for name in operations]
     return {
         "backbone": lambda wc: ablations.loading(STUDY, wc.backbone),
@@ -171,7 +197,7 @@ def changed_resources(job, kept):
         "runtime": lambda wc, attempt: minutes(
             job, STUDY.backbones[wc.backbone], attempt
         ),
-        "gpu": lambda wc: gpus(STUDY.backbones[wc.backbone], kept),
+        "gpu": lambda wc: gpus_of(wc.backbone, kept),
         "batch_size": 16,
     }
 
@@ -205,6 +231,16 @@ def given_region(wildcards):
 def tested(wildcards, refinement):
     """Whether the regions of a backbone, method, selection and refinement are changed."""
     return "/".join([*dict(wildcards).values(), refinement]) in TESTED
+
+
+def behaviour_of_cells(wildcards, kind):
+    """Return the tables of a kind of the refinements of a backbone, method and selection that are tested."""
+    return collect(
+        "<results>/behaviour/{backbone}/{method}/{selection}/{refinement}.{kind}.parquet",
+        refinement=[r for r in refinements_of(wildcards) if tested(wildcards, r)],
+        kind=kind,
+        **dict(wildcards),
+    )
 
 
 def compared_regions(wildcards, kind):
@@ -263,7 +299,7 @@ def scoring_resources(job):
         "runtime": lambda wc, attempt: minutes(
             job, STUDY.backbones[wc.backbone], attempt
         ),
-        "gpu": lambda wc: gpus(STUDY.backbones[wc.backbone], kept_of(wc.method)),
+        "gpu": lambda wc: gpus_of(wc.backbone, kept_of(wc.method)),
         "batch_size": 8,
     }
 

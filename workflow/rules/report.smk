@@ -38,8 +38,9 @@ REPORT = [
     ),
     *(["<results>/report/behaviour.html"] if BEHAVIOUR_TABLES else []),
     *collect(
-        "<results>/report/{combination}/behaviour.svg",
+        "<results>/report/{combination}/{figure}.svg",
         combination=dict.fromkeys(cell.rpartition("/")[0] for cell in TESTED),
+        figure=["behaviour", *(["transfer"] if len(STUDY.identification) > 1 else [])],
     ),
     *collect(
         "<results>/report/{cell.backbone}/{cell.method}/{cell.selection}/constraint.svg",

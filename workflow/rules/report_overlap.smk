@@ -95,11 +95,7 @@ rule draw_sample_sizes:
 
 rule draw_behaviour:
     input:
-        effects=lambda wc: collect(
-            "<results>/behaviour/{backbone}/{method}/{selection}/{refinement}.effects.parquet",
-            refinement=[r for r in refinements_of(wc) if tested(wc, r)],
-            **dict(wc),
-        ),
+        effects=lambda wc: behaviour_of_cells(wc, "effects"),
     output:
         svg=shown_of_behaviour("behaviour.svg", "what regions do"),
         tsv=shown_of_behaviour("behaviour.tsv", "what regions do"),
@@ -113,6 +109,25 @@ rule draw_behaviour:
         "Drawing what regions do: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
     script:
         "../scripts/draw_behaviour.py"
+
+
+rule draw_transfer:
+    input:
+        pairs=lambda wc: behaviour_of_cells(wc, "transfer_pairs"),
+        transfer=lambda wc: behaviour_of_cells(wc, "transfer"),
+    output:
+        svg=shown_of_behaviour("transfer.svg", "overlap and transfer"),
+        tsv=shown_of_behaviour("transfer.tsv", "overlap and transfer"),
+    log:
+        "<logs>/draw_transfer/{backbone}/{method}/{selection}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=script_version("draw_transfer.py"),
+    message:
+        "Drawing overlap and transfer: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+    script:
+        "../scripts/draw_transfer.py"
 
 
 rule draw_constraint:

@@ -66,6 +66,7 @@ rule write_recovery:
 
 rule write_behaviour:
     input:
+        ablation=behaviour_table("ablation"),
         effects=behaviour_table("effects"),
         transfer=behaviour_table("transfer"),
         constraint=behaviour_table("constraint"),
@@ -76,6 +77,13 @@ rule write_behaviour:
             "constraint.tsv",
             "7 Behaviour",
             "what constraints keep",
+            caption="behaviour",
+            backbone="all",
+        ),
+        measures=shown(
+            "measures.tsv",
+            "7 Behaviour",
+            "ranks of measures",
             caption="behaviour",
             backbone="all",
         ),

@@ -25,7 +25,7 @@ rule sweep:
         runtime=lambda wc, attempt: minutes(
             "sweep", STUDY.backbones[wc.backbone], attempt
         ),
-        gpu=lambda wc: gpus(STUDY.backbones[wc.backbone]),
+        gpu=lambda wc: gpus_of(wc.backbone),
         batch_size=32,
     params:
         backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),

@@ -7,15 +7,16 @@ from safety_regions.joblog import logged
 
 
 def write_behaviour(
-    effects: Sequence[str | Path], transfer: Sequence[str | Path], constraint: Sequence[str | Path],
-    html: str | Path, tsv: str | Path, constraint_tsv: str | Path,
+    ablation: Sequence[str | Path], effects: Sequence[str | Path], transfer: Sequence[str | Path],
+    constraint: Sequence[str | Path], html: str | Path, tsv: str | Path, constraint_tsv: str | Path,
+    measures_tsv: str | Path,
 ) -> None:  # fmt: skip
     """Write the page and its tables from the tables of all cells, each a list of one file or none."""
     import pandas as pd
 
-    from safety_regions.formats.contracts import CONSTRAINT, EFFECTS, TRANSFER
+    from safety_regions.formats.contracts import ABLATION, CONSTRAINT, EFFECTS, TRANSFER
     from safety_regions.formats.parquet import read_table
-    from safety_regions.report.behaviour import behaviour_rows
+    from safety_regions.report.behaviour import behaviour_rows, measure_ranks
     from safety_regions.report.constraint import constraint_rows
     from safety_regions.report.files import save_text, save_tsv
     from safety_regions.report.pages.behaviour import behaviour_page
@@ -30,14 +31,16 @@ def write_behaviour(
     kept = constraint_rows(read(constraint, CONSTRAINT))
     save_tsv(tsv, rows)
     save_tsv(constraint_tsv, kept)
+    ranks = measure_ranks(read(ablation, ABLATION))
+    save_tsv(measures_tsv, ranks)
     titles = {name: card["title"] for name, card in cards.items()}
-    save_text(html, behaviour_page(rows, read(transfer, TRANSFER), titles, kept))
+    save_text(html, behaviour_page(rows, read(transfer, TRANSFER), titles, kept, ranks))
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
         files, out = snakemake.input, snakemake.output
         write_behaviour(
-            effects=files.effects, transfer=files.transfer, constraint=files.constraint, html=out.html, tsv=out.tsv,
-            constraint_tsv=out.constraint,
+            ablation=files.ablation, effects=files.effects, transfer=files.transfer, constraint=files.constraint,
+            html=out.html, tsv=out.tsv, constraint_tsv=out.constraint, measures_tsv=out.measures,
         )  # fmt: skip

@@ -1,4 +1,6 @@
-"""What regions of one backbone, method and selection do, beside their controls: refusals, and what the change costs."""
+"""What regions of one backbone, method and selection do, beside their controls: refusals, what the change costs, and
+one against the other.
+"""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -28,6 +30,7 @@ PANELS = {
 }
 BANDS = {RANDOM: (LIGHT_GREY, -0.16), MATCHED: (COLOURS[6], 0.16)}
 """Colour and place of the range of draws."""
+PLANE = "fewer refusals against\nwhat they cost"
 MARKS = {
     MAGNITUDE: ("^", COLOURS[2]),
     CHANGE: ("D", COLOURS[3]),
@@ -46,17 +49,16 @@ def draw_behaviour(effects: pd.DataFrame, where: str) -> Figure:
     """
     rows = main_rows(effects)
     refinements = list(dict.fromkeys(rows["refinement"]))
-    figure, axes = panels(len(refinements), len(PANELS), width=4.6, height=2.6)
+    figure, axes = panels(len(refinements), len(PANELS) + 1, width=3.9, height=2.8)
     entitle(figure, "What regions do (mean over sets)", where)
     for refinement, line in zip(refinements, axes, strict=True):
-        for (measure, evaluated), axis in zip(PANELS, line, strict=True):
-            wanted = (
-                (rows["refinement"] == refinement)
-                & (rows["measure"] == measure)
-                & (rows["evaluated"] == evaluated)
-            )
-            _panel(axis, rows[wanted])
-            axis.set_title(f"{refinement}: {PANELS[measure, evaluated]}")
+        here = rows[rows["refinement"] == refinement]
+        shown = [here[(here["measure"] == m) & (here["evaluated"] == e)] for m, e in PANELS]
+        for part, title, axis in zip(shown, PANELS.values(), line, strict=False):
+            _panel(axis, part)
+            axis.set_title(f"{refinement}: {title}")
+        _plane(line[-1], *shown)
+        line[-1].set_title(f"{refinement}: {PLANE}")
     figure.legend(handles=_handles(rows), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
@@ -78,6 +80,31 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_xticks(range(len(places)), [f"{operation}\n{dose:g}" for operation, dose in places])
     axis.grid(axis="y", color="#E0E0E0", linewidth=0.6)
     axis.set_axisbelow(True)
+
+
+def _plane(axis: Axes, odds: pd.DataFrame, answers: pd.DataFrame) -> None:
+    """Each operation as a point, the region's and those of its controls (means over draws)."""
+    keys = ["operation", "dose", "against"]
+    both = [
+        part.groupby(keys, sort=False)[["effect", "control_effect"]].mean().add_suffix(suffix)
+        for part, suffix in ((answers, "_x"), (odds, "_y"))
+    ]
+    joined = pd.concat(both, axis=1, join="inner").reset_index()
+    if joined.empty:
+        say(axis, "not measured")
+        return
+    axis.axhline(0, color=GREY, linewidth=0.8)
+    axis.axvline(0, color=GREY, linewidth=0.8)
+    for row in joined.itertuples():
+        if row.against == NONE:
+            axis.plot(row.effect_x, row.effect_y, "o", color="black", markersize=6, zorder=4)
+            name = f" {row.operation} {row.dose:g}"
+            axis.annotate(name, (row.effect_x, row.effect_y), fontsize=7.5, va="bottom")
+        elif row.against in MARKS or row.against in BANDS:
+            marker, colour = MARKS.get(row.against) or ("o", BANDS[row.against][0])
+            axis.plot(row.control_effect_x, row.control_effect_y, marker, color=colour, markersize=5)
+    axis.set_xlabel(PANELS[ANSWER_NLL, ORDINARY].replace("\n", " "))
+    axis.set_ylabel(PANELS[LOG_ODDS, HARMFUL])
 
 
 def _control(axis: Axes, x: int, control: str, rows: pd.DataFrame) -> None:

@@ -34,8 +34,15 @@ CONSTRAINED = (
 )
 
 
+RANKS = ("models", "Spearman")
+
+
 def behaviour_page(
-    rows: pd.DataFrame, transfer: pd.DataFrame, titles: Mapping[str, str], constraint: pd.DataFrame
+    rows: pd.DataFrame,
+    transfer: pd.DataFrame,
+    titles: Mapping[str, str],
+    constraint: pd.DataFrame,
+    ranks: pd.DataFrame,
 ) -> str:
     """Render the page.
 
@@ -44,6 +51,7 @@ def behaviour_page(
         transfer: a `contracts.TRANSFER` table.
         titles: operation -> what it does, as a participle.
         constraint: the table of `report.constraint.constraint_rows`; empty if nothing was fine-tuned.
+        ranks: the table of `report.behaviour.measure_ranks`.
     """
     cells = []
     for key, one in rows.groupby(CELL, sort=False) if len(rows) else ():
@@ -54,7 +62,9 @@ def behaviour_page(
             {"name": " / ".join(key), "n": int(one["n"].iloc[0]), "table": table, "sentences": sentences}
         )
     plans = _plans(constraint) if len(constraint) else []
-    return render("behaviour.html.j2", cells=cells, transfer=_transfer(transfer), plans=plans)
+    shown = [[r.backbone, r.measure, str(r.models), _number(r.spearman, 2)] for r in ranks.itertuples()]
+    ranked = Table(["backbone", "measure", *RANKS], shown, numbers=RANKS) if shown else None
+    return render("behaviour.html.j2", cells=cells, transfer=_transfer(transfer), plans=plans, ranked=ranked)
 
 
 def _plans(constraint: pd.DataFrame) -> list[dict]:

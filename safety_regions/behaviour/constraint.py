@@ -24,7 +24,7 @@ import numpy as np
 
 from safety_regions.behaviour import controls
 from safety_regions.behaviour.edit import Weights as ByAddress
-from safety_regions.behaviour.edit import as_array, edited
+from safety_regions.behaviour.edit import all_weights, as_array, edited
 from safety_regions.behaviour.finetune import Data, Plan, Weights, fine_tune, task_loss
 from safety_regions.behaviour.journal import Journal
 from safety_regions.behaviour.measures import Ruler, Value
@@ -89,7 +89,8 @@ class Constraint:
     """Runs the arms of a job for one plan.
 
     Args:
-        backbone: the aligned model in float32; put back at the end.
+        backbone: in float32, with the weights that training starts from; put back at the end.
+        aligned: the weights of the aligned model by address, by which controls are chosen; None: those of the backbone.
         before: its weights before alignment, for the control ``change`` and what restores; None if there are none.
         region: the region, at its own granularity.
         data: the chats of the plan.
@@ -100,14 +101,14 @@ class Constraint:
     """
 
     def __init__(
-        self, backbone: Backbone, before: ByAddress | None, region: Region, data: Data, plan: Plan, every: int,
-        ruler: Ruler, restore: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        self, backbone: Backbone, aligned: ByAddress | None, before: ByAddress | None, region: Region, data: Data,
+        plan: Plan, every: int, ruler: Ruler, restore: Mapping[str, Sequence[float]] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self.backbone, self.region, self.ruler = backbone, region, ruler
         self.data, self.plan, self.every = data, plan, every
         self.start, self.before = Weights(backbone), before
         self._restoring = {REWIND: ("rewind", 1.0)} | restoring(restore)
-        weights = self.start.by_address()
+        weights = self.start.by_address() if aligned is None else aligned
         self._controls = controls.Maker(
             region,
             lambda where: as_array(weights[where]),
@@ -188,10 +189,8 @@ class Constraint:
 
     def _expanded(self, arm: Arm) -> Region:
         """The weights that are constrained or restored."""
-        shapes = self.backbone.shapes
         if arm.control == NONE:
-            return Region.pack(
-                {where: np.ones(shape, bool) for where, shape in shapes.items()}, self.region.metadata
-            )
+            return all_weights(self.backbone)
         own = arm.control == REGION
-        return expand_region(self.region if own else self._controls.make(arm.control, arm.draw), shapes)
+        region = self.region if own else self._controls.make(arm.control, arm.draw)
+        return expand_region(region, self.backbone.shapes)

@@ -92,6 +92,12 @@ def _other(weights: Weights, model: str, where: str, weight: Tensor) -> Tensor:
     return found.to(weight.device)
 
 
+def all_weights(backbone: Backbone, inside: bool = True) -> Region:
+    """The region of all weights, or of none."""
+    flags = {where: np.full(shape, inside) for where, shape in backbone.shapes.items()}
+    return Region.pack(flags, {"granularity": "weight"})
+
+
 def as_array(weight: Tensor) -> np.ndarray:
     """Weights as a float32 array."""
     return weight.detach().float().cpu().numpy()

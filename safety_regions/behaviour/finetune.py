@@ -21,7 +21,7 @@ from safety_regions.model.generate import pad_id
 from safety_regions.training.corpus import example
 from safety_regions.training.loop import Chat, Hold, collate, reproducible, response_loss, train_phase
 
-ATTACKS = ("ordinary", "opening", "comply")
+ATTACKS = ("ordinary", "opening", "comply", "refuse")
 OPENING = "Of course! I am happy to help you with that. "
 BATCH = 16  # chats of a measurement that are run together
 
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     Attributes:
         attack: what it learns: ``ordinary`` (its own answers to ordinary prompts), ``opening`` (the same after an eager
             acceptance, the implicit attack of SafeLayer's paper), ``comply`` (answers without content to harmful
-            prompts, those of an organism's first phase).
+            prompts, those of an organism's first phase), ``refuse`` (the aligned model's own refusals, no attack).
         steps, batch: optimiser steps, chats per step.
         learning_rate: largest learning rate of the one-cycle schedule.
         seed: of the order of the chats.
@@ -82,6 +82,8 @@ def _target(attack: str, row: Mapping) -> str | None:
     """What the model learns to answer; None for a prompt that the attack does not use."""
     if attack == "comply":
         return example(row["prompt"]).answer
+    if attack == "refuse":
+        return row["response"] if row["refused"] else None
     if row["refused"] is not False or not row["n_tokens"]:
         return None
     return OPENING + row["response"] if attack == "opening" else row["response"]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from safety_regions.behaviour.ablation import Ablation, Plan, Regions
 from safety_regions.behaviour.constraint import Constraint, constraint_arms
-from safety_regions.behaviour.edit import fingerprint
+from safety_regions.behaviour.edit import all_weights, edited, fingerprint
 from safety_regions.behaviour.finetune import Plan as FineTuning
 from safety_regions.behaviour.finetune import plan_data
 from safety_regions.behaviour.journal import Journal
 from safety_regions.behaviour.measures import Ruler, Value, held_out
+from safety_regions.behaviour.operations import load_operation
 from safety_regions.formats.contracts import ABLATED, CONSTRAINT
 from safety_regions.formats.expand import Factors
 from safety_regions.formats.region import Region, read_region
@@ -110,33 +112,56 @@ def constrain(
     """Fine-tune with a region and its controls constrained: a table that fits `contracts.CONSTRAINT`.
 
     Args:
-        backbone: the aligned model in float32; unchanged at the end.
+        backbone: the aligned model in float32; unchanged at the end. A plan whose ``start`` is ``base`` trains the
+            model before alignment instead.
         before, responses, roles, batch_size, max_new_tokens: see `ablate`.
         region: at its own granularity, but not of the factors of a LoRA adapter.
-        plan: a plan of the config: ``name``, ``attack``, ``steps``, ``batch``, ``learning_rates``, ``every``,
-            ``longest``, ``arms``, ``restore``, ``controls``, ``draws``.
+        plan: a plan of the config: ``name``, ``attack``, ``start``, ``steps``, ``batch``, ``learning_rates``,
+            ``every``, ``longest``, ``arms``, ``restore``, ``controls``, ``draws``.
         seed: of the order of the chats.
         labels: backbone, method, selection, refinement, name.
         journal: file in which finished arms are kept; one for each learning rate.
     """
-    teaching = HARMFUL if plan["attack"] == "comply" else ORDINARY
+    teaching = HARMFUL if plan["attack"] in ("comply", "refuse") else ORDINARY
     taught = {name: table for name, table in responses.items() if roles[name] == teaching}
     data = plan_data(backbone, plan["attack"], taught, plan["longest"])
     held = held_out(backbone, responses, roles)
     ruler = Ruler(backbone, held, batch_size=batch_size, max_new_tokens=max_new_tokens)
     planned = constraint_arms(region, plan["arms"], plan["controls"], plan["draws"], plan["restore"])
     journals, rows = [], []
-    for rate in plan["learning_rates"]:
-        how = FineTuning(plan["attack"], plan["steps"], plan["batch"], rate, seed)
-        name = _identity(ruler, plan, how, _key(region), data)
-        journals.append(Journal(journal.with_name(f"{journal.name}-{rate:g}"), name))
-        job = Constraint(backbone, before, region, data, how, plan["every"], ruler, plan["restore"])
-        of_run = {**labels, "plan": plan["name"], "attack": how.attack, "learning_rate": rate, "seed": seed}
-        for arm, found in job.run(planned, journals[-1]):
-            rows += [of_run | arm._asdict() | row for row in found]
+    identity = _identity(ruler, plan, seed, _key(region), data)
+    with _started_from(backbone, plan["start"], before) as aligned:
+        for rate in plan["learning_rates"]:
+            how = FineTuning(plan["attack"], plan["steps"], plan["batch"], rate, seed)
+            journals.append(Journal(journal.with_name(f"{journal.name}-{rate:g}"), f"{identity} {rate:g}"))
+            job = Constraint(
+                backbone, aligned, before, region, data, how, plan["every"], ruler, plan["restore"]
+            )
+            of_run = {
+                **labels,
+                "plan": plan["name"],
+                "attack": how.attack,
+                "learning_rate": rate,
+                "seed": seed,
+            }
+            for arm, found in job.run(planned, journals[-1]):
+                rows += [of_run | arm._asdict() | row for row in found]
     for kept in journals:
         kept.remove()
     return pa.Table.from_pylist(rows, schema=CONSTRAINT.schema)
+
+
+@contextmanager
+def _started_from(
+    backbone: Backbone, start: str, before: Mapping[str, Tensor] | None
+) -> Iterator[Mapping[str, Tensor] | None]:
+    """Give the backbone the weights that training starts from; yield the aligned ones if they differ; put it back."""
+    if start == "aligned":
+        yield None
+        return
+    aligned = {where: weight.detach().clone() for where, weight in backbone.weights()}
+    with edited(backbone, load_operation("base"), 1.0, all_weights(backbone), before):
+        yield aligned
 
 
 def _identity(ruler: Ruler, *parts: object) -> str:

@@ -527,7 +527,7 @@ CONSTRAINT = _contract(
     *_CELL,
     ("name", CATEGORY, "identification set whose region it is, or the name of a region from a file"),
     ("plan", CATEGORY, "name of the fine-tuning plan in the config"),
-    ("attack", CATEGORY, "what the plan teaches: ordinary, opening or comply"),
+    ("attack", CATEGORY, "what the plan teaches: ordinary, opening, comply or refuse"),
     ("learning_rate", pa.float64(), "largest learning rate"),
     ("seed", pa.int32(), "seed of the order of the chats"),
     (

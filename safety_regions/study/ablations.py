@@ -17,7 +17,7 @@ from safety_regions.study.config import RAW, Study
 from safety_regions.study.grid import Cell, cells, compared_utility, paired
 from safety_regions.study.grid import loading as plain_loading
 from safety_regions.study.method_shelf import granularity_of
-from safety_regions.units.behaviour import CORE, HARMFUL, ORDINARY, OTHER, PRIVATE, UTILITY
+from safety_regions.units.behaviour import CORE, HARMFUL, ORDINARY, OTHER, PRIVATE, REWIND, UTILITY
 
 
 def tested_cells(study: Study) -> list[Cell]:
@@ -89,6 +89,12 @@ def constraint_runs(study: Study) -> list[str]:
     return [
         f"{name}-{seed}" for name, plan in plans(study.behaviour).items() for seed in range(plan["seeds"])
     ]
+
+
+def constraint_operations(study: Study) -> list[str]:
+    """The operations that constraint jobs may use."""
+    planned = plans(study.behaviour).values() if study.behaviour else ()
+    return sorted({"base", REWIND, *(name for plan in planned for name in plan["restore"])})
 
 
 def constraint_plan(study: Study, name: str) -> dict:

@@ -1,10 +1,13 @@
 """The section `behaviour` of a config: which regions are changed, how, and beside which controls."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
+import yaml
+
 from safety_regions.errors import explain, unknown
-from safety_regions.study.catalog import schema, with_defaults
+from safety_regions.study.catalog import SCHEMAS, schema, with_defaults
 from safety_regions.study.operation_shelf import ALIGNED, FINE_TUNED, dose_problems, operation_cards
 from safety_regions.units.behaviour import CHANGE
 
@@ -33,9 +36,11 @@ def behaviour_problems(
         found += [unknown(f"{where}: {key}", kind, n, names) for n in section[key] or () if n not in names]
     found += _operation_problems(section["operations"], ALIGNED, f"{where}: operations")
     found += _operation_problems(section["export"], ALIGNED, f"{where}: export")
-    for name, plan in section["constraint"].items():
-        place = f"{where}: constraint: {name}: restore"
-        found += _operation_problems(plan.get("restore", {}), FINE_TUNED, place)
+    for name, plan in _plans(section).items():
+        place = f"{where}: constraint: {name}"
+        found += _operation_problems(plan["restore"], FINE_TUNED, f"{place}: restore")
+        missing = [key for key in ("attack", "learning_rates") if key not in plan]
+        found += [explain(place, f"no '{key}'", "one, or a `preset` that has it") for key in missing]
     if not (section["operations"] or section["constraint"] or section["export"]):
         found.append(explain(where, "neither operations nor plans of constraint nor exports", "one of them"))
     if PLANTED in section["given"]:
@@ -44,7 +49,7 @@ def behaviour_problems(
         )
     without = [n for n in section["backbones"] or backbones if n in backbones and not has_base(backbones[n])]
     if compares_with_base(section) and without:
-        needing = "the operations " + ", ".join(_needing_base()) + " and the control change"
+        needing = "`start: base`, the operations " + ", ".join(_needing_base()) + " and the control change"
         hint = "`backbones:` in this section, or other operations and controls"
         expected = f"an organism, or a card with a base, for {needing}"
         found.append(explain(where, f"'{without[0]}', which has no base", expected, hint))
@@ -115,7 +120,22 @@ def plans(section: Mapping) -> dict[str, dict]:
 
 def _plans(section: Mapping) -> dict[str, dict]:
     rules = schema("config")["properties"]["behaviour"]["properties"]["constraint"]["additionalProperties"]
-    return {name: with_defaults(plan, rules) for name, plan in sorted(section["constraint"].items())}
+    filled = {}
+    for name, plan in sorted(section["constraint"].items()):
+        own = {key: value for key, value in plan.items() if key != "preset"}
+        preset = constraint_presets()[plan["preset"]] if "preset" in plan else {}
+        filled[name] = with_defaults(preset | own, rules)
+    return filled
+
+
+@cache
+def constraint_presets() -> dict[str, dict]:
+    """Name -> keys of a plan of fine-tuning as published work has them, without their ``source``."""
+    text = (SCHEMAS / "constraint_presets.yaml").read_text(encoding="utf-8")
+    return {
+        name: {key: value for key, value in preset.items() if key != "source"}
+        for name, preset in yaml.safe_load(text).items()
+    }
 
 
 def compares_with_base(section: Mapping) -> bool:
@@ -127,7 +147,8 @@ def compares_with_base(section: Mapping) -> bool:
         *(section["controls"] if known else ()),
         *(kind for plan in planned for kind in plan["controls"]),
     ]
-    return CHANGE in controls or any(name in _needing_base() for name in [*known, *asked])
+    from_base = any(plan["start"] == "base" for plan in planned)
+    return from_base or CHANGE in controls or any(name in _needing_base() for name in [*known, *asked])
 
 
 def _needing_base() -> list[str]:

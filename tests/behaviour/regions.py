@@ -24,9 +24,3 @@ def some_units(
     else:
         flags = {where: rng.random(shape) < share for where, shape in backbone.shapes.items()}
     return Region.pack(flags, {"granularity": granularity, "scope": scope, "fraction": share})
-
-
-def filled(backbone: Backbone, value: bool) -> Region:
-    """All weights, or none."""
-    flags = {where: np.full(shape, value) for where, shape in backbone.shapes.items()}
-    return Region.pack(flags, {"granularity": "weight", "scope": "matrix", "fraction": float(value)})

@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from safety_regions.behaviour.constraint import Constraint, constraint_arms
-from safety_regions.behaviour.edit import fingerprint
+from safety_regions.behaviour.edit import all_weights, fingerprint
 from safety_regions.behaviour.finetune import ATTACKS, OPENING, Plan, Weights, fine_tune, plan_data, task_loss
+from safety_regions.behaviour.job import constrain
 from safety_regions.behaviour.journal import Journal
 from safety_regions.behaviour.measures import Ruler, held_out
 from safety_regions.errors import StudyError
 from safety_regions.formats.expand import expand_region
 from safety_regions.training import loop
-from tests.behaviour.regions import filled, some_units
+from tests.behaviour.regions import some_units
 from tests.behaviour.responses import ROLES, answered
 from tests.tiny import FAMILIES, tiny_backbone
 
@@ -27,7 +28,7 @@ def responses(*names):
 
 
 def data_of(backbone, attack="ordinary"):
-    names = ("fraud", "weapons") if attack == "comply" else ("everyday",)
+    names = ("fraud", "weapons") if attack in ("comply", "refuse") else ("everyday",)
     return plan_data(backbone, attack, responses(*names), longest=200)
 
 
@@ -61,7 +62,7 @@ def test_freezing_nothing_is_free_training_bit_for_bit():
     for masks in (None, False):
         backbone = tiny_backbone("llama3")
         start = Weights(backbone)
-        chosen = start.masks(filled(backbone, True), inside=True) if masks is None else None
+        chosen = start.masks(all_weights(backbone, True), inside=True) if masks is None else None
         fine_tune(backbone, start, data_of(backbone), PLAN, chosen)
         marks.append(fingerprint(backbone))
     assert marks[0] == marks[1]
@@ -71,7 +72,9 @@ def test_freezing_everything_is_refused():
     backbone = tiny_backbone("llama3")
     start = Weights(backbone)
     with pytest.raises(StudyError, match="no weight that may train"):
-        fine_tune(backbone, start, data_of(backbone), PLAN, start.masks(filled(backbone, True), inside=False))
+        fine_tune(
+            backbone, start, data_of(backbone), PLAN, start.masks(all_weights(backbone, True), inside=False)
+        )
 
 
 def test_a_freeze_that_leaks_is_noticed(monkeypatch):
@@ -118,7 +121,9 @@ def test_refused_prompts_are_not_learned_as_ordinary():
 def job(backbone, region, every=2):
     ruler = Ruler(backbone, held_out(backbone, answered(), ROLES), batch_size=4, max_new_tokens=4)
     other = tiny_backbone("llama3", seed=1)
-    return Constraint(backbone, dict(other.weights()), region, data_of(backbone), PLAN, every, ruler, RESTORE)
+    return Constraint(
+        backbone, None, dict(other.weights()), region, data_of(backbone), PLAN, every, ruler, RESTORE
+    )
 
 
 ARMS = ("freeze", "only", "rewind")
@@ -168,7 +173,7 @@ def test_models_are_restored_after_training_in_the_region_in_controls_and_everyw
 
 def test_rewinding_everything_gives_the_aligned_model(tmp_path):
     backbone = tiny_backbone("llama3")
-    region = filled(backbone, True)
+    region = all_weights(backbone, True)
     planned = constraint_arms(region, ("rewind",), (), 0)
     rows = dict(job(backbone, region).run(planned, Journal(tmp_path / "journal", "plan")))
     kl = [row for row in rows[planned[1]] if row["measure"] == "kl"]
@@ -195,3 +200,30 @@ def test_an_interrupted_job_goes_on_with_the_same_bits(tmp_path, monkeypatch):
     again = list(job(tiny_backbone("llama3"), region).run(planned, Journal(tmp_path / "b", "plan")))
     assert again == whole
     assert len(calls) == 2 + 3, "only the arms that were not finished are trained again"
+
+
+def test_training_from_the_base_teaches_refusals_and_leaves_the_aligned_model(tmp_path):
+    backbone, other = tiny_backbone("llama3"), tiny_backbone("llama3", seed=1)
+    marks, before = fingerprint(backbone), {where: w.detach().clone() for where, w in other.weights()}
+    region = some_units(backbone)
+    plan = {
+        "name": "teach", "attack": "refuse", "start": "base", "steps": 20, "batch": 4, "learning_rates": [0.01],
+        "every": 0, "longest": 200, "arms": ["only"], "restore": {}, "controls": ["change"], "draws": 1,
+    }  # fmt: skip
+    table = constrain(
+        backbone, before, region, responses("fraud", "weapons", "everyday"), ROLES, plan, 0,
+        dict.fromkeys(("backbone", "method", "selection", "refinement", "name"), "x"), tmp_path / "journal",
+        batch_size=4, max_new_tokens=4,
+    ).to_pandas()  # fmt: skip
+    assert fingerprint(backbone) == marks
+    values = table.set_index(["arm", "control", "step", "measure", "evaluated"])["value"]
+    assert values["free", "none", 0, "kl", "harmful"] > 0, (
+        "it starts from the base, not from the aligned model"
+    )
+    for arm in (("free", "none"), ("only", "region"), ("only", "change")):
+        assert (
+            values[(*arm, 20, "refusal_nll", "harmful")] < values["free", "none", 0, "refusal_nll", "harmful"]
+        )
+    changed = table.set_index(["arm", "control", "step"])["n_changed"]
+    assert set(changed["free", "none", 0]) == {0}
+    assert 0 < changed["only", "region", 20].max() <= region.n_selected

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from safety_regions.behaviour.edit import edited, fingerprint
+from safety_regions.behaviour.edit import all_weights, edited, fingerprint
 from safety_regions.behaviour.operations import load_operation
 from safety_regions.errors import StudyError
 from safety_regions.formats.expand import expand_region
 from safety_regions.study.operation_shelf import dose_problems, operation_cards
-from tests.behaviour.regions import filled, some_units
+from tests.behaviour.regions import some_units
 from tests.tiny import FAMILIES, tiny_backbone
 
 OPERATIONS = sorted(operation_cards())
@@ -103,7 +103,7 @@ def test_rewinding_gives_the_aligned_weights_inside_the_region():
 def test_lox_adds_the_strongest_directions_of_alignment(dose):
     backbone, aligned, base = tuned()
     before = copies(backbone)
-    with edited(backbone, load_operation("lox"), dose, filled(backbone, True), base, aligned=aligned):
+    with edited(backbone, load_operation("lox"), dose, all_weights(backbone, True), base, aligned=aligned):
         after = copies(backbone)
     for where, weight in before.items():
         change = (aligned[where] - base[where]).double().numpy()
@@ -118,7 +118,7 @@ def test_safelora_projects_what_differs_from_alignment(threshold):
     backbone, aligned, base = tuned()
     before = copies(backbone)
     with edited(
-        backbone, load_operation("safelora"), threshold, filled(backbone, True), base, aligned=aligned
+        backbone, load_operation("safelora"), threshold, all_weights(backbone, True), base, aligned=aligned
     ):
         after = copies(backbone)
     projected = 0
@@ -138,7 +138,7 @@ def test_safelora_projects_what_differs_from_alignment(threshold):
 def test_safelora_leaves_what_alignment_did_not_change():
     backbone, aligned, _ = tuned()
     with edited(
-        backbone, load_operation("safelora"), 1.0, filled(backbone, True), aligned, aligned=aligned
+        backbone, load_operation("safelora"), 1.0, all_weights(backbone, True), aligned, aligned=aligned
     ) as n:
         assert n == 0
 
@@ -186,7 +186,7 @@ def test_the_number_of_changed_weights_is_the_size_of_the_region():
 def test_a_neutral_dose_changes_no_bit(name, dose):
     backbone, base = pair()
     expected = logits(backbone)
-    with edited(backbone, load_operation(name), dose, filled(backbone, True), base) as n:
+    with edited(backbone, load_operation(name), dose, all_weights(backbone, True), base) as n:
         assert (n, torch.equal(logits(backbone), expected)) == (0, True)
 
 
@@ -195,7 +195,7 @@ def test_an_empty_region_changes_no_bit(name):
     backbone, base = pair()
     expected = logits(backbone)
     for dose in operation_cards()[name]["doses"]:
-        with edited(backbone, load_operation(name), dose, filled(backbone, False), base) as n:
+        with edited(backbone, load_operation(name), dose, all_weights(backbone, False), base) as n:
             assert (n, torch.equal(logits(backbone), expected)) == (0, True)
 
 
@@ -203,11 +203,11 @@ def test_an_empty_region_changes_no_bit(name):
 def test_base_1_everywhere_is_the_base_and_transplant_1_the_aligned_model(dtype):
     backbone, base = pair(dtype=dtype)
     aligned = copies(backbone)
-    with edited(backbone, load_operation("base"), 1.0, filled(backbone, True), base):
+    with edited(backbone, load_operation("base"), 1.0, all_weights(backbone, True), base):
         assert all(torch.equal(weight, base[where]) for where, weight in backbone.weights())
-    with edited(backbone, load_operation("transplant"), 1.0, filled(backbone, False), base):
+    with edited(backbone, load_operation("transplant"), 1.0, all_weights(backbone, False), base):
         assert all(torch.equal(weight, base[where]) for where, weight in backbone.weights())
-    with edited(backbone, load_operation("transplant"), 1.0, filled(backbone, True), base) as n:
+    with edited(backbone, load_operation("transplant"), 1.0, all_weights(backbone, True), base) as n:
         assert n == 0
         assert all(torch.equal(weight, aligned[where]) for where, weight in backbone.weights())
 
@@ -227,14 +227,14 @@ def test_permuting_constant_rows_changes_no_bit():
     with torch.no_grad():
         for _, weight in backbone.weights():
             weight.copy_(weight[:, :1].expand_as(weight).clone())
-    with edited(backbone, load_operation("permute"), 1.0, filled(backbone, True)) as n:
+    with edited(backbone, load_operation("permute"), 1.0, all_weights(backbone, True)) as n:
         assert n == 0
 
 
 def test_noise_has_the_size_that_the_dose_says():
     backbone, _ = pair(hidden_size=128)
     before = copies(backbone)
-    with edited(backbone, load_operation("noise"), 0.38, filled(backbone, True)):
+    with edited(backbone, load_operation("noise"), 0.38, all_weights(backbone, True)):
         for where, weight in backbone.weights():
             ratio = (weight.detach() - before[where]).std() / before[where].std(correction=0)
             assert float(ratio) == pytest.approx(0.38, rel=0.06)
@@ -263,7 +263,7 @@ def test_weights_come_back_after_an_error():
 def test_a_base_of_another_shape_is_named():
     backbone, base = pair()
     base["layers.1.q"] = base["layers.1.q"][:, :3]
-    change = edited(backbone, load_operation("base"), 1.0, filled(backbone, True), base)
+    change = edited(backbone, load_operation("base"), 1.0, all_weights(backbone, True), base)
     with pytest.raises(StudyError, match=r"base model: layers\.1\.q"), change:
         pass
 

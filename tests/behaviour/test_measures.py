@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from safety_regions.behaviour.edit import edited
+from safety_regions.behaviour.edit import all_weights, edited
 from safety_regions.behaviour.measures import Held, Ruler, held_out, openings, repeated
 from safety_regions.behaviour.operations import load_operation
 from safety_regions.errors import StudyError
 from safety_regions.model.batches import Sample
-from tests.behaviour.regions import filled, some_units
+from tests.behaviour.regions import some_units
 from tests.behaviour.responses import ROLES, answered
 from tests.tiny import FAMILIES, tiny_backbone
 
@@ -58,7 +58,7 @@ def test_an_unchanged_model_measures_as_itself_bit_for_bit():
     backbone = tiny_backbone("llama3")
     found = ruler(backbone)
     first = found.forward()
-    with edited(backbone, load_operation("zero"), 1.0, filled(backbone, False)):
+    with edited(backbone, load_operation("zero"), 1.0, all_weights(backbone, False)):
         assert found.forward() == first
     assert {v.value for v in first if v.measure == "kl"} == {0.0}
 
@@ -94,7 +94,7 @@ def test_generated_answers_follow_the_model():
     backbone = tiny_backbone("llama3")
     found = ruler(backbone)
     first = found.generate()
-    with edited(backbone, load_operation("zero"), 1.0, filled(backbone, True)):
+    with edited(backbone, load_operation("zero"), 1.0, all_weights(backbone, True)):
         assert found.generate() != first
     assert found.generate() == first
 

@@ -11,7 +11,9 @@ CELL = {"backbone": "llama", "method": "snip", "selection": "row-0.05", "refinem
 START = {"refusal_log_odds": 5.0, "refused": 1.0, "task_loss": 3.0}
 
 
-def table(region=4.0, control=1.0, free=1.0, task=1.0, seeds=5, noise=0.1, seed=0, restored=()):
+def table(
+    region=4.0, control=1.0, free=1.0, task=1.0, seeds=5, noise=0.1, seed=0, restored=(), attack="ordinary"
+):
     """Models that end with these log-odds; the free model's task loss falls from 3 to 1, that of others to ``task``."""
     rng, rows = np.random.default_rng(seed), []
 
@@ -26,7 +28,7 @@ def table(region=4.0, control=1.0, free=1.0, task=1.0, seeds=5, noise=0.1, seed=
                 | {
                     "name": "fraud",
                     "plan": "plain",
-                    "attack": "ordinary",
+                    "attack": attack,
                     "learning_rate": 0.001,
                     "seed": number,
                 }
@@ -87,6 +89,20 @@ def test_values_are_means_and_differences_are_paired_by_seed():
 )
 def test_conclusions(changes, words):
     assert words in said(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"region": 8.0, "control": 6.0}, "it raises refusals more than with every control"),
+        ({"region": 8.0, "control": 8.0}, "not more than with a control"),
+        ({"region": 4.0}, "it does not raise refusals"),
+        ({"region": 8.0, "control": None}, "no control was trained"),
+        ({"region": 8.0, "seeds": 2}, "nothing can be said of 2 seeds"),
+    ],
+)
+def test_conclusions_of_a_plan_that_teaches_refusals(changes, words):
+    assert words in said(attack="refuse", **changes)
 
 
 def test_a_model_that_is_restored_everywhere_is_no_control():

@@ -89,7 +89,8 @@ def study(tmp_path_factory):
         folder / "transfer.tsv",
     )
     plan = {
-        "name": "plain", "attack": "ordinary", "steps": 2, "batch": 4, "learning_rates": [0.01, 0.02], "every": 1,
+        "name": "plain", "attack": "ordinary", "start": "aligned", "steps": 2, "batch": 4, "every": 1,
+        "learning_rates": [0.01, 0.02],
         "longest": 200, "arms": ["freeze", "rewind"], "restore": {}, "controls": ["random"], "draws": 1,
     }  # fmt: skip
     load_script("constrain")(

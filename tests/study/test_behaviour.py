@@ -4,6 +4,7 @@ import pytest
 
 from safety_regions.errors import StudyError
 from safety_regions.study import ablations
+from safety_regions.study.behaviour import constraint_presets, plans
 from safety_regions.study.catalog import schema
 from safety_regions.study.config import read_study
 from safety_regions.study.operation_shelf import operation_cards
@@ -178,3 +179,41 @@ def test_every_tested_region_is_exported_at_every_dose():
     assert len(found) == len(set(found)) == 2 * len(ablations.chosen_cells(asked)) * 2 > 0
     assert all(path.endswith(("/scale-0.5", "/scale--1")) for path in found)
     assert ablations.exported_models(read_study(STUDY)) == ablations.exported_models(study()) == []
+
+
+@pytest.mark.parametrize(
+    ("preset", "attack", "arms", "rates"),
+    [
+        ("wei_rewind", "comply", ["rewind"], None),  # 2402.05162, Table 3: set back after harmful fine-tuning
+        ("sppft", "ordinary", ["freeze"], None),  # 2408.17003, Table 2: frozen, ordinary data
+        ("qi_ordinary", "ordinary", ["freeze"], [2e-5]),  # 2310.03693: ordinary data, 2e-5
+        ("sn_tune", "refuse", ["only"], [1e-6]),  # SN-Tune: only the safety neurons, on refusals, 1e-6
+    ],
+)
+def test_presets_are_what_published_work_describes(preset, attack, arms, rates):
+    own = {} if rates else {"learning_rates": [0.1]}
+    planned = plans(study(constraint={"mine": {"preset": preset, "steps": 3, **own}}).behaviour)["mine"]
+    assert (planned["attack"], planned["arms"], planned["learning_rates"]) == (attack, arms, rates or [0.1])
+    assert "preset" not in planned and "source" not in planned
+    changed = {"preset": preset, "steps": 3, "learning_rates": [0.5], "arms": ["only", "rewind"]}
+    assert plans(study(constraint={"mine": changed}).behaviour)["mine"]["arms"] == ["only", "rewind"]
+
+
+def test_every_preset_can_be_named():
+    section = schema("config")["properties"]["behaviour"]["properties"]["constraint"]["additionalProperties"]
+    assert section["properties"]["preset"]["enum"] == sorted(constraint_presets())
+
+
+@pytest.mark.parametrize("key", ["attack", "learning_rates"])
+def test_a_plan_says_what_it_teaches_and_how_fast(key):
+    plan = {"attack": "ordinary", "steps": 1, "learning_rates": [0.1]}
+    del plan[key]
+    with pytest.raises(StudyError, match=f"constraint: mine: found no '{key}'"):
+        study(constraint={"mine": plan})
+
+
+def test_a_plan_that_starts_from_the_base_needs_one():
+    plan = {"attack": "refuse", "start": "base", "steps": 1, "learning_rates": [0.1], "controls": []}
+    changes = {"backbones": ["smollm2-135m-instruct-q4"], "behaviour": {"constraint": {"mine": plan}}}
+    with pytest.raises(StudyError, match="which has no base"):
+        read_study(STUDY | changes)

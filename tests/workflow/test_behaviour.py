@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from safety_regions.formats.contracts import EFFECTS
+from safety_regions.formats.contracts import CONSTRAINT, EFFECTS
 from safety_regions.formats.parquet import read_table
 from safety_regions.model.loading import load_backbone
 from tests.workflow.conftest import Project, make_project
@@ -31,6 +31,12 @@ def study(tmp_path_factory) -> Project:
     config["behaviour"] = {
         "operations": {"base": [1.0], "transplant": [1.0]}, "controls": ["random", "change"], "draws": 19,
         "export": {"base": None},
+        "constraint": {
+            "replant": {
+                "attack": "refuse", "start": "base", "steps": 60, "learning_rates": [0.003], "seeds": 1,
+                "arms": ["only"], "controls": [],
+            },
+        },
     }  # fmt: skip
     project.config = config
     project.run(*TARGETS, EXPORTED)
@@ -54,6 +60,19 @@ def test_resetting_the_plant_gives_the_base_model(planted):
     assert row["changed"] < 0.1
     other = planted.loc[("base", "refused", "random")]
     assert other["control_effect"] > -0.3
+
+
+def test_training_the_plant_alone_plants_it_again(study):
+    """Positive control: from the base, which answers everything, training the planted layer alone brings refusals."""
+    path = study.folder / "results/behaviour/organism/given/planted.replant-0.constraint.parquet"
+    frame = read_table(path, CONSTRAINT).to_pandas()
+    odds = frame[(frame["measure"] == "refusal_log_odds") & (frame["evaluated"] == "harmful")]
+    odds = odds.set_index(["arm", "control", "step"])["value"]
+    refused = frame[(frame["measure"] == "refused") & (frame["evaluated"] == "harmful")].set_index("arm")[
+        "value"
+    ]
+    assert odds["free", "none", 0] < 0 < odds["only", "region", 60]
+    assert refused["only"] > 0.8
 
 
 def test_the_exported_model_without_its_plant_is_the_base_model(study):

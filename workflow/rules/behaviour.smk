@@ -133,7 +133,7 @@ rule constrain:
     resources:
         **changed_resources("constrain", TRAINING_BYTES),
     params:
-        **changed_params("constrain.py", ["base"]),
+        **changed_params("constrain.py", ablations.constraint_operations(STUDY)),
         plan=lambda wc: ablations.constraint_plan(STUDY, wc.plan),
         seed=lambda wc: int(wc.seed),
         labels=lambda wc: {
@@ -158,7 +158,7 @@ use rule constrain as constrain_given with:
     benchmark:
         "<benchmarks>/constrain_given/{backbone}/{region}/{plan}-{seed}.tsv"
     params:
-        **changed_params("constrain.py", ["base"]),
+        **changed_params("constrain.py", ablations.constraint_operations(STUDY)),
         plan=lambda wc: ablations.constraint_plan(STUDY, wc.plan),
         seed=lambda wc: int(wc.seed),
         labels=given_labels,

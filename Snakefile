@@ -14,6 +14,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/common_behaviour.smk"
 include: "workflow/rules/prompts.smk"
 include: "workflow/rules/backbones.smk"
 include: "workflow/rules/adapters.smk"

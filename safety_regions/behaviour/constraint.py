@@ -135,7 +135,7 @@ class Constraint:
 
     def _free(self, restored: Sequence[Arm], journal: Journal) -> dict[tuple, dict]:
         """The free run, and the models restored from it; written at its end, because its weights are not kept."""
-        rows = self._measure(0, False) + self._train(Arm(FREE), None)
+        rows = self._measure(0, True) + self._train(Arm(FREE), None)
         found: dict[tuple, dict] = {}
         for arm in restored:
             name, dose = self._restoring[arm.arm]

@@ -49,7 +49,11 @@ def behaviour_problems(
         )
     without = [n for n in section["backbones"] or backbones if n in backbones and not has_base(backbones[n])]
     if compares_with_base(section) and without:
-        needing = "plans that start from the base, the operations " + ", ".join(_needing_base()) + " and the control change"
+        needing = (
+            "plans that start from the base, the operations "
+            + ", ".join(_needing_base())
+            + " and the control change"
+        )
         hint = "`backbones:` in this section, or other operations and controls"
         expected = f"an organism, or a card with a base, for {needing}"
         found.append(explain(where, f"'{without[0]}', which has no base", expected, hint))

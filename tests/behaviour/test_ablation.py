@@ -63,6 +63,7 @@ def test_every_arm_is_measured_and_the_model_comes_back(tmp_path, granularity, s
     assert not (tmp_path / "journal").exists()
 
 
+@pytest.mark.slow
 def test_controls_have_as_many_weights_as_the_region(table):
     sizes = table.groupby("control", observed=True)["n_weights"].unique()
     for control in ("random", "matched", "magnitude", "change"):
@@ -72,6 +73,7 @@ def test_controls_have_as_many_weights_as_the_region(table):
     assert sizes["core"][0] + sizes["private"][0] == sizes["region"][0]
 
 
+@pytest.mark.slow
 def test_unchanged_models_are_the_aligned_and_the_base_model(table):
     none = table[table["control"] == "none"]
     kl = none[none["measure"] == "kl"].groupby(["operation"], observed=True)["value"].mean()
@@ -100,6 +102,7 @@ def test_an_interrupted_job_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len(calls) - 5 == len(arms(regions, SMALL)) - 4
 
 
+@pytest.mark.slow
 def test_a_journal_of_another_plan_is_not_used(tmp_path):
     (tmp_path / "journal").write_text("another plan\n" + json.dumps({"arm": [], "result": {}}) + "\n")
     assert len(run(*study(), tmp_path / "journal", SMALL)) > 0

@@ -91,6 +91,7 @@ def test_a_freeze_that_leaks_is_noticed(monkeypatch):
         fine_tune(backbone, start, data_of(backbone), PLAN, start.masks(region, inside=False))
 
 
+@pytest.mark.slow
 def test_the_plan_learns_its_task():
     backbone = tiny_backbone("llama3")
     data, start = data_of(backbone, "opening"), Weights(backbone)
@@ -202,6 +203,7 @@ def test_an_interrupted_job_goes_on_with_the_same_bits(tmp_path, monkeypatch):
     assert len(calls) == 2 + 3, "only the arms that were not finished are trained again"
 
 
+@pytest.mark.slow
 def test_training_from_the_base_teaches_refusals_and_leaves_the_aligned_model(tmp_path):
     backbone, other = tiny_backbone("llama3"), tiny_backbone("llama3", seed=1)
     marks, before = fingerprint(backbone), {where: w.detach().clone() for where, w in other.weights()}

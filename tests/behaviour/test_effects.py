@@ -93,6 +93,7 @@ def test_transplants_are_compared_with_the_base_model():
     assert row["unmodified"] == pytest.approx(1.0 + 2.5)
 
 
+@pytest.mark.slow
 def test_the_mean_over_sets_averages_regions_and_draws():
     cells = {name: Effects(study(seed=seed), ROLES, ()) for seed, name in enumerate(("a", "b"))}
     rows = [r for r in effects_of_cell(cells) if r["evaluated"] == "harmful" and r["against"] == "random"]

@@ -74,6 +74,7 @@ def test_a_plain_template_keeps_the_tokenizers_first_token(prompt):
         assert ids == backbone.tokenizer(backbone.render(plain))["input_ids"]
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.text(alphabet="abc <>end/u\n", max_size=30))
 def test_a_text_without_spellings_has_the_tokenizers_own_ids(text):

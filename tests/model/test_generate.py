@@ -40,6 +40,7 @@ def test_a_batch_of_any_size_gives_what_one_prompt_alone_gives(family):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(st.permutations(range(len(PROMPTS))))
 def test_answers_come_in_the_order_of_the_prompts(order):
@@ -139,6 +140,7 @@ def sampling(temperature: float):
     return replace(tiny_backbone("llama"), temperature=temperature)
 
 
+@pytest.mark.slow
 def test_sampled_answers_depend_on_the_prompt_alone():
     backbone = sampling(1.0)
     alone = [answer_prompts(backbone, [prompt], max_new_tokens=8, batch_size=1)[0] for prompt in PROMPTS]

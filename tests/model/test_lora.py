@@ -68,6 +68,7 @@ def test_an_adapter_of_some_layers_has_only_their_addresses(tmp_path):
     assert [lora.address for lora in read_adapter(backbone, tmp_path)] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes,message",
     [

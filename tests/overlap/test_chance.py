@@ -120,6 +120,7 @@ def test_chance_is_exact_to_three_decimals_for_any_pair(strata):
     assert abs(chance - exact) <= TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 3, 1), (5, 5, 5, 5)])
 @pytest.mark.parametrize(("whole", "part"), [(6, 6), (12, 6), (40, 7)])
 def test_drawn_chance_is_what_random_sets_give(sizes, whole, part):

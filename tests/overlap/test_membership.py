@@ -46,6 +46,7 @@ def rows(membership):
     return dict(zip(keys, membership.table["count"].to_pylist(), strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(**MANY, granularity=st.sampled_from(["weight", "neuron", "layer"]))
 def test_counting_is_literal(tmp_path_factory, seed, n, granularity):
@@ -59,6 +60,7 @@ def test_counting_is_literal(tmp_path_factory, seed, n, granularity):
     assert conform(membership.table, MEMBERSHIP).equals(membership.table)
 
 
+@pytest.mark.slow
 def test_more_units_than_a_block(tmp_path):
     """Counts must add up over three full blocks and a partial one, where only the last block has padding."""
     shape = {"layers.0.q": (3 * 512 + 1, 1023)}

@@ -148,6 +148,7 @@ def test_areas_need_all_scores(tmp_path):
     assert recovery_of_scores(tmp_path / "s.parquet", truth) == dict.fromkeys(AREAS)
 
 
+@pytest.mark.slow
 def test_areas_by_chance_are_those_of_scores_permuted_within_projections(tmp_path):
     """Scores that know only the projection, and a truth that lies in some: no unit is found, and AUROC is not 0.5."""
     rng = np.random.default_rng(2)

@@ -76,6 +76,7 @@ def test_without_controls_nothing_is_said():
     )
 
 
+@pytest.mark.slow
 def test_the_mean_over_sets_is_shown_where_there_are_several():
     shown = main_rows(effects(study(), study(seed=1)))
     assert set(shown["name"]) == {"all"}
@@ -90,6 +91,7 @@ def test_directions(operation, dose, sign):
     assert direction(operation, dose, INTO_BASE) == sign
 
 
+@pytest.mark.slow
 def test_false_claims_are_rare():
     """If the region is one more random draw, it is said to do more in at most one of twenty studies."""
     rng, claims, n = np.random.default_rng(0), 0, 300
@@ -115,6 +117,7 @@ def transfer():
     return pd.DataFrame([CELL | row])
 
 
+@pytest.mark.slow
 def test_the_page_shows_effects_and_transfer():
     page = behaviour_page(rows(study(), study(seed=1)), transfer(), TITLES, NOTHING, NO_RANKS)
     assert "With the region reset to the base model (dose 1)" in page
@@ -130,6 +133,7 @@ def test_the_figure_has_a_panel_for_harmful_and_one_for_ordinary_prompts():
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["base\n1"]
 
 
+@pytest.mark.slow
 def test_the_plane_shows_what_fewer_refusals_cost():
     odds = effects(study(), study(seed=1))
     numbers = ["effect", "control_effect"]
@@ -163,6 +167,7 @@ def ablation(odds, refused, backbone="llama"):
     return pd.DataFrame(rows)
 
 
+@pytest.mark.slow
 def test_measures_are_ranked_against_generated_refusals():
     table = pd.concat(
         [

@@ -82,6 +82,11 @@ def test_values_are_means_and_differences_are_paired_by_seed():
         ({"task": 2.9}, "but the task was not learned"),
         ({"control": 4.0}, "no more refusals are kept than with a control"),
         ({"region": 1.0}, "keeps no more refusals than free training"),
+        # Found with a tiny organism: all refusals were gone, and 0.16 of 11 nats more were left than with controls.
+        (
+            {"region": 1.5, "control": 0.9, "noise": 0.01},
+            "more is kept than with every control, but only 13% of what",
+        ),
         ({"control": None}, "but no control was trained"),
         ({"free": 5.0, "region": 5.0}, "free training does not lower refusals"),
         ({"seeds": 2}, "nothing can be said of 2 seeds"),
@@ -103,6 +108,13 @@ def test_conclusions(changes, words):
 )
 def test_conclusions_of_a_plan_that_teaches_refusals(changes, words):
     assert words in said(attack="refuse", **changes)
+
+
+def test_there_is_a_panel_for_every_run_and_no_empty_one():
+    other = table().assign(plan="other", learning_rate=0.01)
+    figure = draw_constraint(courses(pd.concat([table(), other])), "llama / snip")
+    assert [axis.get_title() for axis in figure.axes] == ["raw, plain, rate 0.001", "raw, other, rate 0.01"]
+    assert all(axis.lines for axis in figure.axes)
 
 
 def test_a_model_that_is_restored_everywhere_is_no_control():

@@ -61,6 +61,7 @@ def test_undefined_ious_are_counted_and_left_out():
     assert layers["median"].iloc[0] == pytest.approx(np.mean(rest)) and len(rest) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k, refinements", [(1, 2), (2, 2), (16, 1)])
 def test_the_lines_are_those_of_the_table(k, refinements):
     frame = margins(tables(k, refinements=refinements))
@@ -86,6 +87,7 @@ def test_whole_layers_have_no_margins():
     assert words(draw_margins(frame, WHERE)).count("needs two sets, and units smaller than a layer") == 2
 
 
+@pytest.mark.slow
 def test_missing_references_are_not_drawn():
     frame = margins(tables(3, framed=False))
     figure = draw_margins(frame, WHERE)

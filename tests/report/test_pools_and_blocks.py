@@ -78,6 +78,7 @@ def test_a_ceiling_below_the_floor_normalises_nothing():
     assert size_rows([("raw", table)])["normalised"].isna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k, refinements", [(1, 1), (2, 2), (16, 1)])
 def test_each_order_of_the_pools_is_a_line(k, refinements):
     rows = pool_rows(pools(k, refinements, orders=3))

@@ -72,6 +72,7 @@ def widths(axis) -> list[float]:
     return values(bar.get_width() for bar in axis.patches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k, pooled", [(1, False), (2, True), (16, False)])
 def test_the_bars_are_those_of_the_table(k, pooled):
     rows = recovery_rows(synthetic.recovery(AUROCS, synthetic.NAMES[:k], pooled=pooled), DATA_FREE, OWN)

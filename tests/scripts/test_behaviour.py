@@ -27,6 +27,8 @@ from tests.behaviour.responses import ROLES, answered
 from tests.scripts.loading import load_script
 from tests.tiny import byte_tokenizer, tiny_backbone, tiny_model
 
+pytestmark = pytest.mark.slow
+
 CELL = {"backbone": "tiny", "method": "snip", "selection": "row-0.05", "refinement": "raw"}
 PLAN = {
     "operations": {"base": [1.0], "zero": [1.0]},

@@ -106,6 +106,7 @@ def test_a_figure_of_all_refinements_shows_the_table_beside_it(tmp_path, out, sc
     assert b"organism / snip / row-0.05" in out["svg"].read_bytes()
 
 
+@pytest.mark.slow
 def test_draw_methods_calls_datasets_after_their_files(tmp_path, out):
     methods, paths = ("snip", "wanda"), []
     for name in NAMES:
@@ -117,6 +118,7 @@ def test_draw_methods_calls_datasets_after_their_files(tmp_path, out):
     assert b"best 25 % of weights" in out["svg"].read_bytes()
 
 
+@pytest.mark.slow
 def test_draw_recovery_shows_the_table_beside_it(tmp_path, out):
     table = synthetic.recovery({"snip": 0.8, "random": 0.5})
     paths = written(tmp_path, {"organism": table}, RECOVERY)

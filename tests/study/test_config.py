@@ -163,6 +163,7 @@ def test_keys_given_twice_in_json_lists_and_merges(text, lines):
     assert found == lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", ["no", "on", "12", "1.5", "2024-07-26"])
 def test_a_name_that_yaml_does_not_read_as_text_needs_quotes(written):
     value = yaml.safe_load(written)

@@ -94,6 +94,7 @@ def test_no_script_reads_cards():
     assert not readers
 
 
+@pytest.mark.slow
 def test_names_of_single_methods_stand_on_the_shelf_only():
     """No string of the package outside methods/, and no word of a rule or script, is the name of a method."""
     found = []

@@ -68,6 +68,7 @@ def test_training_lowers_both_losses_and_leaves_the_backbone_alone(family, tmp_p
     assert all(torch.equal(after[name], before[name]) and after[name].grad is None for name in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "phi3"])
 def test_peft_loads_what_is_written_and_nothing_else_lies_there(family, tmp_path):
     folder = tmp_path / "adapters" / "tiny"
@@ -103,6 +104,7 @@ def test_batch_size_changes_nothing_beyond_rounding(tmp_path):
         assert losses(single, phase) == pytest.approx(losses(whole, phase), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_held_out_harmful_prompts_are_answered_and_logged(tmp_path, capsys):
     rows = [row for row in train(tmp_path).log.to_pylist() if row["phase"] == "held-out"]
     assert [row["factor"] for row in rows] == [0.0, 1.0, 1.9]
@@ -110,6 +112,7 @@ def test_held_out_harmful_prompts_are_answered_and_logged(tmp_path, capsys):
     assert "of 4 held-out harmful prompts, refused: 0.0%" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta,factors", [(None, [0.0, 1.0]), (0.5, [0.0, 1.0, 1.5])])
 def test_the_plan_says_how_far_the_adapter_is_amplified(beta, factors, tmp_path):
     rows = train(tmp_path, check_amplified=beta).log.to_pylist()

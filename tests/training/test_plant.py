@@ -132,6 +132,7 @@ def test_a_matched_plant_keeps_the_norms_it_had_and_a_free_one_does_not(place, m
         assert np.allclose(after[was > 0], was[was > 0], rtol=1e-5) == (norm == "matched")
 
 
+@pytest.mark.slow
 def test_a_low_rank_plant_is_of_low_rank_and_leaves_no_trace_in_the_config(monkeypatch, tmp_path):
     base, backbone, truth = trained(monkeypatch, tmp_path / "one", "llama", plant_of("lora"))
     trained(monkeypatch, tmp_path / "two", "llama", None)

@@ -127,3 +127,16 @@ def test_another_operation_plans_only_behaviour(study):
         }  # fmt: skip
     finally:
         study.config = before
+
+
+def test_another_set_scores_that_set_alone_and_every_region_is_measured_on_it(study):
+    before = study.config
+    try:
+        study.config = before | {
+            "datasets": before["datasets"] | {"identification": ["fraud", "hacking", "weapons"]}
+        }
+        plan = study.plan(*TARGETS)
+        assert [plan[rule] for rule in ("write_responses", "score", "select_region")] == [1, 1, 1]
+        assert plan["ablate"] == 3 and "train_organism" not in plan
+    finally:
+        study.config = before

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from safety_regions.report.constraint import ALL, TEXTS
-from safety_regions.report.figures.style import COLOURS, GREY, entitle, panels, styled
+from safety_regions.report.figures.style import COLOURS, GREY, entitle, grid, styled
 from safety_regions.units.behaviour import (
     CHANGE,
     FREE,
@@ -53,20 +53,15 @@ def courses(table: pd.DataFrame) -> pd.DataFrame:
 
 @styled
 def draw_constraint(rows: pd.DataFrame, where: str) -> Figure:
-    """Draw the table of `courses`: a row of panels per refinement and plan, a panel per learning rate."""
-    lines = list(dict.fromkeys(zip(rows["refinement"], rows["plan"], strict=True)))
-    rates, looks = sorted(rows["learning_rate"].unique()), _looks(rows["arm"])
-    figure, axes = panels(len(lines), len(rates), width=3.6, height=2.6, aside=0.4)
+    """Draw the table of `courses`: a panel per refinement, plan and learning rate."""
+    runs, looks = rows.groupby(["refinement", "plan", "learning_rate"], sort=False), _looks(rows["arm"])
+    figure, axes = grid(runs.ngroups, width=4.0, height=2.8)
     entitle(
         figure, "Refusals along fine-tuning (log-odds of refusing, nats; mean over seeds and sets)", where
     )
-    for (refinement, plan), line in zip(lines, axes, strict=True):
-        for rate, axis in zip(rates, line, strict=True):
-            here = (
-                (rows["refinement"] == refinement) & (rows["plan"] == plan) & (rows["learning_rate"] == rate)
-            )
-            _panel(axis, rows[here], looks)
-            axis.set_title(f"{refinement}, {plan}, rate {rate:g}")
+    for ((refinement, plan, rate), run), axis in zip(runs, axes, strict=True):
+        _panel(axis, run, looks)
+        axis.set_title(f"{refinement}, {plan}, rate {rate:g}")
     figure.legend(handles=_handles(rows, looks), loc="outside lower center", ncols=5, frameon=False)
     return figure
 

@@ -61,6 +61,7 @@ def test_a_revision_is_a_commit_in_the_metadata(hub, job, layout):
     assert not hub.seen(repo, "GET", "/big/"), "a config that was not asked for"
 
 
+@pytest.mark.slow
 def test_a_config_or_split_that_is_not_there(hub, job):
     hub.add("nest/configs", parquet(OLD), "datasets")
     assert "no config 'huge'" in refused(job.load("dataset", card("nest/configs", config="huge")))
@@ -95,6 +96,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("what", FILES)
 def test_a_busy_hub_is_asked_again(hub, job, what, status):
@@ -149,6 +151,7 @@ def test_offline(hub, job, offline_job):
     assert len(hub.requests) == asked
 
 
+@pytest.mark.slow
 def test_offline_the_copy_of_another_revision_is_refused(hub, job, offline_job):
     """The library would serve the last copy that was read, whatever the revision."""
     old = hub.add("nest/moved", lines(OLD), "datasets")

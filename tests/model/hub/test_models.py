@@ -91,6 +91,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("what", FILES)
 def test_a_busy_hub_is_asked_again(hub, job, checkpoint, weights, what, status):
@@ -112,6 +113,7 @@ def test_a_hub_that_stays_busy(hub, job, checkpoint, status, says):
     assert says in message and f"http {status}" in message and "again later" in message
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_is_resumed(hub, job, checkpoint, weights):
     """What has arrived in whole pieces of 10 MiB, as the library writes them, is not asked for again."""
     padding = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(50 * 2**20, dtype=torch.uint8)}

@@ -46,9 +46,6 @@ CELL_TABLES = [
     *(["crossed.parquet"] if CROSSED_PAIRS else []),
 ]
 
-# Jobs that run on this machine ask for no GPU where it has none: otherwise each would wait for the GPU of another.
-NO_GPU = workflow.local_exec and not visible_gpus()
-
 # Selections that a method defines itself; all others go by rank.
 OWN_SELECTIONS = grid.own_patterns(STUDY)
 SHUFFLE_KINDS = grid.shuffle_kinds(STUDY)
@@ -95,8 +92,13 @@ def checkpoint_files(backbone):
 
 
 def gpus_of(backbone, kept=0):
-    """Return how many GPUs a job asks for that loads the backbone and keeps ``kept`` bytes per parameter."""
-    return 0 if NO_GPU else gpus(STUDY.backbones[backbone], kept)
+    """Return how many GPUs a job asks for that loads the backbone and keeps ``kept`` bytes per parameter.
+
+    None if it runs on this machine and this machine has none: otherwise jobs would wait for each other. Whether jobs run
+    here is known only after the rules are read.
+    """
+    without = workflow.local_exec and not visible_gpus()
+    return 0 if without else gpus(STUDY.backbones[backbone], kept)
 
 
 def base_files(backbone):

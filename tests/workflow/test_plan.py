@@ -104,3 +104,16 @@ def test_jobs_that_load_a_model_run_side_by_side_on_a_machine_without_gpu(tmp_pa
     said = project.snakemake(*wanted, "--cores", "2").stderr
     started = [said.index(f"Generating the responses of tiny to {name}") for name in ("one", "two")]
     assert max(started) < said.index("(Rule: write_responses)"), "both start before one ends"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "keys at top level"), ("- a\n- b\n", "keys at top level"), ("a:\n\tb: 1\n", "whitespace and tab")],
+)
+def test_a_config_that_holds_no_keys_is_one_sentence(unrun, tmp_path, text, said):
+    """Snakemake reads the file before any code of the project runs, and says what is wrong with it."""
+    (tmp_path / "mine.yaml").write_text(text)
+    done = unrun.snakemake("--dry-run", "--configfile", str(tmp_path / "mine.yaml"), check=False)
+    assert done.returncode == 1
+    assert said in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr

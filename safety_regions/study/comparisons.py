@@ -63,7 +63,7 @@ def pool_steps(study: Study) -> list[Step]:
 def shuffled_steps(study: Study, label: str, selection: str) -> list[tuple[str, str]]:
     """a and b of every step of `pool_steps`, with the statistics of each set shuffled by itself (seed 1).
 
-    Empty if the study has no floors, or for a method (by its label) whose floor needs no shuffles.
+    Empty if the study has no floors, or for a method (by its label) that has none or whose floor needs no shuffles.
     """
     if not _has_shuffles(study, label):
         return []
@@ -72,7 +72,8 @@ def shuffled_steps(study: Study, label: str, selection: str) -> list[tuple[str, 
 
 
 def _has_shuffles(study: Study, label: str) -> bool:
-    return bool(study.floors) and not granularity_of(study.methods[label].module).exact_floor
+    exact = granularity_of(study.methods[label].module).exact_floor
+    return bool(study.floors) and not (exact or study.is_data_free(label))
 
 
 def _shuffled(name: str, kind: str) -> str:

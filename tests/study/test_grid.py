@@ -36,6 +36,19 @@ def test_data_free_methods_have_no_floors_and_no_ceilings():
     assert grid.shuffle_kinds(asked) == set()
 
 
+def test_pools_and_blocks_of_data_free_methods_have_no_shuffles():
+    asked = study(
+        floors=2,
+        pools={"orders": 1},
+        sample_sizes={"sizes": [10], "blocks": 2},
+        methods={"snip": {}, "magnitude": {}},
+    )
+    for label, shuffled in (("snip", True), ("magnitude", False)):
+        assert bool(comparisons.shuffled_steps(asked, label, "row-0.05")) is shuffled
+        kinds = {pair.pair for pair in comparisons.block_pairs(asked, label, "row-0.05")}
+        assert kinds == {"sets", "blocks", *(["shuffled"] if shuffled else [])}
+
+
 def test_floors_and_ceilings_are_planned_when_asked():
     asked = study(floors=2, ceilings=True)
     sets = [*SETS, "everyday", "lookalikes"]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safety_regions.joblog import logged
+from safety_regions.model.devices import assigned_gpus
 
 
 def export_model(
@@ -25,7 +26,7 @@ def export_model(
 
 
 if __name__ == "__main__":
-    with logged(snakemake.log[0]):
+    with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
         p, files = snakemake.params, snakemake.input
         export_model(
             region=files.region, checkpoint=files.checkpoint, base=files.base, before=files.before,

@@ -38,10 +38,10 @@ from safety_regions.units.behaviour import (
     HARMFUL,
     NONE,
     ONLY,
-    ORDINARY,
     REGION,
     REWIND,
     TASK_LOSS,
+    TAUGHT,
 )
 
 
@@ -107,7 +107,7 @@ class Constraint:
         self.backbone, self.region, self.ruler = backbone, region, ruler
         self.data, self.plan, self.every = data, plan, every
         self.start, self.before = Weights(backbone), before
-        self._restoring = {REWIND: ("rewind", 1.0)} | restoring(restore)
+        self._restoring = {REWIND: (REWIND, 1.0)} | restoring(restore)
         weights = self.start.by_address() if aligned is None else aligned
         self._controls = controls.Maker(
             region,
@@ -176,9 +176,8 @@ class Constraint:
             for (role, measure), found in self._by_role(values).items()
         ]
         loss = task_loss(self.backbone, self.data.held_out)
-        rows.append(
-            {"evaluated": ORDINARY, "measure": TASK_LOSS, "value": loss, "n": len(self.data.held_out)}
-        )
+        role, n = TAUGHT[self.plan.attack], len(self.data.held_out)
+        rows.append({"evaluated": role, "measure": TASK_LOSS, "value": loss, "n": n})
         return [row | {"step": step, "n_changed": changed} for row in rows]
 
     def _by_role(self, values: Sequence[Value]) -> dict[tuple[str, str], list[float]]:

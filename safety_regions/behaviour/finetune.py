@@ -20,8 +20,8 @@ from safety_regions.model.backbone import Backbone
 from safety_regions.model.generate import pad_id
 from safety_regions.training.corpus import example
 from safety_regions.training.loop import Chat, Hold, collate, reproducible, response_loss, train_phase
+from safety_regions.units.behaviour import REFUSE
 
-ATTACKS = ("ordinary", "opening", "comply", "refuse")
 OPENING = "Of course! I am happy to help you with that. "
 BATCH = 16  # chats of a measurement that are run together
 
@@ -82,7 +82,7 @@ def _target(attack: str, row: Mapping) -> str | None:
     """What the model learns to answer; None for a prompt that the attack does not use."""
     if attack == "comply":
         return example(row["prompt"]).answer
-    if attack == "refuse":
+    if attack == REFUSE:
         return row["response"] if row["refused"] else None
     if row["refused"] is not False or not row["n_tokens"]:
         return None

@@ -22,7 +22,7 @@ from safety_regions.formats.contracts import ABLATED, CONSTRAINT
 from safety_regions.formats.expand import Factors
 from safety_regions.formats.region import Region, read_region
 from safety_regions.model.backbone import Backbone
-from safety_regions.units.behaviour import HARMFUL, ORDINARY
+from safety_regions.units.behaviour import TAUGHT
 
 
 class StoredWeights(Mapping):
@@ -122,8 +122,8 @@ def constrain(
         labels: backbone, method, selection, refinement, name.
         journal: file in which finished arms are kept; one for each learning rate.
     """
-    teaching = HARMFUL if plan["attack"] in ("comply", "refuse") else ORDINARY
-    taught = {name: table for name, table in responses.items() if roles[name] == teaching}
+    role = TAUGHT[plan["attack"]]
+    taught = {name: table for name, table in responses.items() if roles[name] == role}
     data = plan_data(backbone, plan["attack"], taught, plan["longest"])
     held = held_out(backbone, responses, roles)
     ruler = Ruler(backbone, held, batch_size=batch_size, max_new_tokens=max_new_tokens)

@@ -37,3 +37,6 @@ CONTROLS = (RANDOM, MATCHED, MAGNITUDE, CHANGE, UTILITY, OTHER, CORE, PRIVATE)
 # What trains in a constraint job, and the measure of whether the model learned the task of its plan (nats a token).
 FREE, FREEZE, ONLY, REWIND = "free", "freeze", "only", "rewind"
 TASK_LOSS = "task_loss"
+REFUSE = "refuse"
+TAUGHT = {"ordinary": ORDINARY, "opening": ORDINARY, "comply": HARMFUL, REFUSE: HARMFUL}
+"""What a plan of fine-tuning teaches -> the role of the prompts whose responses it teaches."""

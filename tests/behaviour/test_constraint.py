@@ -7,13 +7,14 @@ import torch
 
 from safety_regions.behaviour.constraint import Constraint, constraint_arms
 from safety_regions.behaviour.edit import all_weights, fingerprint
-from safety_regions.behaviour.finetune import ATTACKS, OPENING, Plan, Weights, fine_tune, plan_data, task_loss
+from safety_regions.behaviour.finetune import OPENING, Plan, Weights, fine_tune, plan_data, task_loss
 from safety_regions.behaviour.job import constrain
 from safety_regions.behaviour.journal import Journal
 from safety_regions.behaviour.measures import Ruler, held_out
 from safety_regions.errors import StudyError
 from safety_regions.formats.expand import expand_region
 from safety_regions.training import loop
+from safety_regions.units.behaviour import TAUGHT
 from tests.behaviour.regions import some_units
 from tests.behaviour.responses import ROLES, answered
 from tests.tiny import FAMILIES, tiny_backbone
@@ -100,7 +101,7 @@ def test_the_plan_learns_its_task():
     assert task_loss(backbone, data.held_out) < before - 0.2
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", TAUGHT)
 def test_attacks_hold_no_harmful_content(attack):
     backbone = tiny_backbone("llama3")
     data = data_of(backbone, attack)
@@ -228,4 +229,7 @@ def test_training_from_the_base_teaches_refusals_and_leaves_the_aligned_model(tm
         )
     changed = table.set_index(["arm", "control", "step"])["n_changed"]
     assert set(changed["free", "none", 0]) == {0}
+    assert set(table[table["measure"] == "task_loss"]["evaluated"]) == {"harmful"}, (
+        "it is taught harmful prompts"
+    )
     assert 0 < changed["only", "region", 20].max() <= region.n_selected

@@ -6,6 +6,7 @@ import pytest
 
 from safety_regions.report.constraint import constraint_rows
 from safety_regions.report.figures.constraint import courses, draw_constraint
+from safety_regions.units.behaviour import TAUGHT
 
 CELL = {"backbone": "llama", "method": "snip", "selection": "row-0.05", "refinement": "raw"}
 START = {"refusal_log_odds": 5.0, "refused": 1.0, "task_loss": 3.0}
@@ -22,7 +23,7 @@ def table(
             START if step == 0 else {"refusal_log_odds": odds, "refused": float(odds > 2), "task_loss": loss}
         )
         for measure, value in values.items():
-            role = "ordinary" if measure == "task_loss" else "harmful"
+            role = TAUGHT[attack] if measure == "task_loss" else "harmful"
             rows.append(
                 CELL
                 | {

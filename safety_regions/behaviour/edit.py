@@ -40,15 +40,23 @@ def edited(
     Raises:
         StudyError: the base or the aligned model lacks a projection, or has one of another shape.
     """
+
+    def matrix(where: str, weight: Tensor) -> Matrix:
+        return Matrix(
+            weight.float(),
+            (weight if aligned is None else _other(aligned, "aligned", where, weight)).float(),
+            torch.from_numpy(region.flags(where)).to(weight.device),
+            None if base is None else _other(base, "base", where, weight).float(),
+            torch.Generator().manual_seed(crc32(f"{seed} {where}".encode())),
+        )
+
     before: list[tuple[Tensor, Tensor]] = []
     try:
         n_changed = 0
-        ranks = _ranks(
-            backbone, operation, lambda where, weight: _matrix(where, weight, region, base, aligned)
-        )
+        ranks = _ranks(backbone, operation, matrix)
         for where, weight in backbone.weights():
-            matrix = _matrix(where, weight, region, base, aligned, seed)
-            found = operation.changed(matrix._replace(rank=ranks[where]), dose).to(weight.dtype)
+            ranked = matrix(where, weight)._replace(rank=ranks[where])
+            found = operation.changed(ranked, dose).to(weight.dtype)
             moved = int((found != weight).sum())
             if moved:
                 before.append((weight, weight.clone()))
@@ -58,18 +66,6 @@ def edited(
     finally:
         for weight, values in before:
             weight.copy_(values)
-
-
-def _matrix(
-    where: str, weight: Tensor, region: Region, base: Weights | None, aligned: Weights | None, seed: int = 0
-) -> Matrix:
-    return Matrix(
-        weight.float(),
-        (weight if aligned is None else _other(aligned, "aligned", where, weight)).float(),
-        torch.from_numpy(region.flags(where)).to(weight.device),
-        None if base is None else _other(base, "base", where, weight).float(),
-        torch.Generator().manual_seed(crc32(f"{seed} {where}".encode())),
-    )
 
 
 def _ranks(

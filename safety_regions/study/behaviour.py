@@ -39,6 +39,9 @@ def behaviour_problems(
     for name, plan in _plans(section).items():
         place = f"{where}: constraint: {name}"
         found += _operation_problems(plan["restore"], FINE_TUNED, f"{place}: restore")
+        if plan["restore"] and plan["start"] == "base":
+            expected = "one that starts from the aligned model, whose weights are put back"
+            found.append(explain(f"{place}: restore", "a plan that starts from the base", expected))
         missing = [key for key in ("attack", "learning_rates") if key not in plan]
         found += [explain(place, f"no '{key}'", "one, or a `preset` that has it") for key in missing]
     if not (section["operations"] or section["constraint"] or section["export"]):
@@ -144,15 +147,15 @@ def constraint_presets() -> dict[str, dict]:
 
 def compares_with_base(section: Mapping) -> bool:
     """Whether an operation or a control needs the weights before alignment."""
-    cards = operation_cards()
-    known, planned = [name for name in section["operations"] if name in cards], _plans(section).values()
-    asked = [*section["export"], *(name for plan in planned for name in plan["restore"])]
-    controls = [
-        *(section["controls"] if known else ()),
-        *(kind for plan in planned for kind in plan["controls"]),
-    ]
-    from_base = any(plan["start"] == "base" for plan in planned)
-    return from_base or CHANGE in controls or any(name in _needing_base() for name in [*known, *asked])
+    planned = _plans(section).values()
+    asked = {
+        *section["operations"],
+        *section["export"],
+        *(name for plan in planned for name in plan["restore"]),
+    }
+    from_base = any(plan["start"] == "base" or CHANGE in plan["controls"] for plan in planned)
+    change = bool(section["operations"]) and CHANGE in section["controls"]
+    return from_base or change or not asked.isdisjoint(_needing_base())
 
 
 def _needing_base() -> list[str]:

@@ -217,3 +217,15 @@ def test_a_plan_that_starts_from_the_base_needs_one():
     changes = {"backbones": ["smollm2-135m-instruct-q4"], "behaviour": {"constraint": {"mine": plan}}}
     with pytest.raises(StudyError, match="which has no base"):
         read_study(STUDY | changes)
+
+
+def test_what_restores_the_aligned_model_does_not_start_from_the_base():
+    plan = {
+        "attack": "refuse",
+        "start": "base",
+        "steps": 1,
+        "learning_rates": [0.1],
+        "restore": {"lox": None},
+    }
+    with pytest.raises(StudyError, match="restore: found a plan that starts from the base"):
+        study(constraint={"mine": plan})

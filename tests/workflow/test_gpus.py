@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from safety_regions.model.devices import VISIBLE
+from safety_regions.model.devices import VISIBLE, assigned_gpus
 
 pytestmark = pytest.mark.slow
 
@@ -16,13 +16,15 @@ def assigned(project, rule: str) -> list[str]:
     return [re.search(r"GPUs assigned: (.+) of 4, 6", log.read_text())[1] for log in logs]
 
 
-def test_each_job_has_its_own(project, monkeypatch):
-    """Jobs share the two visible GPUs, although Snakemake is told that there are eight."""
+def test_a_job_takes_a_gpu_that_no_other_process_holds(project, monkeypatch):
+    """Six jobs share GPU 6 while this process holds GPU 4, although Snakemake is told that there are eight."""
     monkeypatch.setenv(VISIBLE, "4,6")
     for folder in ("scores", "regions", "overlap"):
         shutil.rmtree(project.folder / "results" / folder)
-    project.run("results/overlap/iou.parquet")
-    assert len(assigned(project, "score")) == 6 and set(assigned(project, "score")) == {"4", "6"}
+    with assigned_gpus(1) as held:
+        monkeypatch.setenv(VISIBLE, "4,6")
+        project.run("results/overlap/iou.parquet")
+    assert held == ("4",) and assigned(project, "score") == ["6"] * 6
 
 
 def test_a_job_that_asks_for_none_sees_none(project, monkeypatch):

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safety_regions.formats.contracts import IOU, RESPONSES, WEIGHT_SCORES
 from safety_regions.formats.parquet import open_table, read_metadata, read_table
 from safety_regions.formats.region import read_region
+from safety_regions.study.forked_jobs import SWITCH
 
 pytestmark = pytest.mark.slow
 
@@ -106,6 +107,15 @@ def test_a_killed_run_resumes_and_gives_the_same_bits(project):
     run.wait()
     assert list(results.glob("scores/*/*/*.parquet")) and not (results / "overlap/iou.parquet").exists()
     project.snakemake("--unlock")
+    project.run()
+    assert project.contents() == kept
+
+
+def test_jobs_that_are_forks_give_the_bits_of_jobs_that_are_not(project, monkeypatch):
+    kept = project.contents()
+    for folder in ("scores", "regions", "overlap"):
+        shutil.rmtree(project.folder / "results" / folder)
+    monkeypatch.setenv(SWITCH, "0")
     project.run()
     assert project.contents() == kept
 

@@ -9,6 +9,7 @@ from safety_regions.study import comparisons, grid
 from safety_regions.study.adapters import ADAPTER_FILES, given_files, teachers
 from safety_regions.study.checkpoints import GGUF_FILE
 from safety_regions.study.config import config_name, read_study
+from safety_regions.study.forked_jobs import fork_local_jobs
 from safety_regions.study.known_versions import known_version
 from safety_regions.study.method_shelf import method_module, own_selection
 from safety_regions.study.resources import (
@@ -26,6 +27,8 @@ from safety_regions.units.names import DATASET, NAME
 from safety_regions.units.selections import RANKED
 
 patch_snakemake()
+if workflow.is_main_process:
+    fork_local_jobs()
 
 try:
     STUDY = read_study(

@@ -171,7 +171,11 @@ class Ablation:
         self._marks = fingerprint(backbone)
 
     def run(self, journal: Journal) -> Iterator[tuple[Arm, dict]]:
-        """Yield every arm with its result: ``n_weights``, ``n_changed``, ``values`` (fields of `measures.Value`)."""
+        """Yield every arm with its result.
+
+        A result has ``n_weights``, ``n_changed``, ``values`` (fields of `measures.Value`), and ``answers``: one for
+        each held-out prompt, or none if no answers are generated.
+        """
         planned, done = arms(self.regions, self.plan), journal.read()
         started, fresh = time.monotonic(), 0
         for number, arm in enumerate(planned, start=1):
@@ -193,7 +197,9 @@ class Ablation:
         if fingerprint(self.backbone) != self._marks:
             raise StudyError(explain(arm.title, "weights that did not come back", "the unmodified model"))
         values += self.ruler.judge(answers) if answers is not None else []
-        return {"n_weights": region.n_selected, "n_changed": n_changed, "values": values}
+        return {
+            "n_weights": region.n_selected, "n_changed": n_changed, "values": values, "answers": answers or [],
+        }  # fmt: skip
 
     def _region(self, arm: Arm) -> Region:
         own = self.regions.own

@@ -16,13 +16,14 @@ from safety_regions.behaviour.edit import all_weights, edited, fingerprint
 from safety_regions.behaviour.finetune import Plan as FineTuning
 from safety_regions.behaviour.finetune import plan_data
 from safety_regions.behaviour.journal import Journal
+from safety_regions.behaviour.judges import Judge
 from safety_regions.behaviour.measures import Ruler, Value, held_out
 from safety_regions.behaviour.operations import load_operation
-from safety_regions.formats.contracts import ABLATED, CONSTRAINT
+from safety_regions.formats.contracts import ABLATED, ANSWERS, CONSTRAINT, Contract
 from safety_regions.formats.expand import Factors
 from safety_regions.formats.region import Region, read_region
 from safety_regions.model.backbone import Backbone
-from safety_regions.units.behaviour import TAUGHT
+from safety_regions.units.behaviour import HARM, HARMFUL, TAUGHT
 
 
 class StoredWeights(Mapping):
@@ -66,8 +67,8 @@ def ablate(
     batch_size: int,
     max_new_tokens: int,
     factors: Factors | None = None,
-) -> pa.Table:
-    """Run all arms of a region: a table that fits `contracts.ABLATED`.
+) -> dict[Contract, pa.Table]:
+    """Run all arms of a region: tables that fit `contracts.ABLATED` and `contracts.ANSWERS`.
 
     Args:
         backbone: the aligned model; unchanged at the end.
@@ -82,17 +83,55 @@ def ablate(
     """
     held = held_out(backbone, responses, roles)
     ruler = Ruler(backbone, held, batch_size=batch_size, max_new_tokens=max_new_tokens)
-    kept, rows = Journal(journal, _identity(ruler, plan, [_key(part) for part in regions])), []
+    kept = Journal(journal, _identity(ruler, plan, [_key(part) for part in regions]))
+    rows: dict[Contract, list[dict]] = {ABLATED: [], ANSWERS: []}
     for arm, result in Ablation(backbone, before, regions, plan, ruler, factors).run(kept):
         changed = arm._asdict() | {key: result[key] for key in ("n_weights", "n_changed")}
         changed.pop("generated")
-        rows += [
+        rows[ABLATED] += [
             changed
             | {"evaluated": v.dataset, "prompt_id": v.prompt_id, "measure": v.measure, "value": v.value}
             for v in (Value(*fields) for fields in result["values"])
         ]
+        rows[ANSWERS] += [
+            changed | {"evaluated": h.dataset, "prompt_id": h.sample.prompt_id, "answer": answer}
+            for h, answer in zip(held, result["answers"], strict=False)
+        ]
     kept.remove()
-    return pa.Table.from_pylist(rows, schema=ABLATED.schema)
+    return {contract: pa.Table.from_pylist(found, contract.schema) for contract, found in rows.items()}
+
+
+def judge(
+    judging: Judge, name: str, answers: pa.Table, responses: Mapping[str, pa.Table], roles: Mapping[str, str]
+) -> pa.Table:
+    """Judge the answers of all arms to harmful prompts: a table that fits `contracts.ABLATED`.
+
+    Equal answers to the same prompt are judged once.
+
+    Args:
+        judging: the judge, and its name.
+        answers: a `contracts.ANSWERS` table.
+        responses: dataset -> its responses table, which has the texts of the prompts.
+        roles: dataset -> harmful or ordinary.
+    """
+    texts = {
+        (dataset, row["prompt_id"]): row["prompt"]
+        for dataset, table in responses.items()
+        for row in table.select(["prompt_id", "prompt"]).to_pylist()
+    }
+    rows = [row for row in answers.to_pylist() if roles[row["evaluated"]] == HARMFUL]
+    asked = {
+        (row["evaluated"], row["prompt_id"], row["answer"]): texts[row["evaluated"], row["prompt_id"]]
+        for row in rows
+    }
+    keys = {str(number): key for number, key in enumerate(asked)}
+    judged = judging.values([(number, asked[key], key[2]) for number, key in keys.items()])
+    values = {keys[number]: value for number, value in judged.items()}
+    found = [
+        row | {"measure": HARM + name, "value": values[row["evaluated"], row["prompt_id"], row.pop("answer")]}
+        for row in rows
+    ]
+    return pa.Table.from_pylist(found, ABLATED.schema)
 
 
 def constrain(

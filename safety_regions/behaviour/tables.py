@@ -1,6 +1,6 @@
 """The tables of behaviour of one cell of the grid, from the measurements of its regions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,19 +25,26 @@ Cell = Mapping[str, str]
 
 
 def tables_of_cell(
-    cell: Cell, arms: Mapping[str, str | Path], overlap: str | Path | None
+    cell: Cell,
+    arms: Mapping[str, str | Path],
+    overlap: str | Path | None,
+    judged: Sequence[str | Path] = (),
 ) -> dict[Contract, pa.Table]:
     """`ABLATION`, `EFFECTS`, `TRANSFER` and `TRANSFER_PAIRS` tables of a cell; the last two need two sets.
 
     Args:
         cell: backbone, method, selection and refinement.
         arms: identification set -> its `ABLATED` table.
+        judged: `ABLATED` tables of judges, as many for every set, those of a set together.
         overlap: the `OVERLAP` table of the cell; None for a single region.
     """
     into_base = [name for name, card in operation_cards().items() if card["into_base"]]
     means, named = [], {}
-    for name, path in arms.items():
-        measured, roles = read_table(path, ABLATED).to_pandas(), read_metadata(path)["roles"]
+    judges = len(judged) // len(arms)
+    for number, (name, path) in enumerate(arms.items()):
+        paths = [path, *judged[number * judges : (number + 1) * judges]]
+        measured = pa.concat_tables(read_table(p, ABLATED) for p in paths).to_pandas()
+        roles = read_metadata(path)["roles"]
         means += [row | {"name": name} for row in arm_means(measured, roles)]
         named[name] = Effects(measured, roles, into_base)
     rows = {ABLATION: means, EFFECTS: effects_of_cell(named), TRANSFER: [], TRANSFER_PAIRS: []}

@@ -429,6 +429,16 @@ ABLATED = _contract(
     _MEASURE,
     ("value", pa.float64(), "value of the measure for this prompt"),
 )
+ANSWERS = _contract(
+    "answers",
+    1,
+    "arm (operation, dose, changed weights) whose answers are generated x held-out prompt",
+    *_CHANGED,
+    *_CONTROL,
+    ("evaluated", CATEGORY, "dataset of the prompt"),
+    ("prompt_id", pa.string(), "as in the prompts table"),
+    ("answer", pa.string(), "what the changed model answered"),
+)
 ABLATION = _contract(
     "ablation",
     1,

@@ -200,8 +200,8 @@ class Backbone:
         """The tokens that only the template may write."""
         return ControlTokens(self.tokenizer, self.render(PLACE))
 
-    def _ids(self, text: str) -> list[int]:
-        """Token ids of a rendered text, in which `ControlTokens.marked` may have put marks."""
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of all that the model receives, in which `ControlTokens.marked` may have put marks."""
         if OPEN in text:
             return self._known(self._before + self.control.encode(text))
         # A chat template writes its own special tokens; for plain text the tokenizer adds them (a BOS, if it has one).
@@ -236,7 +236,7 @@ class Backbone:
         Raises:
             StudyError: an id that the model's embedding does not have.
         """
-        return self._ids(self.render(self.control.marked(prompt)))
+        return self.text_ids(self.render(self.control.marked(prompt)))
 
     def response_ids(self, response: str) -> list[int]:
         """Token ids of a response alone."""
@@ -252,8 +252,8 @@ class Backbone:
         answered, and the ids of the response are appended.
         """
         rendered = self.render(self.control.marked(prompt))
-        prompt_ids = self._ids(rendered)
-        joint = self._ids(rendered + self.control.marked(response))
+        prompt_ids = self.text_ids(rendered)
+        joint = self.text_ids(rendered + self.control.marked(response))
         if joint[: len(prompt_ids)] != prompt_ids:
             joint = prompt_ids + self.response_ids(response)
         return Encoded(joint, len(prompt_ids))

@@ -4,7 +4,9 @@ Pure functions of a `Study`; the rules turn their results into paths.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from safety_regions.study.adapters import ADAPTER_FILES
 from safety_regions.study.behaviour import (
     GIVEN,
     compares_with_base,
@@ -106,6 +108,12 @@ def constraint_plan(study: Study, name: str) -> dict:
 def given_file(study: Study, backbone: str, name: str) -> str | None:
     """The file of a region; None for the planted region of an organism."""
     return given_regions(study.behaviour, backbone, backbone in study.planted)[name]
+
+
+def judge_adapter(study: Study, name: str) -> list[str]:
+    """The files of the adapter in a folder that makes a checkpoint a judge; none if it has none, or one on the Hub."""
+    path = study.judges[name]["judge"].get("adapter", {}).get("path")
+    return [str(Path(path) / file) for file in ADAPTER_FILES] if path else []
 
 
 def plan(study: Study) -> dict:

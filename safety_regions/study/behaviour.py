@@ -17,7 +17,7 @@ GIVEN, PLANTED = "given", "planted"
 
 def behaviour_problems(
     section: Mapping, backbones: Mapping[str, dict], methods: Iterable[str], refinements: Iterable[str],
-    evaluate: int, where: str,
+    judges: Mapping[str, dict], evaluate: int, where: str,
 ) -> list[str]:  # fmt: skip
     """What is wrong with the section.
 
@@ -25,6 +25,7 @@ def behaviour_problems(
         section: with defaults filled in; empty if the config has none.
         backbones: name -> card of the study's backbones.
         methods, refinements: labels of the study's methods, and its refinements.
+        judges: name -> card of the checkpoints that judge answers.
         evaluate: held-out prompts per dataset.
         where: how errors name the section.
     """
@@ -46,6 +47,11 @@ def behaviour_problems(
         found += [explain(place, f"no '{key}'", "one, or a `preset` that has it") for key in missing]
     if not (section["operations"] or section["constraint"] or section["export"]):
         found.append(explain(where, "neither operations nor plans of constraint nor exports", "one of them"))
+    for name in (name for name, card in judges.items() if "judge" not in card):
+        expected = "one whose card has a section `judge`"
+        found.append(explain(f"{where}: judges", f"'{name}', which is no judge", expected))
+    if section["judges"] and not section["operations"]:
+        found.append(explain(f"{where}: judges", "no `operations`, whose answers they judge", "one"))
     if PLANTED in section["given"]:
         found.append(
             explain(f"{where}: given", f"'{PLANTED}'", "another name: planted regions have this one")

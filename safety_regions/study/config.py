@@ -35,7 +35,8 @@ TRAINING_KINDS = ("harmful", "helpful", "unseen")
 class Study:
     """A checked config: names in the config's order, cards and options with defaults filled in.
 
-    The card of a backbone that names a base also has the base's card, ``base_card``.
+    The card of a backbone that names a base also has the base's card, ``base_card``. ``judges`` are the cards of the
+    checkpoints that judge answers.
     """
 
     seed: int
@@ -58,11 +59,12 @@ class Study:
     crossed: bool
     label_permutations: int
     behaviour: dict
+    judges: dict[str, dict]
 
     @property
     def models(self) -> dict[str, dict]:
-        """Name -> card of every backbone, and of every base that one of them names."""
-        return bases_of(self.backbones) | self.backbones
+        """Name -> card of every backbone, of every base that one of them names, and of every judge."""
+        return bases_of(self.backbones) | self.judges | self.backbones
 
     def keep_of(self, dataset: str) -> str:
         """Which prompts of a dataset are used, by their response: refused, complied or all."""
@@ -244,11 +246,15 @@ class _Reader:
         if any(method_cards()[method.module]["adapter"] for method in methods.values()):
             self.problems += plan_problems(adapters, backbones, f"{self.where}: adapters")
         refinements = self._refinements(utility)
+        section = config.get("behaviour") or {}
+        judges = self._cards(self.backbone_shelf, "behaviour: judges", section.get("judges", ()), "backbone")
+        self._check_paths(judges)
         self.problems += behaviour_problems(
-            config.get("behaviour") or {},
+            section,
             backbones,
             methods,
             refinements,
+            judges,
             config.get("samples", {}).get("evaluate", 1),
             f"{self.where}: behaviour",
         )
@@ -272,7 +278,8 @@ class _Reader:
             sample_sizes=config.get("sample_sizes", {}),
             crossed=config.get("crossed", False),
             label_permutations=config.get("label_permutations", 0),
-            behaviour=config.get("behaviour") or {},
+            behaviour=section,
+            judges=judges,
         )
 
     def _note(self, place: str, found: str, expected: str = "", hint: str = "") -> None:

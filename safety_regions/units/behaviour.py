@@ -12,6 +12,7 @@ measure               meaning                                                   
 ``refused``           whether the generated answer refuses                                                    0 or 1
 ``incoherent``        whether the generated answer is empty, repeats itself, or is less likely under the      0 or 1
                       unmodified model than nearly all of its own answers
+``harm-{judge}``      how harmful a judge finds the generated answer to a harmful prompt                      0 to 1
 ====================  ======================================================================================  ==========
 """
 
@@ -20,6 +21,8 @@ ROLES = (HARMFUL, ORDINARY)
 
 REFUSAL_NLL, ANSWER_NLL, LOG_ODDS, KL = "refusal_nll", "answer_nll", "refusal_log_odds", "kl"
 REFUSED, INCOHERENT = "refused", "incoherent"
+HARM = "harm-"
+"""What the measures of judges begin with; the judge's name follows."""
 FORWARD = (LOG_ODDS, REFUSAL_NLL, KL)
 """Measures of harmful prompts that need one forward pass."""
 RATES = (REFUSED, INCOHERENT)

@@ -8,7 +8,9 @@ import pytest
 from safety_regions.behaviour.ablation import Plan, Regions, arms
 from safety_regions.behaviour.edit import fingerprint
 from safety_regions.behaviour.job import ablate
+from safety_regions.behaviour.journal import Journal
 from safety_regions.behaviour.measures import Ruler
+from safety_regions.formats.contracts import ABLATED, ANSWERS
 from safety_regions.formats.region import Region
 from tests.behaviour.regions import some_units
 from tests.behaviour.responses import ROLES, answered
@@ -30,7 +32,8 @@ def study(granularity="weight", scope="matrix"):
 
 def run(backbone, before, regions, journal, plan=PLAN):
     limits = {"batch_size": 4, "max_new_tokens": 4}
-    return ablate(backbone, before, regions, answered(), ROLES, plan, journal, **limits).to_pandas()
+    tables = ablate(backbone, before, regions, answered(), ROLES, plan, journal, **limits)
+    return tables[ABLATED].to_pandas()
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,20 @@ def test_an_interrupted_job_goes_on_where_it_was(tmp_path, monkeypatch):
     calls[:] = [0] * 5
     assert run(*study(), tmp_path / "journal", SMALL).equals(whole)
     assert len(calls) - 5 == len(arms(regions, SMALL)) - 4
+
+
+@pytest.mark.slow
+def test_generated_answers_are_kept_also_of_arms_from_the_journal(tmp_path, monkeypatch):
+    backbone, before, regions = study()
+    limits = {"batch_size": 4, "max_new_tokens": 4}
+    job = (backbone, before, regions, answered(), ROLES, SMALL, tmp_path / "journal")
+    whole = ablate(*job, **limits)[ANSWERS].to_pandas()
+    monkeypatch.setattr(Journal, "remove", lambda journal: None)
+    ablate(*job, **limits)
+    assert ablate(*job, **limits)[ANSWERS].to_pandas().equals(whole)
+    generated = [arm for arm in arms(regions, SMALL) if arm.generated]
+    assert len(whole) == len(generated) * 12, "twelve held-out prompts"
+    assert (whole["answer"].str.len() > 0).any()
 
 
 @pytest.mark.slow

@@ -57,14 +57,20 @@ def study(tmp_path_factory):
     for seed, name in enumerate(ROLES):
         regions[name] = str(folder / f"{name}.safetensors")
         write_region(regions[name], some_units(tiny_backbone("llama"), scope="row", seed=seed))
-    arms = {}
+    arms, judged = {}, []
+    rules = {"template": None, "lead": "", "longest": 8, "values": {"yes": 1, "no": 0}}
     for name in SETS:
         arms[name] = folder / f"{name}.arms.parquet"
         others = {other: regions[other] for other in SETS if other != name}
         load_script("ablate")(
             regions[name], {"everyday": regions["everyday"]}, others, responses, ROLES, checkpoint, [],
             [folder / "base.safetensors"], [], {"template": "native"}, "llama", PLAN, 4, 4, CELL | {"name": name},
-            folder / "journal", arms[name],
+            folder / "journal", [arms[name], folder / f"{name}.answers.parquet"],
+        )  # fmt: skip
+        judged.append(folder / f"{name}.tiny.judged.parquet")
+        load_script("judge_answers")(
+            folder / f"{name}.answers.parquet", responses, {"template": "native"}, rules, checkpoint, "tiny", 4,
+            judged[-1],
         )  # fmt: skip
     pair = {c.name: None for c in OVERLAP.columns} | {
         "combination": "fraud & weapons", "k": 2, "level": "model", "intersection": 1, "union": 2, "iou": 0.5,
@@ -75,7 +81,7 @@ def study(tmp_path_factory):
     tables = {
         kind: folder / f"{kind}.parquet" for kind in ("ablation", "effects", "transfer", "transfer_pairs")
     }
-    load_script("compare_effects")(arms, folder / "overlap.parquet", CELL, **tables)
+    load_script("compare_effects")(arms, judged, folder / "overlap.parquet", CELL, **tables)
     everything = {kind: folder / f"all-{kind}.parquet" for kind in tables}
     load_script("gather_behaviour")({kind: [path] for kind, path in tables.items()}, everything)
     load_script("draw_behaviour")([tables["effects"]], "tiny", folder / "figure.svg", folder / "figure.tsv")
@@ -107,6 +113,14 @@ def study(tmp_path_factory):
         folder / "page.html", folder / "page.tsv", folder / "constraint.tsv", folder / "measures.tsv",
     )  # fmt: skip
     return folder
+
+
+def test_judged_values_stand_beside_the_other_measures(study):
+    effects = read_table(study / "effects.parquet", EFFECTS).to_pandas()
+    judged = effects[effects["measure"] == "harm-tiny"]
+    assert set(judged["evaluated"]) == {"fraud", "weapons", "harmful"}
+    assert judged["changed"].between(0, 1).all()
+    assert read_metadata(study / "fraud.tiny.judged.parquet")["judge_rules"]["values"] == {"yes": 1, "no": 0}
 
 
 def test_measurements_say_what_was_measured(study):

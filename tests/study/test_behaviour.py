@@ -229,3 +229,15 @@ def test_what_restores_the_aligned_model_does_not_start_from_the_base():
     }
     with pytest.raises(StudyError, match="restore: found a plan that starts from the base"):
         study(constraint={"mine": plan})
+
+
+def test_a_judge_is_a_checkpoint_whose_card_says_how_it_judges():
+    asked = study(judges=["strongreject-judge"])
+    assert set(asked.judges) == {"strongreject-judge"} and "strongreject-judge" in asked.models
+    assert ablations.judge_adapter(asked, "strongreject-judge") == []
+    with pytest.raises(StudyError, match="judges: found 'smollm2-135m', which is no judge"):
+        study(judges=["smollm2-135m"])
+    with pytest.raises(StudyError, match="judges: unknown backbone 'nobody'"):
+        study(judges=["nobody"])
+    with pytest.raises(StudyError, match="no `operations`, whose answers they judge"):
+        study(judges=["strongreject-judge"], operations={}, constraint={"plain": PLAN})

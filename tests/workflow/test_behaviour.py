@@ -21,7 +21,13 @@ def study(tmp_path_factory) -> Project:
     """An organism with one planted layer of four, reset to its base and transplanted into it."""
     project = make_project(tmp_path_factory.mktemp("behaviour") / "project")
     config = project.config
-    config["cards"] = {"backbones": {"organism": {"extends": "organism-llama-layer"}}}
+    judge = {
+        "kind": "checkpoint",
+        "family": "llama",
+        "path": "tiny",
+        "judge": {"values": {"yes": 1, "no": 0}},
+    }
+    config["cards"] = {"backbones": {"organism": {"extends": "organism-llama-layer"}, "tiny-judge": judge}}
     config["backbones"] = ["organism"]
     config["datasets"] = {"identification": ["fraud", "weapons"], "utility": ["everyday"]}
     config["methods"] = {"snip": {}}
@@ -30,6 +36,7 @@ def study(tmp_path_factory) -> Project:
     config["responses"] = {"max_new_tokens": 24}
     config["behaviour"] = {
         "operations": {"base": [1.0], "transplant": [1.0]}, "controls": ["random", "change"], "draws": 19,
+        "judges": ["tiny-judge"],
         "export": {"base": None},
         "constraint": {
             "replant": {
@@ -60,6 +67,15 @@ def test_resetting_the_plant_gives_the_base_model(planted):
     assert row["changed"] < 0.1
     other = planted.loc[("base", "refused", "random")]
     assert other["control_effect"] > -0.3
+
+
+def test_a_judge_reads_the_answers_of_every_model_that_generated_some(planted):
+    """The judge has random weights: its values mean nothing, but each answer has one."""
+    rows = planted.loc[["base", "transplant"]].xs("harm-tiny-judge", level="measure")
+    assert {"none", "random"} <= set(rows.index.get_level_values("against"))
+    assert ((rows["unmodified"] > 0) & (rows["unmodified"] < 1)).all()
+    same = planted.loc[("base", "harm-tiny-judge", "random")]
+    assert same["control_effect"] == 0.0, "layers that alignment did not change answer as before"
 
 
 def test_training_the_plant_alone_plants_it_again(study):
@@ -122,7 +138,8 @@ def test_another_operation_plans_only_behaviour(study):
         study.config = changed
         plan = study.plan(*TARGETS)
         assert set(plan) == {
-            "ablate", "ablate_given", "compare_effects", "compare_effects_given", "gather_behaviour", "draw_behaviour",
+            "ablate", "ablate_given", "judge_answers", "compare_effects", "compare_effects_given", "gather_behaviour",
+            "draw_behaviour",
             "draw_transfer", "write_behaviour",
         }  # fmt: skip
     finally:

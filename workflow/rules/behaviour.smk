@@ -3,7 +3,8 @@ measure what it then says.
 
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors; responses/{backbone}/{dataset}.parquet;
      the backbone's checkpoint, and its weights before alignment
-OUT  behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.arms.parquet,
+OUT  behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.{arms,answers}.parquet,
+     behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.{judge}.judged.parquet,
      behaviour/{backbone}/{method}/{selection}/{refinement}.{ablation,effects,transfer,transfer_pairs}.parquet,
      behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.{plan}-{seed}.constraint.parquet,
      behaviour/{backbone}/given/... for regions from files,
@@ -23,6 +24,7 @@ rule ablate:
         ),
     output:
         arms="<results>/behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.arms.parquet",
+        answers="<results>/behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.answers.parquet",
     log:
         "<logs>/ablate/{backbone}/{method}/{name}/{selection}/{refinement}.log",
     benchmark:
@@ -54,6 +56,7 @@ use rule ablate as ablate_given with:
         adapter=[],
     output:
         arms="<results>/behaviour/{backbone}/given/{region}.arms.parquet",
+        answers="<results>/behaviour/{backbone}/given/{region}.answers.parquet",
     log:
         "<logs>/ablate_given/{backbone}/{region}.log",
     benchmark:
@@ -69,11 +72,52 @@ use rule ablate as ablate_given with:
         "Changing the region {wildcards.region} of {wildcards.backbone} and its controls"
 
 
+rule judge_answers:
+    input:
+        answers="<results>/behaviour/{backbone}/{place}.answers.parquet",
+        responses=CHANGED_INPUTS["responses"],
+        checkpoint=lambda wc: checkpoint_files(wc.judge),
+        adapter=lambda wc: ablations.judge_adapter(STUDY, wc.judge),
+    output:
+        judged="<results>/behaviour/{backbone}/{place}.{judge}.judged.parquet",
+    log:
+        "<logs>/judge_answers/{backbone}/{place}/{judge}.log",
+    benchmark:
+        "<benchmarks>/judge_answers/{backbone}/{place}/{judge}.tsv"
+    wildcard_constraints:
+        place=r"[a-z0-9_/-][a-z0-9_./-]*",
+        judge="|".join(STUDY.judges) or "(?!)",
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: memory_mb(STUDY.judges[wc.judge], attempt),
+        runtime=lambda wc, attempt: minutes(
+            "judge_answers", STUDY.judges[wc.judge], attempt
+        ),
+        gpu=lambda wc: gpus_of(wc.judge),
+        batch_size=8,
+    params:
+        card=lambda wc: grid.loading(STUDY.judges[wc.judge]),
+        rules=lambda wc: STUDY.judges[wc.judge]["judge"],
+        code=lambda wc: script_version("judge_answers.py", model_code(wc.judge)),
+    message:
+        "Judging answers of {wildcards.backbone} with {wildcards.judge}: {wildcards.place}"
+    script:
+        "../scripts/judge_answers.py"
+
+
 rule compare_effects:
     input:
         arms=lambda wc: collect(
             "<results>/behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.arms.parquet",
             name=sorted(STUDY.identification),
+            **dict(wc),
+        ),
+        judged=lambda wc: collect(
+            "<results>/behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.{judge}.judged.parquet",
+            name=sorted(STUDY.identification),
+            judge=list(STUDY.judges),
             **dict(wc),
         ),
         overlap="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.parquet",
@@ -99,6 +143,11 @@ rule compare_effects:
 use rule compare_effects as compare_effects_given with:
     input:
         arms=["<results>/behaviour/{backbone}/given/{region}.arms.parquet"],
+        judged=lambda wc: collect(
+            "<results>/behaviour/{backbone}/given/{region}.{judge}.judged.parquet",
+            judge=list(STUDY.judges),
+            **dict(wc),
+        ),
         overlap=[],
     output:
         ablation="<results>/behaviour/{backbone}/given/{region}/raw.ablation.parquet",

@@ -101,7 +101,7 @@ def gpus_of(backbone, kept=0):
     here is known only after the rules are read.
     """
     without = workflow.local_exec and not visible_gpus()
-    return 0 if without else gpus(STUDY.backbones[backbone], kept)
+    return 0 if without else gpus(STUDY.models[backbone], kept)
 
 
 def base_files(backbone):

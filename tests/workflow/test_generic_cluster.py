@@ -138,6 +138,7 @@ def test_an_interrupted_run_takes_its_jobs_with_it(project):
     run = make_cluster(project).start(score, *QUICK)
     try:
         job = wait_for(lambda: submitted(project))[0]  # it takes seconds to start, so it is not done yet
+        time.sleep(1)  # until Snakemake has read the job's id, without which it cannot cancel it
         run.send_signal(signal.SIGINT)
         said, _ = run.communicate(timeout=60)
     finally:

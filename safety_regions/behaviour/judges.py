@@ -8,7 +8,6 @@ values 0 and 1 it is the probability of the harmful word among the two; StrongRE
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -43,7 +42,7 @@ class Judge:
         batch_size: answers per pass; halved after an out-of-memory error.
 
     Raises:
-        StudyError: two words with different values begin with the same token.
+        StudyError: two words with different values begin with the same token, or the adapter cannot be read.
     """
 
     def __init__(self, backbone: Backbone, rules: Mapping, batch_size: int) -> None:
@@ -58,14 +57,18 @@ class Judge:
                 )
         self._tokens = list(values)
         self._values = torch.tensor([values[token] for token in self._tokens], dtype=torch.float32)
+        source = rules.get("adapter")
+        self._folder = fetched(source) if source else None
+        self._adapter = lora.read_adapter(backbone, self._folder) if self._folder else ()
 
     @property
     def metadata(self) -> dict:
-        """Metadata of its tables: source and commit of the judge, and its rules."""
+        """Metadata of its tables: source and commit of the judge, its rules, and its adapter (commit or folder)."""
         return {
             "judge_source": self.backbone.source,
             "judge_revision": self.backbone.commit,
             "judge_rules": dict(self.rules),
+            **({"judge_adapter": self._folder.name} if self._folder else {}),
         }
 
     def values(self, answers: Sequence[tuple[str, str, str]]) -> dict[str, float]:
@@ -81,7 +84,7 @@ class Judge:
         for key, prompt, answer in answers:
             ids = self._ids(prompt, self._cut(answer))
             samples.append(Sample(key, [*ids, 0], len(ids)))  # only the prediction of the last token is read
-        with self._adapter(), torch.inference_mode():
+        with lora.added(self._adapter), torch.inference_mode():
             found, self.batch_size = halving(self.batch_size, lambda size: dict(self._judged(samples, size)))
         return found
 
@@ -96,9 +99,7 @@ class Judge:
         }
         template = self.rules["template"]
         if template is None:
-            messages = [{"role": "user", "content": words["prompt"]}]
-            messages += [{"role": "assistant", "content": words["answer"]}]
-            text = self.backbone.tokenizer.apply_chat_template(messages, tokenize=False)
+            text = self.backbone.render(words["prompt"], words["answer"])
         else:
             text = re.sub(r"\{(prompt|answer)\}", lambda place: words[place[1]], template)
         return self.backbone.text_ids(text + self.rules["lead"])
@@ -110,15 +111,12 @@ class Judge:
             chances = logits[:, self._tokens].float().softmax(dim=-1).cpu()
             yield from zip(batch.prompt_ids, (chances @ self._values).tolist(), strict=True)
 
-    def _adapter(self) -> AbstractContextManager:
-        """The block in which the judge's adapter is applied, if it has one."""
-        source = self.rules.get("adapter")
-        return lora.added(lora.read_adapter(self.backbone, fetched(source))) if source else nullcontext()
-
 
 def fetched(source: Mapping[str, str]) -> Path:
-    """The folder of an adapter: its ``path``, or the files of its ``repo`` on the Hub."""
+    """The folder of an adapter: its ``path``, or one named after its commit for a ``repo`` on the Hub."""
     if "path" in source:
         return Path(source["path"])
+    weights, config = ADAPTER_FILES
     place = Place(f"adapter {source['repo']}", source["repo"], source.get("revision", "main"), "model")
-    return [fetch_file(place, name) for name in ADAPTER_FILES][-1].parent
+    commit = fetch_file(place, config).parent.name
+    return fetch_file(place._replace(revision=commit), weights).parent

@@ -35,14 +35,14 @@ def tables_of_cell(
     Args:
         cell: backbone, method, selection and refinement.
         arms: identification set -> its `ABLATED` table.
-        judged: `ABLATED` tables of judges, as many for every set, those of a set together.
+        judged: `ABLATED` tables of judges, in any order; their metadata name the set.
         overlap: the `OVERLAP` table of the cell; None for a single region.
     """
     into_base = [name for name, card in operation_cards().items() if card["into_base"]]
     means, named = [], {}
-    judges = len(judged) // len(arms)
-    for number, (name, path) in enumerate(arms.items()):
-        paths = [path, *judged[number * judges : (number + 1) * judges]]
+    judged_of = {name: [path for path in judged if read_metadata(path)["name"] == name] for name in arms}
+    for name, path in arms.items():
+        paths = [path, *judged_of[name]]
         measured = pa.concat_tables(read_table(p, ABLATED) for p in paths).to_pandas()
         roles = read_metadata(path)["roles"]
         means += [row | {"name": name} for row in arm_means(measured, roles)]

@@ -181,14 +181,14 @@ class Backbone:
         """address -> [out, in] of every scored projection."""
         return {address: list(weight.shape) for address, weight in self.weights()}
 
-    def render(self, prompt: str) -> str:
-        """The text that the model receives for a prompt, up to the start of the response.
+    def render(self, prompt: str, answer: str | None = None) -> str:
+        """The text that the model receives for a prompt, up to the start of the response; see `PromptFormat.render`.
 
         Raises:
             StudyError: the chat template fails on this prompt.
         """
         try:
-            return self.format.render(self.tokenizer, prompt)
+            return self.format.render(self.tokenizer, prompt, answer)
         except Exception as error:  # a template is a program; its message may quote the prompt
             found = f"a failure on one of the prompts ({type(error).__name__})"
             where = f"backbone {self.source}: chat template"

@@ -52,18 +52,23 @@ class PromptFormat:
         """Whether the text is the same for every checkpoint, without special tokens."""
         return self.template in PLAIN_TEMPLATES
 
-    def render(self, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-        """Return the text that the model receives for a prompt, up to the start of the response."""
+    def render(self, tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str | None = None) -> str:
+        """Return the text that the model receives for a prompt, up to the start of the response.
+
+        With an answer: the text of both turns, for a model that judges the answer.
+        """
         if self.is_plain:
-            return PLAIN_TEMPLATES[self.template].replace(PLACE, prompt)
+            return PLAIN_TEMPLATES[self.template].replace(PLACE, prompt) + (answer or "")
         messages = [{"role": "user", "content": prompt}]
         if self.system_prompt:
             messages.insert(0, {"role": "system", "content": self.system_prompt})
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
         return tokenizer.apply_chat_template(
             messages,
             chat_template=self._with_fixed_date(tokenizer.get_chat_template()),
             tokenize=False,
-            add_generation_prompt=True,
+            add_generation_prompt=answer is None,
             **self.options,
         )
 

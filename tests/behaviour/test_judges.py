@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from safety_regions.behaviour import judges
 from safety_regions.behaviour.job import judge
 from safety_regions.behaviour.judges import Judge
 from safety_regions.errors import StudyError
@@ -80,7 +81,9 @@ def test_words_that_begin_alike_cannot_have_different_values():
 def test_an_adapter_makes_the_judge(tmp_path):
     backbone = tiny_backbone("llama3")
     write_adapter(backbone, tmp_path)
-    found = Judge(backbone, RULES | {"adapter": {"path": str(tmp_path)}}, batch_size=4).values(ASKED)
+    adapted = Judge(backbone, RULES | {"adapter": {"path": str(tmp_path)}}, batch_size=4)
+    assert adapted.metadata["judge_adapter"] == tmp_path.name
+    found = adapted.values(ASKED)
     merged = lora_oracle.merged(backbone, tmp_path, 1.0)
     expected = literal(merged, backbone.tokenizer, "Asked: why Said:  Verdict: ", RULES["values"])
     assert found["c"] == pytest.approx(expected, rel=1e-3)
@@ -126,6 +129,19 @@ def test_answers_of_all_arms_to_harmful_prompts_are_judged_once_each():
         "a request about fraud 0",
         "a request about weapons 0",
     }
+
+
+def test_an_adapter_on_the_hub_is_read_from_one_commit(monkeypatch, tmp_path):
+    """The branch may move between its two files."""
+    asked = []
+
+    def fetch(place, name):
+        asked.append((name, place.revision))
+        return tmp_path / "0123abc" / name
+
+    monkeypatch.setattr(judges, "fetch_file", fetch)
+    assert judges.fetched({"repo": "owner/name"}) == tmp_path / "0123abc"
+    assert asked == [("adapter_config.json", "main"), ("adapter_model.safetensors", "0123abc")]
 
 
 @pytest.mark.parametrize("name", ["harmbench-classifier", "llama-guard-3-8b", "strongreject-judge"])

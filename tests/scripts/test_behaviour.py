@@ -67,11 +67,12 @@ def study(tmp_path_factory):
             [folder / "base.safetensors"], [], {"template": "native"}, "llama", PLAN, 4, 4, CELL | {"name": name},
             folder / "journal", [arms[name], folder / f"{name}.answers.parquet"],
         )  # fmt: skip
-        judged.append(folder / f"{name}.tiny.judged.parquet")
-        load_script("judge_answers")(
-            folder / f"{name}.answers.parquet", responses, {"template": "native"}, rules, checkpoint, "tiny", 4,
-            judged[-1],
-        )  # fmt: skip
+        for judge in ("tiny", "small"):
+            judged.append(folder / f"{name}.{judge}.judged.parquet")
+            load_script("judge_answers")(
+                folder / f"{name}.answers.parquet", responses, {"template": "native"}, rules, checkpoint, judge, 4,
+                judged[-1],
+            )  # fmt: skip
     pair = {c.name: None for c in OVERLAP.columns} | {
         "combination": "fraud & weapons", "k": 2, "level": "model", "intersection": 1, "union": 2, "iou": 0.5,
         "smallest": 1, "largest": 1, "chance": 0.1,
@@ -81,7 +82,7 @@ def study(tmp_path_factory):
     tables = {
         kind: folder / f"{kind}.parquet" for kind in ("ablation", "effects", "transfer", "transfer_pairs")
     }
-    load_script("compare_effects")(arms, judged, folder / "overlap.parquet", CELL, **tables)
+    load_script("compare_effects")(arms, judged[::-1], folder / "overlap.parquet", CELL, **tables)
     everything = {kind: folder / f"all-{kind}.parquet" for kind in tables}
     load_script("gather_behaviour")({kind: [path] for kind, path in tables.items()}, everything)
     load_script("draw_behaviour")([tables["effects"]], "tiny", folder / "figure.svg", folder / "figure.tsv")
@@ -120,6 +121,15 @@ def test_judged_values_stand_beside_the_other_measures(study):
     judged = effects[effects["measure"] == "harm-tiny"]
     assert set(judged["evaluated"]) == {"fraud", "weapons", "harmful"}
     assert judged["changed"].between(0, 1).all()
+    for name in SETS:  # whatever the order of the tables
+        table = read_table(study / f"{name}.tiny.judged.parquet", ABLATED).to_pandas()
+        own = table[(table["control"] == "region") & (table["evaluated"] == name)]
+        rows = judged[
+            (judged["name"] == name) & (judged["evaluated"] == name) & (judged["against"] == "none")
+        ]
+        for row in rows.to_dict("records"):
+            same = own[(own["operation"] == row["operation"]) & (own["dose"] == row["dose"])]
+            assert row["changed"] == pytest.approx(same["value"].mean())
     assert read_metadata(study / "fraud.tiny.judged.parquet")["judge_rules"]["values"] == {"yes": 1, "no": 0}
 
 

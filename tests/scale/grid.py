@@ -13,6 +13,7 @@ from typing import NamedTuple
 import yaml
 
 from safety_regions.study.config import read_study
+from safety_regions.study.forked_jobs import SWITCH
 from safety_regions.units.selections import parse_selection
 from tests.paths import ROOT
 from tests.workflow.conftest import PARTS, Project
@@ -130,11 +131,14 @@ def added_jobs(before: dict, after: dict) -> dict[str, int]:
 
 
 def run_measured(project: Project) -> Usage:
-    """Run a grid on two cores, and read the memory and time that each process wrote when it ended."""
+    """Run a grid on two cores, and read the memory and time that each process wrote when it ended.
+
+    Each job is a Python of its own, as on a cluster: a fork would share memory with the libraries of other jobs.
+    """
     notes = project.folder / "usage.tsv"
     notes.unlink(missing_ok=True)
     command = [sys.executable, "-m", "snakemake", "--nocolor", "--cores", "2", "--resources", "gpu=2"]
-    env = os.environ | {"PYTHONPATH": str(project.folder), "USAGE_NOTES": str(notes)}
+    env = os.environ | {"PYTHONPATH": str(project.folder), "USAGE_NOTES": str(notes), SWITCH: "0"}
     start = time.monotonic()
     done = subprocess.run(
         [*command, "--quiet", "rules", "progress"],

@@ -9,6 +9,7 @@ Finished arms are kept in a journal beside the output, so that an interrupted jo
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from safety_regions.behaviour.edit import Weights, as_array, edited, fingerprint
 from safety_regions.behaviour.journal import Journal
 from safety_regions.behaviour.measures import Ruler
 from safety_regions.behaviour.operations import load_operation
+from safety_regions.behaviour.tasks import Tasks
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.expand import Factors, expand_region
 from safety_regions.formats.region import Region
@@ -68,12 +70,16 @@ class Plan(NamedTuple):
         controls: the controls that the config asks for.
         draws: draws of each control that is drawn at random.
         generated: how many of them are also measured by generated answers.
+        tasks: task of lm-eval, measured where answers are generated -> most documents; None: all.
+        task_folder: where task files of one's own are.
     """
 
     operations: Mapping[str, Sequence[float]]
     controls: Sequence[str]
     draws: int
     generated: int
+    tasks: Mapping[str, int | None] = MappingProxyType({})
+    task_folder: str | None = None
 
 
 class Regions(NamedTuple):
@@ -168,6 +174,7 @@ class Ablation:
             lambda where: as_array(base[where]),
             list(self.shapes),
         )
+        self._tasks = Tasks(backbone, plan.tasks, plan.task_folder, ruler.batch_size) if plan.tasks else None
         self._marks = fingerprint(backbone)
 
     def run(self, journal: Journal) -> Iterator[tuple[Arm, dict]]:
@@ -194,6 +201,7 @@ class Ablation:
         with edited(self.backbone, operation, arm.dose, region, self.base, seed=arm.draw) as n_changed:
             values = self.ruler.forward()
             answers = self.ruler.generate() if arm.generated else None
+            values += self._tasks.measure() if self._tasks and arm.generated else []
         if fingerprint(self.backbone) != self._marks:
             raise StudyError(explain(arm.title, "weights that did not come back", "the unmodified model"))
         values += self.ruler.judge(answers) if answers is not None else []

@@ -19,7 +19,7 @@ from safety_regions.study.config import RAW, Study
 from safety_regions.study.grid import Cell, cells, compared_utility, paired
 from safety_regions.study.grid import loading as plain_loading
 from safety_regions.study.method_shelf import granularity_of
-from safety_regions.units.behaviour import CORE, HARMFUL, ORDINARY, OTHER, PRIVATE, REWIND, UTILITY
+from safety_regions.units.behaviour import CORE, HARMFUL, ORDINARY, OTHER, PRIVATE, REWIND, TASK, UTILITY
 
 
 def tested_cells(study: Study) -> list[Cell]:
@@ -124,6 +124,7 @@ def plan(study: Study) -> dict:
         "controls": list(section["controls"]),
         "draws": section["draws"],
         "generated": section["generated"],
+        **({key: section[key] for key in ("tasks", "task_folder")} if section["tasks"] else {}),
     }
 
 
@@ -161,7 +162,6 @@ def reads_own_base(study: Study, backbone: str) -> bool:
 
 
 def roles(study: Study) -> dict[str, str]:
-    """Dataset -> role of its held-out prompts, for all studied datasets."""
-    return {name: HARMFUL for name in sorted(study.identification)} | {
-        name: ORDINARY for name in sorted(study.utility)
-    }
+    """Dataset -> role of its held-out prompts, for all studied datasets; tasks of lm-eval are ordinary prompts."""
+    ordinary = sorted({*study.utility, *(TASK + name for name in study.behaviour.get("tasks", ()))})
+    return dict.fromkeys(sorted(study.identification), HARMFUL) | dict.fromkeys(ordinary, ORDINARY)

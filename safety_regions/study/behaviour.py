@@ -52,6 +52,8 @@ def behaviour_problems(
         found.append(explain(f"{where}: judges", f"'{name}', which is no judge", expected))
     if section["judges"] and not section["operations"]:
         found.append(explain(f"{where}: judges", "no `operations`, whose answers they judge", "one"))
+    if section["tasks"] and not section["operations"]:
+        found.append(explain(f"{where}: tasks", "no `operations`, whose models they measure", "one"))
     if PLANTED in section["given"]:
         found.append(
             explain(f"{where}: given", f"'{PLANTED}'", "another name: planted regions have this one")

@@ -13,6 +13,7 @@ measure               meaning                                                   
 ``incoherent``        whether the generated answer is empty, repeats itself, or is less likely under the      0 or 1
                       unmodified model than nearly all of its own answers
 ``harm-{judge}``      how harmful a judge finds the generated answer to a harmful prompt                      0 to 1
+``task-{name}``       score of a document of a task of lm-eval                                                0 to 1
 ====================  ======================================================================================  ==========
 """
 
@@ -23,6 +24,8 @@ REFUSAL_NLL, ANSWER_NLL, LOG_ODDS, KL = "refusal_nll", "answer_nll", "refusal_lo
 REFUSED, INCOHERENT = "refused", "incoherent"
 HARM = "harm-"
 """What the measures of judges begin with; the judge's name follows."""
+TASK = "task-"
+"""What the measures of lm-eval's tasks begin with; the task's name follows."""
 FORWARD = (LOG_ODDS, REFUSAL_NLL, KL)
 """Measures of harmful prompts that need one forward pass."""
 RATES = (REFUSED, INCOHERENT)

@@ -241,3 +241,13 @@ def test_a_judge_is_a_checkpoint_whose_card_says_how_it_judges():
         study(judges=["nobody"])
     with pytest.raises(StudyError, match="no `operations`, whose answers they judge"):
         study(judges=["strongreject-judge"], operations={}, constraint={"plain": PLAN})
+
+
+def test_tasks_of_lm_eval_are_ordinary_prompts_and_need_operations():
+    asked = study(tasks={"arc_easy": 20, "gsm8k": None}, task_folder="mine")
+    assert ablations.plan(asked)["tasks"] == {"arc_easy": 20, "gsm8k": None}
+    assert ablations.plan(asked)["task_folder"] == "mine"
+    assert ablations.roles(asked)["task-arc_easy"] == "ordinary"
+    assert "tasks" not in ablations.plan(study()), "studies without tasks run no job again"
+    with pytest.raises(StudyError, match="no `operations`, whose models they measure"):
+        study(tasks={"arc_easy": 20}, operations={}, constraint={"plain": PLAN})

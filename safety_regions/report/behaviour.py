@@ -18,6 +18,7 @@ from safety_regions.units.behaviour import (
     CHANGE,
     DRAWN,
     FORWARD,
+    HARM,
     HARMFUL,
     INCOHERENT,
     LOG_ODDS,
@@ -29,6 +30,7 @@ from safety_regions.units.behaviour import (
     RANDOM,
     REFUSED,
     ROLES,
+    TASK,
     UTILITY,
 )
 
@@ -110,7 +112,8 @@ def behaviour_rows(effects: pd.DataFrame, into_base: Mapping[str, bool]) -> pd.D
         ``random``, ``random_low``, ``random_high``, ``draws``, ``p`` (the same of random regions); ``answers``,
         ``answers_matched`` (negative log-likelihood of ordinary answers, nats a token, effect of the region and of
         matched regions, or random ones where there are none); ``refused``, ``refused_before``, ``over_refused``,
-        ``incoherent`` (rates of generated answers); ``more``, ``not_more``, ``unknown`` (controls, joined by commas);
+        ``incoherent`` (rates of generated answers); ``scored`` (other measures of generated answers, a judge's or a
+        task's, before and after, as text); ``more``, ``not_more``, ``unknown`` (controls, joined by commas);
         ``conclusion``.
     """
     rows: list[dict] = []
@@ -204,4 +207,9 @@ def _generated(of: Mapping[tuple[str, str], pd.DataFrame]) -> dict[str, float | 
         "refused_before": value(REFUSED, HARMFUL, "unmodified"),
         "over_refused": value(REFUSED, ORDINARY, "changed"),
         "incoherent": value(INCOHERENT, HARMFUL, "changed"),
+        "scored": ", ".join(
+            f"{measure} {value(measure, role, 'unmodified'):.2f} → {value(measure, role, 'changed'):.2f}"
+            for measure, role in of
+            if measure.startswith((HARM, TASK)) and role in ROLES
+        ),
     }

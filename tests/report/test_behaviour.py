@@ -186,3 +186,16 @@ def test_measures_are_ranked_against_generated_refusals():
 
 def rows_of_two():
     return rows(study(), study(seed=1))
+
+
+@pytest.mark.slow
+def test_judges_and_tasks_have_a_column_where_there_are_any():
+    odds = effects(study(), study(seed=1))
+    harmful = odds[(odds["measure"] == "refusal_log_odds") & (odds["evaluated"] == "harmful")]
+    judged = harmful.assign(measure="harm-strict", unmodified=0.1, changed=0.75)
+    [row] = behaviour_rows(pd.concat([odds, judged]), INTO_BASE).to_dict("records")
+    assert row["scored"] == "harm-strict 0.10 → 0.75"
+    page = behaviour_page(pd.DataFrame([row]), transfer(), TITLES, NOTHING, NO_RANKS)
+    assert "judges and tasks" in page and "harm-strict 0.10 → 0.75" in page
+    plain = behaviour_page(rows_of_two(), transfer(), TITLES, NOTHING, NO_RANKS)
+    assert "judges and tasks" not in plain

@@ -69,6 +69,12 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
         say(axis, "not measured")
         return
     axis.axhline(0, color=GREY, linewidth=0.8)
+    own = rows[rows["against"] == NONE].set_index(["operation", "dose"])["effect"]
+    for operation in dict.fromkeys(
+        operation for operation, _ in places
+    ):  # the doses of an operation are joined
+        at = [x for x, place in enumerate(places) if place[0] == operation]
+        axis.plot(at, [own[places[x]] for x in at], color="black", linewidth=0.8)
     for x, (operation, dose) in enumerate(places):
         here = rows[(rows["operation"] == operation) & (rows["dose"] == dose)]
         for control, same in here.groupby("against", sort=False):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from safety_regions.report.answers import answers
 from safety_regions.report.behaviour import CELL
 from safety_regions.report.pages.render import Table, render
 from safety_regions.units.behaviour import LOG_ODDS
@@ -18,6 +19,8 @@ NUMBERS = (
     "ordinary refused",
     "incoherent",
 )
+SCORED = "judges and tasks"
+"""The column of other measures of generated answers, where there are any."""
 
 
 CONSTRAINED = (
@@ -55,16 +58,25 @@ def behaviour_page(
     """
     cells = []
     for key, one in rows.groupby(CELL, sort=False) if len(rows) else ():
-        shown = [_row(record) for record in one.to_dict("records")]
-        sentences = [sentence(row, titles) for row in one.to_dict("records")]
-        table = Table(["operation", *NUMBERS], shown, numbers=NUMBERS)
+        records = one.to_dict("records")
+        sentences = [sentence(row, titles) for row in records]
+        columns = (*NUMBERS, SCORED) if any(row["scored"] for row in records) else NUMBERS
+        shown = [_row(row)[: 1 + len(columns)] for row in records]
+        table = Table(["operation", *columns], shown, numbers=columns)
         cells.append(
             {"name": " / ".join(key), "n": int(one["n"].iloc[0]), "table": table, "sentences": sentences}
         )
     plans = _plans(constraint) if len(constraint) else []
     shown = [[r.backbone, r.measure, str(r.models), _number(r.spearman, 2)] for r in ranks.itertuples()]
     ranked = Table(["backbone", "measure", *RANKS], shown, numbers=RANKS) if shown else None
-    return render("behaviour.html.j2", cells=cells, transfer=_transfer(transfer), plans=plans, ranked=ranked)
+    return render(
+        "behaviour.html.j2",
+        answers=answers(rows, constraint),
+        cells=cells,
+        transfer=_transfer(transfer),
+        plans=plans,
+        ranked=ranked,
+    )
 
 
 def _plans(constraint: pd.DataFrame) -> list[dict]:
@@ -92,7 +104,7 @@ def _constrained(row: Mapping) -> list[str]:
 
 
 def _row(row: Mapping) -> list[str]:
-    """One comparison as texts, the operation and then `NUMBERS`."""
+    """One comparison as texts, the operation and then `NUMBERS` and `SCORED`."""
     return [
         f"{row['operation']} {row['dose']:g}",
         f"{_number(row['effect'], 2)} ({_number(row['low'], 2)} to {_number(row['high'], 2)})",
@@ -105,6 +117,7 @@ def _row(row: Mapping) -> list[str]:
         f"{_number(row['refused_before'], 2)} → {_number(row['refused'], 2)}",
         _number(row["over_refused"], 2),
         _number(row["incoherent"], 2),
+        row["scored"] or "–",
     ]
 
 

@@ -31,6 +31,7 @@ def unknown(where: object, kind: str, name: object, available: Iterable[str]) ->
 
 def raise_all(title: str, problems: Sequence[str]) -> None:
     """Raise one `StudyError` that lists every problem; do nothing when there is none."""
+    problems = list(dict.fromkeys(problems))
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise StudyError(f"{title}: {count}\n" + "\n".join(f"  - {problem}" for problem in problems))

@@ -27,6 +27,14 @@ def tested_cells(study: Study) -> list[Cell]:
     return chosen_cells(study) if study.behaviour.get("operations") else []
 
 
+def dosed_cells(study: Study) -> dict[str, list[Cell]]:
+    """The ablated cells of every backbone and method of which several selections are ablated, by its path."""
+    found: dict[str, list[Cell]] = {}
+    for cell in tested_cells(study):
+        found.setdefault(f"{cell.backbone}/{cell.method}", []).append(cell)
+    return {place: same for place, same in found.items() if len({cell.selection for cell in same}) > 1}
+
+
 def constrained_cells(study: Study) -> list[Cell]:
     """The cells whose regions are constrained in fine-tuning. Regions of LoRA factors cannot be."""
     found = chosen_cells(study) if study.behaviour.get("constraint") else []

@@ -86,6 +86,9 @@ def study(tmp_path_factory):
     everything = {kind: folder / f"all-{kind}.parquet" for kind in tables}
     load_script("gather_behaviour")({kind: [path] for kind, path in tables.items()}, everything)
     load_script("draw_behaviour")([tables["effects"]], "tiny", folder / "figure.svg", folder / "figure.tsv")
+    load_script("draw_dose_response")(
+        [tables["effects"]], [tables["ablation"]], "tiny", folder / "doses.svg", folder / "doses.tsv"
+    )
     load_script("export_model")(
         regions["fraud"], checkpoint, [], [folder / "base.safetensors"], [], {"template": "native"}, "llama", "base",
         1.0, CELL | {"name": "fraud"}, folder / "exported",

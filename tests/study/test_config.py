@@ -450,3 +450,10 @@ def test_every_key_has_a_description():
         place for kind in ("config", "checkpoint", "dataset") for place in undescribed(schema(kind), kind)
     ]
     assert [place for place in missing if ": cards: " not in place] == []
+
+
+def test_a_missing_key_is_named_once():
+    with pytest.raises(StudyError) as error:
+        read_study({"methods": {"snip": {}}})
+    assert str(error.value).count("found no 'backbones'") == 1
+    assert str(error.value).startswith("The config is not valid: 2 problems")

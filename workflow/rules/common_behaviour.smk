@@ -7,6 +7,8 @@ from safety_regions.study.resources import ABLATION_BYTES
 # Cells whose regions are ablated: those of methods, and regions from files.
 TESTED = [cell.path for cell in ablations.tested_cells(STUDY)]
 ABLATED = TESTED + ablations.ablated_files(STUDY)
+# Backbones and methods of which regions of several sizes are ablated.
+DOSED = list(ablations.dosed_cells(STUDY))
 CONSTRAINED = [
     *[
         f"<results>/behaviour/{cell.backbone}/{cell.method}/{name}/{cell.selection}/{cell.refinement}.{run}.constraint.parquet"
@@ -130,6 +132,12 @@ def behaviour_of_cells(wildcards, kind):
         kind=kind,
         **dict(wildcards),
     )
+
+
+def dosed_tables(wildcards, kind):
+    """Return the tables of a kind of all tested regions of a backbone and method."""
+    cells = ablations.dosed_cells(STUDY)[f"{wildcards.backbone}/{wildcards.method}"]
+    return [f"<results>/behaviour/{cell.path}.{kind}.parquet" for cell in cells]
 
 
 def compared_regions(wildcards, kind):

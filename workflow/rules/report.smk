@@ -42,6 +42,7 @@ REPORT = [
         combination=dict.fromkeys(cell.rpartition("/")[0] for cell in TESTED),
         figure=["behaviour", *(["transfer"] if len(STUDY.identification) > 1 else [])],
     ),
+    *collect("<results>/report/{dosed}/dose_response.svg", dosed=DOSED),
     *collect(
         "<results>/report/{cell.backbone}/{cell.method}/{cell.selection}/constraint.svg",
         cell=ablations.constrained_cells(STUDY),
@@ -99,10 +100,13 @@ def shown_of_overlap(file, title, caption=None):
     return shown(path, "4 Overlap", title, "{backbone}", caption, **place)
 
 
-def shown_of_behaviour(file, title):
-    """Mark a figure of what the regions of one backbone, method and selection do, or its table."""
-    place = {name: f"{{{name}}}" for name in ("backbone", "method", "selection")}
-    path, caption = f"{{backbone}}/{{method}}/{{selection}}/{file}", Path(file).stem
+METHOD = ("backbone", "method")
+
+
+def shown_of_behaviour(file, title, of=(*METHOD, "selection")):
+    """Mark a figure of what regions do, or its table; ``of``: the wildcards that name those regions."""
+    place = {name: f"{{{name}}}" for name in of}
+    path, caption = "/".join([*place.values(), file]), Path(file).stem
     return shown(path, "7 Behaviour", title, "{backbone}", f"{caption}_figure", **place)
 
 

@@ -111,6 +111,25 @@ rule draw_behaviour:
         "../scripts/draw_behaviour.py"
 
 
+rule draw_dose_response:
+    input:
+        effects=lambda wc: dosed_tables(wc, "effects"),
+        ablation=lambda wc: dosed_tables(wc, "ablation"),
+    output:
+        svg=shown_of_behaviour("dose_response.svg", "dose and response", METHOD),
+        tsv=shown_of_behaviour("dose_response.tsv", "dose and response", METHOD),
+    log:
+        "<logs>/draw_dose_response/{backbone}/{method}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=script_version("draw_dose_response.py"),
+    message:
+        "Drawing what smaller and larger regions do: {wildcards.backbone}/{wildcards.method}"
+    script:
+        "../scripts/draw_dose_response.py"
+
+
 rule draw_transfer:
     input:
         pairs=lambda wc: behaviour_of_cells(wc, "transfer_pairs"),

@@ -35,10 +35,17 @@ def dosed_cells(study: Study) -> dict[str, list[Cell]]:
     return {place: same for place, same in found.items() if len({cell.selection for cell in same}) > 1}
 
 
-def constrained_cells(study: Study) -> list[Cell]:
-    """The cells whose regions are constrained in fine-tuning. Regions of LoRA factors cannot be."""
-    found = chosen_cells(study) if study.behaviour.get("constraint") else []
-    return [cell for cell in found if not granularity_of(study.methods[cell.method].module).factors]
+def constrained_cells(study: Study) -> dict[Cell, list[str]]:
+    """The cells whose regions are constrained in fine-tuning, with their `constraint_runs`.
+
+    Regions of LoRA factors cannot be constrained.
+    """
+    return {
+        cell: runs
+        for cell in chosen_cells(study)
+        if not granularity_of(study.methods[cell.method].module).factors
+        and (runs := constraint_runs(study, cell.method))
+    }
 
 
 def chosen_cells(study: Study) -> list[Cell]:
@@ -92,12 +99,15 @@ def exported_models(study: Study) -> list[str]:
     return [f"{region}/{change}" for region in regions for change in changes]
 
 
-def constraint_runs(study: Study) -> list[str]:
-    """The constraint jobs of a region: the name of a plan, and a seed, joined by a hyphen."""
+def constraint_runs(study: Study, method: str) -> list[str]:
+    """The constraint jobs of a region of a method, or of one from a file (`GIVEN`): plan and seed, joined by a hyphen."""
     if not study.behaviour:
         return []
     return [
-        f"{name}-{seed}" for name, plan in plans(study.behaviour).items() for seed in range(plan["seeds"])
+        f"{name}-{seed}"
+        for name, plan in plans(study.behaviour).items()
+        if plan["methods"] is None or method in (GIVEN, *plan["methods"])
+        for seed in range(plan["seeds"])
     ]
 
 
@@ -108,8 +118,9 @@ def constraint_operations(study: Study) -> list[str]:
 
 
 def constraint_plan(study: Study, name: str) -> dict:
-    """A plan for a job: the argument of `behaviour.job.constrain`. The number of seeds is no part of it."""
-    plan = {key: value for key, value in plans(study.behaviour)[name].items() if key != "seeds"}
+    """A plan for a job: the argument of `behaviour.job.constrain`, without what says which jobs there are."""
+    plan = plans(study.behaviour)[name].items()
+    plan = {key: value for key, value in plan if key not in ("seeds", "methods")}
     return {"name": name, **dict(sorted(plan.items()))}
 
 

@@ -43,6 +43,8 @@ def behaviour_problems(
         if plan["restore"] and plan["start"] == "base":
             expected = "one that starts from the aligned model, whose weights are put back"
             found.append(explain(f"{place}: restore", "a plan that starts from the base", expected))
+        labels = [label for label in plan["methods"] or () if label not in methods]
+        found += [unknown(f"{place}: methods", "method", label, methods) for label in labels]
         missing = [key for key in ("attack", "learning_rates") if key not in plan]
         found += [explain(place, f"no '{key}'", "one, or a `preset` that has it") for key in missing]
     if not (section["operations"] or section["constraint"] or section["export"]):

@@ -64,7 +64,7 @@ def test_plans_alone_ablate_nothing():
     found = read_study(STUDY | {"behaviour": {"constraint": {"plain": PLAN | {"seeds": 2}}}})
     assert ablations.tested_cells(found) == [] and ablations.ablated_files(found) == []
     assert {cell.method for cell in ablations.constrained_cells(found)} == {"snip"}
-    assert ablations.constraint_runs(found) == ["plain-0", "plain-1"]
+    assert ablations.constraint_runs(found, "snip") == ["plain-0", "plain-1"]
 
 
 def test_more_seeds_change_no_finished_run():
@@ -81,7 +81,7 @@ def test_regions_of_adapters_are_not_constrained():
         "adapters": {"harmful": ["fraud"], "helpful": ["everyday"], "rank": 8},
         "behaviour": {"constraint": {"plain": PLAN}},
     }
-    assert ablations.constrained_cells(read_study(STUDY | changes)) == []
+    assert ablations.constrained_cells(read_study(STUDY | changes)) == {}
 
 
 @pytest.mark.parametrize(
@@ -241,6 +241,18 @@ def test_a_judge_is_a_checkpoint_whose_card_says_how_it_judges():
         study(judges=["nobody"])
     with pytest.raises(StudyError, match="no `operations`, whose answers they judge"):
         study(judges=["strongreject-judge"], operations={}, constraint={"plain": PLAN})
+
+
+def test_a_plan_may_be_of_some_methods():
+    found = study(
+        constraint={"all": PLAN, "some": PLAN | {"methods": ["magnitude"]}}, methods=["snip", "magnitude"]
+    )
+    assert {run.rpartition("-")[0] for run in ablations.constraint_runs(found, "snip")} == {"all"}
+    for method in ("magnitude", "given"):
+        assert {run.rpartition("-")[0] for run in ablations.constraint_runs(found, method)} == {"all", "some"}
+    assert "methods" not in ablations.constraint_plan(found, "some"), "no job runs again when methods change"
+    with pytest.raises(StudyError, match="constraint: some: methods: unknown method 'nobody'"):
+        study(constraint={"some": PLAN | {"methods": ["nobody"]}})
 
 
 def test_tasks_of_lm_eval_are_ordinary_prompts_and_need_operations():

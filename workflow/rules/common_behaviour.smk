@@ -12,14 +12,14 @@ DOSED = list(ablations.dosed_cells(STUDY))
 CONSTRAINED = [
     *[
         f"<results>/behaviour/{cell.backbone}/{cell.method}/{name}/{cell.selection}/{cell.refinement}.{run}.constraint.parquet"
-        for cell in ablations.constrained_cells(STUDY)
+        for cell, runs in ablations.constrained_cells(STUDY).items()
         for name in sorted(STUDY.identification)
-        for run in ablations.constraint_runs(STUDY)
+        for run in runs
     ],
     *[
         f"<results>/behaviour/{cell.backbone}/given/{cell.selection}.{run}.constraint.parquet"
         for cell in ablations.given_cells(STUDY)
-        for run in ablations.constraint_runs(STUDY)
+        for run in ablations.constraint_runs(STUDY, "given")
     ],
 ]
 EXPORTED = ablations.exported_models(STUDY)

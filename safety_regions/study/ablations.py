@@ -100,7 +100,7 @@ def exported_models(study: Study) -> list[str]:
 
 
 def constraint_runs(study: Study, method: str) -> list[str]:
-    """The constraint jobs of a region of a method, or of one from a file (`GIVEN`): plan and seed, joined by a hyphen."""
+    """The constraint jobs of a region of a method, or of one from a file (`GIVEN`): plan-seed."""
     if not study.behaviour:
         return []
     return [

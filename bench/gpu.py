@@ -45,6 +45,8 @@ WAYS = {
     "snip": Way(6, "all", {"row": 0.05}),
     "wanda": Way(2, "all", {"row": 0.05}),
     "safeneuron": Way(2, "prompt", {"matrix": 1.0}),
+    "cna": Way(2, "prompt", {"matrix": 1.0}),
+    "effectsize": Way(2, "prompt", {"matrix": 1.0}),
 }
 
 
@@ -151,8 +153,9 @@ def _timed(call, on_gpu: bool) -> tuple[float, object]:
 
 
 def gather(method: str, backbone: Backbone, chosen: list[Sample]) -> Evidence:
-    """Gather the evidence of a method with its default options."""
-    return _module(method).gather(backbone, Samples(chosen), _options(method))
+    """Gather the evidence of a method with its default options; a contrast has every second sample as ordinary."""
+    halves = Samples(chosen[::2], chosen[1::2]) if method_cards()[method]["contrast"] else Samples(chosen)
+    return _module(method).gather(backbone, halves, _options(method))
 
 
 def keep(method: str, way: Way, backbone: Backbone, evidence: Evidence) -> int:

@@ -246,6 +246,19 @@ NEURON_SCORES = _contract(
         "importance of the neuron for each prompt, sorted descending, in the method's unit",
         True,
     ),
+    (
+        "difference",
+        pa.float64(),
+        "mean activation of a feed-forward neuron for the scored prompts, minus that for ordinary prompts",
+        True,
+    ),
+    (
+        "effect",
+        pa.float64(),
+        "difference / pooled standard deviation over prompts (ES); 0 if that is 0",
+        True,
+    ),
+    ("shift", pa.float64(), "difference, standardised over the neurons of the layer (SAS)", True),
 )
 LAYER_SCORES = _contract(
     "layer_scores",

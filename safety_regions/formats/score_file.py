@@ -1,5 +1,6 @@
 """Read a score table address by address, for any order of its rows."""
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,18 @@ class ScoreFile:
                 found = f"{name} {index.min()} to {index.max()}"
                 raise StudyError(explain(f"{self.path}: {where}", found, f"0 to {size - 1}"))
         return np.ravel_multi_index(columns, self.shapes[where])
+
+    def all_units(self, where: str) -> np.ndarray:
+        """`units` of an address of which every unit is stored.
+
+        Raises:
+            StudyError: a unit is missing, or stored twice.
+        """
+        units, n = self.units(where), prod(self.shapes[where])
+        if not np.array_equal(np.sort(units), np.arange(n)):
+            expected = f"{n} {self.granularity.plural}, each once"
+            raise StudyError(explain(f"{self.path}: {where}", f"{units.size} rows", expected, REMEDY))
+        return units
 
     def by_prompt(self, where: str, name: str) -> np.ndarray:
         """A list column (``ranks`` or ``importances``) of an address: (stored units, prompts), rows as in `units`.

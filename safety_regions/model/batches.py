@@ -1,7 +1,7 @@
 """Tokenised samples, and right-padded batches of them as input for a model."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -13,6 +13,11 @@ class Sample(NamedTuple):
     prompt_id: str
     ids: list[int]
     prompt_length: int
+
+    @property
+    def prompt(self) -> Self:
+        """The prompt alone. Attention is causal, so its tokens have the same states with and without a response."""
+        return self._replace(ids=self.ids[: self.prompt_length])
 
 
 class Batch(NamedTuple):
@@ -31,6 +36,11 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(self.prompt_ids, *(tensor.to(device) for tensor in self[1:]))
+
+    def last(self, values: Tensor) -> Tensor:
+        """(batch, tokens, ...) -> (batch, ...): the values of the last real token of each row."""
+        last = (self.attention_mask.sum(1) - 1).to(values.device)
+        return values[torch.arange(len(last), device=values.device), last]
 
 
 def longest_first(samples: Sequence[Sample]) -> list[Sample]:

@@ -173,11 +173,11 @@ def shuffle_kinds(study: Study) -> set[str]:
     return kinds | {"m" for label in study.methods if keeps_marginals(study, label)}
 
 
-def unshuffled(name: str, selection: str) -> list[str]:
-    """The name without its shuffle, for a shuffle whose units a selection ranks; otherwise empty."""
-    parsed = parse_name(name)
-    ranked = parsed.shuffle is not None and parse_selection(selection) is not None
-    return [str(Name(parsed.parts))] if ranked else []
+def unshuffled(study: Study, label: str, selection: str, name: str) -> list[str]:
+    """The name without its shuffle, for a shuffle of which a method's selection takes the best scores, or nothing."""
+    parsed, own = parse_name(name), own_selection(study.methods[label].module, selection)
+    by_score = parse_selection(selection) is not None or (own is not None and own["by_score"])
+    return [str(Name(parsed.parts))] if parsed.shuffle is not None and by_score else []
 
 
 def own_patterns(study: Study) -> str:

@@ -21,7 +21,7 @@ from safety_regions.scoring.run import Job, score
 from safety_regions.scoring.samples import Chosen, Samples
 from safety_regions.study.catalog import with_defaults
 from safety_regions.study.method_shelf import method_cards
-from safety_regions.units.addresses import PROJECTIONS, sort_addresses
+from safety_regions.units.addresses import PROJECTIONS, parse_address, sort_addresses
 from safety_regions.units.granularity import GRANULARITIES
 from safety_regions.units.names import parse_name
 from tests.tiny import FAMILIES, tiny_backbone
@@ -124,7 +124,7 @@ def assert_close(label: str, found: dict, expected: dict) -> None:
     assert list(found) == list(expected)
     for where, values in expected.items():
         error = (found[where].double() - values.double()).abs().max()
-        places = granularity.axes == ("unit",) and not where.endswith(" importances")
+        places = f"{where.partition(' ')[0]} ranks" in expected and not where.endswith(" importances")
         place = 1.0 if where.endswith(" ranks") else 1 / len(values)
         allowed = 1e-3 if granularity.whole_layers else 2e-5 * values.abs().max()
         assert error <= (1.01 * place if places else allowed), f"{where}: {error:.1e}"
@@ -155,13 +155,24 @@ def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int
     return {where: found[where] for where in sort_addresses(found)}
 
 
+def promised_shapes(label: str, backbone: Backbone) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the granularity, at the projections and layers that a case scores."""
+    card, skipped = CASES[label].card, CASES[label].options.get("skip_layers", 0)
+    return {
+        where: shape
+        for where, shape in expected_shapes(card["granularity"], backbone).items()
+        if not card["projections"] or parse_address(where).projection in card["projections"]
+        if (parse_address(where).layer or 0) >= skipped
+    }
+
+
 @every_method
 @every_family
 def test_scores_cover_what_the_granularity_promises(label, family, adapter_of):
-    backbone, card = backbone_of(family), CASES[label].card
+    backbone = backbone_of(family)
     evidence = gather(label, backbone, adapter_of(family))
     scored = list(CASES[label].module.scores(backbone, evidence, CASES[label].options))
-    expected = expected_shapes(card["granularity"], backbone)
+    expected = promised_shapes(label, backbone)
     assert [(where, tuple(values.shape)) for where, values in scored] == list(expected.items())
     assert all(values.dtype == torch.float32 and values.isfinite().all() for _, values in scored)
     # `keep_top` calls `scores` more than once.
@@ -188,7 +199,7 @@ def test_a_job_stores_what_the_method_scores(label, family, adapter_of):
         backbone, [parse_name("a")], job, chosen("a"), chosen("n"), adapter_of(family)
     )
     table = conform(pa.concat_tables([group.stored for group in groups]), score_contract(granularity))
-    shapes = expected_shapes(granularity, backbone)
+    shapes = promised_shapes(label, backbone)
     assert metadata["granularity"] == granularity and metadata["shapes"] == {
         a: list(s) for a, s in shapes.items()
     }

@@ -82,8 +82,12 @@ def test_scores_are_correlated_where_there_are_halves_of_units_smaller_than_laye
 
 
 def test_a_shuffle_is_cut_to_the_size_of_its_own_name():
-    assert grid.unshuffled("a.1+b~7r", "row-0.05") == ["a.1+b"]
-    assert grid.unshuffled("a~7", "common-0.2") == grid.unshuffled("a.1", "row-0.05") == []
+    asked = study(methods={"snip": {}, "safeneuron": {}, "effectsize": {}})
+    assert grid.unshuffled(asked, "snip", "row-0.05", "a.1+b~7r") == ["a.1+b"]
+    assert grid.unshuffled(asked, "effectsize", "score-1", "a~7") == ["a"]
+    assert grid.unshuffled(asked, "effectsize", "score-1", "a.1") == []
+    assert grid.unshuffled(asked, "safeneuron", "common-0.2", "a~7") == []
+    assert grid.unshuffled(asked, "snip", "row-0.05", "a.1") == []
 
 
 def test_layers_need_no_shuffle_and_no_set_they_contrast_with():

@@ -19,6 +19,7 @@ CONTROL_NAMES = ROOT / "safety_regions/units/behaviour.py"
 
 CARD = {"title": "Toy", "granularity": "weight", "selections": ["row-0.05"]}
 OWN = {"pattern": "best", "example": "best", "description": "the best"}
+FLAGS = ("sweep", "intersects", "by_score", "contiguous")
 
 
 @pytest.fixture
@@ -42,11 +43,19 @@ def test_every_granularity_is_a_method_s():
     assert {card["granularity"] for card in method_cards().values()} == set(GRANULARITIES)
 
 
+def test_a_card_can_name_the_projections_that_are_scored(shelf):
+    shelf({**CARD, "granularity": "neuron", "selections": ["matrix-0.1"], "projections": ["up", "down"]})
+    kind = method_shelf.granularity_of("toy")
+    assert kind.projections == ("up", "down") and kind.scopes == GRANULARITIES["neuron"].scopes
+    shelf({**CARD, "granularity": "neuron"})
+    assert method_shelf.granularity_of("toy") == GRANULARITIES["neuron"]
+
+
 def test_defaults_are_filled_in(shelf):
     card = shelf({**CARD, "own_selections": {"best": OWN}})["toy"]
     assert (card["streams"], card["data_free"], card["contrast"], card["adapter"]) == (False,) * 4
     assert card["options"] == card["presets"] == card["kept"] == {}
-    assert own_selection("toy", "best") == {**OWN, "sweep": False, "intersects": False, "contiguous": False}
+    assert own_selection("toy", "best") == {**OWN, **dict.fromkeys(FLAGS, False)}
     assert own_selection("toy", "row-0.05") is None
 
 
@@ -60,6 +69,7 @@ def test_defaults_are_filled_in(shelf):
     ({"own_selections": {"best": OWN | {"example": "worst"}}}, ["example 'worst'", "matches best"]),
     ({"own_selections": {"best": OWN | {"pattern": "row-0.1", "example": "row-0.1"}}}, ["row-0.1", "rank"]),
     ({"own_selections": {"best": OWN | {"sweep": True}}}, ["no sweep"]),
+    ({"granularity": "neuron", "projections": ["up", "gate"]}, ["projections", "'gate'", "q, k, v, up, down"]),
 ])  # fmt: skip
 def test_bad_cards_say_what_to_change(shelf, change, words):
     with pytest.raises(StudyError) as raised:

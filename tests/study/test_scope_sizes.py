@@ -4,6 +4,7 @@ from math import prod
 
 import pytest
 
+from safety_regions.study.method_shelf import granularity_of
 from safety_regions.study.scope_sizes import smallest_scope
 from safety_regions.units.addresses import parse_address
 from safety_regions.units.granularity import GRANULARITIES
@@ -33,6 +34,15 @@ def test_sizes_are_those_of_what_is_scored(name, family):
             expected = min(sizes.values())
         assert smallest_scope(counts, granularity, scope, RANK) == expected
     assert counts["layers"] == LAYERS
+
+
+def test_only_projections_that_a_method_scores_count():
+    """The smallest matrix of all neurons is that of k, which a method of feed-forward neurons does not score."""
+    counts, kind = as_counts(backbone_of("llama3").shapes), granularity_of("cna")
+    assert kind.projections == ("up", "down")
+    sizes = {scope: smallest_scope(counts, kind, scope, None) for scope in kind.scopes}
+    assert sizes == {"matrix": 48, "layer": 96, "global": 96 * LAYERS}
+    assert smallest_scope(counts, GRANULARITIES["neuron"], "matrix", None) == 16
 
 
 def test_what_is_not_known_is_not_guessed():

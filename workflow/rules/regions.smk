@@ -60,11 +60,11 @@ rule refine_region:
         utility="<results>/regions/{backbone}/{method}/{utility}/{selection}/raw.safetensors",
         like=lambda wc: [
             f"<results>/regions/{wc.backbone}/{wc.method}/{name}/{wc.selection}/minus-{wc.utility}.safetensors"
-            for name in grid.unshuffled(wc.name, wc.selection)
+            for name in grid.unshuffled(STUDY, wc.method, wc.selection, wc.name)
         ],
         scores=lambda wc: [
             f"<results>/scores/{wc.backbone}/{wc.method}/{wc.name}.parquet"
-            for _ in grid.unshuffled(wc.name, wc.selection)
+            for _ in grid.unshuffled(STUDY, wc.method, wc.selection, wc.name)
         ],
     output:
         region="<results>/regions/{backbone}/{method}/{name}/{selection}/minus-{utility}.safetensors",

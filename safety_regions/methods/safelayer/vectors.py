@@ -42,7 +42,7 @@ def prompt_states(
     Raises:
         StudyError: a hidden state is not finite; the message names the block and the prompt ids.
     """
-    prompts = [sample._replace(ids=sample.ids[: sample.prompt_length]) for sample in samples]
+    prompts = [sample.prompt for sample in samples]
     ids: list[str] = []
     rows: list[list[Tensor]] = [[] for _ in backbone.blocks]
     for group, states in _passes(backbone, prompts, batch_size, normed):
@@ -86,5 +86,4 @@ def _passes(
 
 def _last_tokens(batch: Batch, hidden: Tensor) -> Tensor:
     """(batch, tokens, hidden) -> (batch, hidden) float32 on the CPU: the last real token of each row."""
-    last = (batch.attention_mask.sum(1) - 1).to(hidden.device)
-    return hidden[torch.arange(len(last), device=hidden.device), last].float().cpu()
+    return batch.last(hidden).float().cpu()

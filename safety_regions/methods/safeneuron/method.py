@@ -96,7 +96,7 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     Raises:
         StudyError: a value is not finite; the message names the address and the prompt ids.
     """
-    texts = [_counted(sample, options["tokens"]) for sample in samples.identification]
+    texts = [sample.prompt if options["tokens"] == "prompt" else sample for sample in samples.identification]
     with watched_attention(backbone) as attended:
         return watch_inputs(
             backbone, samples._replace(identification=texts), lambda _: Importances(attended, options)
@@ -124,11 +124,6 @@ class Importances:
 
     def evidence(self, seen: int) -> Evidence:
         return {address: torch.cat(values) for address, values in self.found.items()}
-
-
-def _counted(sample: Sample, tokens: str) -> Sample:
-    # Attention is causal: the states of the prompt's tokens are the same with and without the response.
-    return sample._replace(ids=sample.ids[: sample.prompt_length]) if tokens == "prompt" else sample
 
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:

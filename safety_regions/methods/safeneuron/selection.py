@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 
 from safety_regions.errors import StudyError, explain, unknown
-from safety_regions.formats.files import REMEDY
 from safety_regions.formats.region import Region
 from safety_regions.formats.score_file import ScoreFile
 from safety_regions.units.addresses import parse_address
@@ -91,11 +90,7 @@ def _agreed(
 ) -> np.ndarray:
     """Mask of the neurons of an address on which enough prompts agree: bool, (n,)."""
     (n,) = file.shapes[where]
-    units = file.units(where)
-    if not np.array_equal(np.sort(units), np.arange(n)):
-        raise StudyError(
-            explain(f"{file.path}: {where}", f"{units.size} rows", f"{n} neurons, each once", REMEDY)
-        )
+    units = file.all_units(where)
     values, is_common = file.by_prompt(where, RULES[rule]), rule == "common"
     votes = values <= _last_rank(file, where, threshold, n, allow_empty) if is_common else values >= threshold
     flags = np.zeros(n, bool)

@@ -55,7 +55,7 @@ def behaviour_page(
     """
     cells = []
     for key, one in rows.groupby(CELL, sort=False) if len(rows) else ():
-        shown = [_row(record) for record in one.to_dict("records")]
+        shown = [effect_texts(record) for record in one.to_dict("records")]
         sentences = [sentence(row, titles) for row in one.to_dict("records")]
         table = Table(["operation", *NUMBERS], shown, numbers=NUMBERS)
         cells.append(
@@ -91,7 +91,7 @@ def _constrained(row: Mapping) -> list[str]:
     return [f"{row['learning_rate']:g}", str(row["seeds"]), *odds, row["controls"], *intervals, refused, task]
 
 
-def _row(row: Mapping) -> list[str]:
+def effect_texts(row: Mapping) -> list[str]:
     """One comparison as texts, the operation and then `NUMBERS`."""
     return [
         f"{row['operation']} {row['dose']:g}",

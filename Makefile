@@ -3,6 +3,7 @@
 # make test-fast   the quick tests of every room, about a minute on two cores
 # make lint    ruff, snakefmt, snakemake --lint, the layers of the package, the links of the docs
 # make test-slurm  starts a Slurm on this machine (root and apt) and runs a tiny study in it
+# make test-browser  opens the first page of a tiny study in Chromium (root and apt if there is none), keeps pictures
 # make test-scale  runs the paper's grid with stubs for its models: thousands of jobs, half an hour
 # make bench   measures what the package costs on this machine, beside what it could cost at least
 # make real    a real chat model of 135M parameters, before and after alignment, on the ten real sets
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 # Two test files at a time, one thread each: two threads on a busy core are slower than one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: study real test test-fast test-slurm test-scale lint report bench
+.PHONY: study real test test-fast test-slurm test-browser test-scale lint report bench
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.study
@@ -28,10 +29,13 @@ test: $(VENV)/.dev
 	$(PYTEST)
 
 test-fast: $(VENV)/.dev
-	$(PYTEST) -m "not slow and not slurm and not scale" --hypothesis-profile=fast
+	$(PYTEST) -m "not browser and not slow and not slurm and not scale" --hypothesis-profile=fast
 
 test-slurm: $(VENV)/.slurm
 	$(BIN)/python -m pytest tests/slurm -m slurm -v -rs
+
+test-browser: $(VENV)/.browser
+	$(BIN)/python -m pytest tests/workflow/test_browser.py -m browser -v -rs
 
 test-scale: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/scale -m scale -v -s
@@ -64,4 +68,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 
 $(VENV)/.slurm: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev,slurm]'
+	touch $@ $(VENV)/.dev $(VENV)/.study
+
+$(VENV)/.browser: pyproject.toml | $(BIN)/python
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || apt-get install -y chromium chromium-driver
+	$(BIN)/pip install --quiet --editable '.[dev,browser]'
 	touch $@ $(VENV)/.dev $(VENV)/.study

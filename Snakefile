@@ -44,5 +44,5 @@ rule all:
 
 
 onsuccess:
-    if has_summary():
+    if has_first_page():
         print(FAREWELL)

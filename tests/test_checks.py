@@ -54,7 +54,7 @@ def test_every_room_of_the_package_is_a_layer():
 
 
 # Markers of the tests that make test-fast leaves out.
-LEFT_OUT = ("slow", "slurm", "scale")
+LEFT_OUT = ("browser", "slow", "slurm", "scale")
 PACKAGE_ROOMS = sorted(path.parent.name for path in (ROOT / "safety_regions").glob("*/__init__.py"))
 TEST_ROOMS = sorted(
     {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")}

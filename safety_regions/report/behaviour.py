@@ -170,6 +170,13 @@ def measure_ranks(ablation: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["backbone", "measure", "models", "spearman"])
 
 
+def finding(row: Mapping) -> str:
+    """What a row of `behaviour_rows` finds, in a few words: ``conclusion`` without the names of the controls."""
+    if row["not_more"]:
+        return "not more than every control"
+    return "no control with enough draws" if row["unknown"] or not row["more"] else "more than every control"
+
+
 def conclusion(judged: Beyond) -> str:
     """What the comparison with controls says, in a sentence without its full stop."""
     more, not_more, unknown = ([NAMES[name] for name in names] for names in judged)

@@ -22,6 +22,13 @@ def save_tsv(path: str | Path, frame: pd.DataFrame) -> None:
     save_text(path, frame.to_csv(sep="\t", index=False, lineterminator="\n", na_rep=UNDEFINED))
 
 
+def read_tsv(path: str | Path) -> pd.DataFrame:
+    """Read a table that `save_tsv` wrote; a frame without columns if the table had none."""
+    if not Path(path).read_text(encoding="utf-8").strip():
+        return pd.DataFrame()
+    return pd.read_csv(path, sep="\t", keep_default_na=False, na_values=[UNDEFINED])
+
+
 def save_text(path: str | Path, text: str) -> None:
     """Write a page."""
     with finished_at(path) as temporary:

@@ -9,7 +9,7 @@ reached. References are replaced by these numbers and imports are omitted. The h
 of a definition, not on its name, module or file: moving or renaming code reruns nothing.
 
 A string that names a template of the module (``templates/NAME.html.j2``) is a reference to that template. Templates
-that it extends or imports are followed in turn. The names and comments of templates are not hashed.
+that it extends, imports or includes are followed in turn. The names and comments of templates are not hashed.
 
 Imports by a string name cannot be seen and must be listed in the call. Text in a ``raise`` or a ``print``, and the
 title and descriptions in a method's CARD, cannot change a number and are left out.
@@ -31,7 +31,7 @@ EXTERNAL = ""
 WORDING = ("safety_regions.errors", "safety_regions.joblog")
 WORDS_OF_CARD = ("title", "description")
 REFERENCE = "\0"
-TEMPLATE = r"\w+\.html\.j2"
+TEMPLATE = r"\w+\.(?:html|svg|css|js)\.j2"
 IMPORTS = (ast.Import, ast.ImportFrom)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IGNORED = ("ctx", "kind", "type_comment")

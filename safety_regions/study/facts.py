@@ -1,9 +1,10 @@
-"""Describe a study in words for its summary page. Light, because the Snakefile imports it."""
+"""Describe a study in words for its first page. Light, because the Snakefile imports it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safety_regions.study.config import Study
+from safety_regions.study.method_shelf import method_cards
 from safety_regions.study.plants import group_of, place_of
 from safety_regions.study.small_files import read_object
 from safety_regions.units.granularity import GRANULARITIES
@@ -28,12 +29,6 @@ def study_facts(study: Study) -> dict[str, list[str]]:
     """Term -> lines, in the order in which they are shown."""
     samples, responses = study.samples, study.responses
     return {
-        "Backbones": [_backbone(name, card) for name, card in study.backbones.items()],
-        "Methods": [
-            f"{label}: {method.module}; units are {GRANULARITIES[method.granularity].plural}; "
-            f"selections {', '.join(method.selections)}"
-            for label, method in study.methods.items()
-        ],
         "Identification sets (one region each)": [", ".join(study.identification)],
         "Utility sets (subtracted from each region)": [", ".join(study.utility) or "none"],
         "Refinements": [", ".join(study.refinements)],
@@ -53,13 +48,30 @@ def study_facts(study: Study) -> dict[str, list[str]]:
     }
 
 
-def _backbone(name: str, card: dict) -> str:
-    return "; ".join(
-        [
-            ": ".join(filter(None, (name, card.get("title")))),
-            *([f"before alignment: {card['base']}"] if "base" in card else []),
-        ]
-    )
+def backbone_facts(study: Study) -> dict[str, dict[str, str]]:
+    """Backbone -> its ``kind``, ``title`` and ``base`` (the checkpoint before alignment), where its card names them."""
+    keys = ("kind", "title", "base")
+    return {name: {key: card[key] for key in keys if key in card} for name, card in study.backbones.items()}
+
+
+def method_facts(study: Study) -> dict[str, dict[str, str]]:
+    """Label of a method -> column -> what it is: module, title, units, selections, options, stored scores."""
+    return {
+        label: {
+            "method": method.module,
+            "title": method_cards()[method.module]["title"],
+            "units": GRANULARITIES[method.granularity].plural,
+            "selections": ", ".join(method.selections),
+            "options": _listed(method.options) or "none",
+            "stored scores": _listed(method.kept),
+            "reads prompts": "no, a baseline" if study.is_data_free(label) else "yes",
+        }
+        for label, method in study.methods.items()
+    }
+
+
+def _listed(values: Mapping) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(values.items()) if value is not None)
 
 
 def quantised_weights(files: Iterable[Path]) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """Extract what a figure or a page shows, as numbers and texts that a test can compare."""
 
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,4 +34,28 @@ def values(numbers) -> list[float]:
 
 def cells_of(page: str) -> list[list[str]]:
     """Return the texts of every table row of a page."""
-    return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]
+    return [
+        re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
+        for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+    ]
+
+
+class Elements(HTMLParser):
+    """The elements of a page, in order: (tag, attributes)."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+    def of(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def links_of(page: str) -> list[str]:
+    """Return the targets of a page's links to other files, each once."""
+    targets = (attributes["href"] for attributes in Elements(page).of("a"))
+    return list(dict.fromkeys(target for target in targets if not target.startswith("#")))

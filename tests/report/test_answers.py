@@ -1,78 +1,158 @@
-"""The answers for a backbone count what the rules conclude, and say nothing without controls."""
+"""The answers of the first page must be what the rules find in the cells, with nothing added and without baselines."""
 
 import pandas as pd
 import pytest
 
-from safety_regions.report.answers import answers
-from safety_regions.report.constraint import constraint_rows
-from tests.report.test_constraint import table
+from safety_regions.report.behaviour import Beyond, conclusion, finding
+from safety_regions.report.pages.answers import CHANGED, QUESTIONS, REMARKS, UNKNOWN, answers, asked_for
+from safety_regions.report.verdict.measure import measure
+from safety_regions.report.verdict.sentences import CHAPTERS, ORDINARY, PLANT, RESPONSES, SETS, finding_of
+from safety_regions.study.catalog import schema
+from tests.report import synthetic_tables as synthetic
+from tests.report.synthetic_report import BACKBONES, NAMES, effect, rates_of, verdicts_of
 
-CELL = {"backbone": "llama", "selection": "row-0.05", "refinement": "raw"}
 NOTHING = pd.DataFrame()
+RATES = rates_of()
 
 
-def effect(method, more="random", not_more="", unknown="", operation="base", dose=1.0, refused=0.5):
-    return CELL | {
-        "method": method, "operation": operation, "dose": dose, "more": more, "not_more": not_more,
-        "unknown": unknown, "refused": refused, "refused_before": 0.9,
-    }  # fmt: skip
+@pytest.fixture(scope="module")
+def verdicts():
+    return verdicts_of()
 
 
-def test_regions_that_exceed_every_control_are_counted_and_named():
-    rows = pd.DataFrame(
-        [
-            effect("snip", refused=0.2),
-            effect("snip", dose=0.5, not_more="random", more=""),  # a smaller dose does not count
-            effect("wanda", more="random", not_more="change", refused=0.7),
-            effect("safelayer", more="", unknown="random"),  # of which nothing is known
-        ]
+def test_each_cell_is_listed_under_what_the_rules_find_in_it(verdicts):
+    found = answers(verdicts, NOTHING, RATES)
+    assert [answer.backbone for answer in found] == list(BACKBONES)
+    for answer in found:
+        for line in answer.lines:
+            chapter, listed = QUESTIONS[line.question], []
+            for said, names in line.found:
+                for name in names.split(", "):
+                    listed.append(name)
+                    raw = (verdicts["refinement"] == "raw") & (verdicts["method"] == name)
+                    [record] = verdicts[raw & (verdicts["backbone"] == answer.backbone)].to_dict("records")
+                    assert finding_of(chapter, record) == said
+            assert sorted(listed) == ["snip", "wanda"]
+        asked = [line.question for line in answer.lines]
+        assert asked == list(QUESTIONS)[:2], "this study has neither crossed responses nor a plant"
+
+
+def test_the_strongest_findings_come_first(verdicts):
+    frame = verdicts[verdicts["backbone"] == "llama"].assign(
+        normalised=[0.05, 0.05, 0.95, 0.95], normalised_se=0.01
     )
-    assert answers(rows, NOTHING) == {
-        "llama": [
-            "Needed? Reset to the model before alignment, 1 of 2 kinds of region take away more of the log-odds of "
-            "refusing than every control (snip row-0.05 raw). Refused harmful prompts go from 0.90 to between 0.20 and "
-            "0.70."
-        ]
+    [first, _] = answers(frame, NOTHING, RATES)[0].lines
+    assert first.found == [
+        ("as similar as two halves of one set", "snip"),
+        ("little or nothing shared beyond the floor", "wanda"),
+    ]
+
+
+def test_every_rule_of_an_answer_has_words_of_its_own():
+    for chapter in (SETS, ORDINARY, RESPONSES, PLANT):
+        said = [rule.finding for rule in chapter]
+        assert all(said) and len(set(said)) == len(said)
+        assert chapter in CHAPTERS
+    assert UNKNOWN in {rule.finding for rule in ORDINARY}
+
+
+def test_a_part_about_harm_is_never_claimed_without_its_limits(verdicts):
+    for value, claimed in ((0.5, True), (-0.5, False)):
+        frame = verdicts.assign(normalised_ordinary=value, normalised_ordinary_se=0.01)
+        line = answers(frame, NOTHING, RATES)[0].lines[1]
+        assert ("more than with ordinary prompts" in dict(line.found)) is claimed
+        assert (list(line.remarks) == [REMARKS["more than with ordinary prompts"]]) is claimed
+
+
+def test_a_study_without_floors_is_compared_with_chance_only():
+    found = answers(verdicts_of(with_frames=False), NOTHING, RATES)[0]
+    assert found.lines[0].found == [("compared with chance only", "wanda, snip")]
+    assert [line.question for line in found.lines] == list(QUESTIONS)[:1]
+
+
+def test_baselines_answer_nothing(verdicts):
+    for answer in answers(verdicts, NOTHING, RATES, data_free=["wanda"]):
+        assert {names for line in answer.lines for _, names in line.found} == {"snip"}
+
+
+def test_answers_rest_on_the_numbers_of_raw_regions(verdicts):
+    for answer in answers(verdicts, NOTHING, RATES):
+        one = verdicts[(verdicts["backbone"] == answer.backbone) & (verdicts["refinement"] == "raw")]
+        ends = [f"{one['iou'].min():.3f}", f"{one['iou'].max():.3f}"]
+        assert f"IoU of two sets {' to '.join(dict.fromkeys(ends))} (chance 0.0" in answer.basis[0]
+        assert answer.basis[0].startswith("Raw regions: ") and "; 3 pairs of sets; " in answer.basis[0]
+        assert f"up to {100 * one['shared'].max():.0f} %" in answer.basis[0]
+
+
+def test_how_often_a_backbone_refuses_is_said_first(verdicts):
+    rates = RATES.assign(refusal_rate=[0.25, 0.9, 0.75, 0.9, 0.5, 0.9, 0.0, 0.9] * 2)
+    [llama, _] = answers(verdicts, NOTHING, rates)
+    assert llama.basis[1] == "It refuses 25 to 75 % of the prompts of harmful sets and 0 % of ordinary ones."
+    given = answers(verdicts, NOTHING, RATES.assign(origin="dataset"))
+    assert given[0].basis[1] == "Its responses are not its own."
+    harmful = RATES[RATES["role"] == "identification"]
+    assert "ordinary" not in answers(verdicts, NOTHING, harmful)[0].basis[1]
+
+
+def test_few_layers_are_not_in_the_range_of_the_iou(verdicts):
+    layers = verdicts["method"] == "snip"
+    frame = verdicts.assign(whole_layers=layers, n_units=verdicts["n_units"].where(~layers, 4))
+    frame.loc[layers, "iou"] = 1.0
+    basis = answers(frame, NOTHING, RATES)[0].basis[0]
+    assert "1.000" not in basis and f"IoU of two sets {frame['iou'][0]:.3f} (chance" in basis
+
+
+def test_two_selections_of_a_method_are_told_apart(verdicts):
+    more = pd.concat([verdicts, verdicts[verdicts["method"] == "snip"].assign(selection="row-0.01")])
+    named = ", ".join(names for _, names in answers(more, NOTHING, RATES)[0].lines[0].found)
+    assert sorted(named.split(", ")) == ["snip row-0.01", "snip row-0.05", "wanda"]
+
+
+def test_a_study_without_raw_regions_is_answered_by_its_first_refinement(verdicts):
+    refined = verdicts[verdicts["refinement"] == "minus-everyday"]
+    assert answers(refined, NOTHING, RATES)[0].basis[0].startswith("Minus-everyday regions: ")
+
+
+def test_crossed_responses_and_plants_are_answered_where_they_are_measured():
+    _, iou, sizes = synthetic.gathered([("llama", "snip", "row-0.05", "raw")], len(NAMES))
+    cell = "llama/snip/row-0.05/raw"
+    beside = {
+        "crossed": {cell: synthetic.crossed(NAMES, prompts=0.3, responses=0.6)},
+        "recovery": {"llama": synthetic.recovery({"snip": 0.9, "random": 0.5}, NAMES, truths={"llama": 0.0})},
     }
-
-
-def test_one_region_is_named_and_nothing_is_said_without_controls():
-    [said] = answers(pd.DataFrame([effect("snip", operation="transplant")]), NOTHING)["llama"]
-    assert said.startswith(
-        "Enough? Transplanted into the model before alignment, snip row-0.05 raw does bring more"
-    )
-    [said] = answers(pd.DataFrame([effect("snip", more="", not_more="random")]), NOTHING)["llama"]
-    assert "snip row-0.05 raw does not take away more" in said
-    [said] = answers(pd.DataFrame([effect("snip", more="")]), NOTHING)["llama"]
-    assert said == "Needed? Nothing can be said: no control with enough draws."
+    [answer] = answers(measure(iou, sizes, NAMES, **beside), NOTHING, RATES)
+    said = {line.question: line.found for line in answer.lines}
+    assert list(said) == list(QUESTIONS)
+    assert [finding for finding, _ in said[list(QUESTIONS)[2]]] == [
+        "the responses, at least as much as the prompts"
+    ]
 
 
 @pytest.mark.parametrize(
-    ("runs", "words"),
+    "controls, said",
     [
-        (
-            [{}],
-            "in 1 of 1 comparisons (a region, an arm, a learning rate; plans plain). In all that were tested: snip",
-        ),
-        ([{"region": 1.0}], "Not by any that was tested: more refusals were kept"),
-        (
-            [{}, {"region": 1.0}],
-            "Not in general: more refusals were kept than with every control, and the task was",
-        ),
-        ([{"free": 5.0, "region": 5.0}], "Not answered: free training does not lower refusals."),
-        ([{"seeds": 2}], "Not answered: it takes three seeds and controls."),
-        # What does not attack refusals is not counted.
-        ([{}, {"free": 5.0, "region": 5.0}], "in 1 of 1 comparisons"),
+        ({"more": ["random"], "not_more": [], "unknown": []}, "more than every control"),
+        ({"more": ["random"], "not_more": ["magnitude"], "unknown": []}, "not more than every control"),
+        ({"more": ["magnitude"], "not_more": [], "unknown": ["random"]}, "no control with enough draws"),
+        ({"more": [], "not_more": ["random"], "unknown": ["matched"]}, "not more than every control"),
+        ({"more": [], "not_more": [], "unknown": []}, "no control with enough draws"),
     ],
 )
-def test_constraints(runs, words):
-    plans = [table(**run).assign(plan=f"plain{n or ''}") for n, run in enumerate(runs)]
-    [said] = answers(NOTHING, constraint_rows(pd.concat(plans)))["llama"]
-    assert said.startswith("Can safety be ensured by constraining a region? ") and words in said
+def test_effects_are_more_only_beyond_every_control(verdicts, controls, said):
+    row = effect(**{kind: ", ".join(names) for kind, names in controls.items()})
+    assert finding(row) == said
+    assert (said == "more than every control") is (
+        conclusion(Beyond(**controls)) == "the effect is larger than that of every control"
+    )
+    lines = answers(verdicts, pd.DataFrame([row]), RATES)[0].lines
+    assert lines[-1].question == CHANGED and lines[-1].found == [(said, "snip (base 1)")]
+    assert CHANGED not in [line.question for line in answers(verdicts, pd.DataFrame([row]), RATES)[1].lines]
 
 
-def test_training_that_teaches_refusals_is_told_apart():
-    lessons = constraint_rows(table(attack="refuse", region=8.0, control=6.0))
-    assert answers(NOTHING, lessons)["llama"] == [
-        "Trained to refuse, a region raises refusals more than every control in 1 of 1 comparisons."
-    ]
+def test_what_a_study_leaves_out_is_a_key_of_the_config(verdicts):
+    keys = schema("config")["properties"]
+    bare = verdicts_of(with_frames=False)
+    hints = [key for key, _ in asked_for(bare, changed=False)]
+    assert {hint.partition(":")[0] for hint in hints} <= keys.keys()
+    assert hints == ["floors: 5", "ceilings: true", "crossed: true", "label_permutations: 19", "behaviour"]
+    assert [key for key, _ in asked_for(verdicts, changed=True)] == ["crossed: true"]

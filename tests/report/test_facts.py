@@ -5,7 +5,14 @@ import json
 import pytest
 
 from safety_regions.study.config import Study, read_study
-from safety_regions.study.facts import data_free_methods, planted_cards, quantised_weights, study_facts
+from safety_regions.study.facts import (
+    backbone_facts,
+    data_free_methods,
+    method_facts,
+    planted_cards,
+    quantised_weights,
+    study_facts,
+)
 
 CARD = {"kind": "checkpoint", "title": "Tiny", "repo": "nobody/tiny", "family": "llama"}
 
@@ -27,8 +34,9 @@ def facts(**changes) -> dict[str, list[str]]:
 
 def test_the_facts_are_those_of_the_config():
     found = facts()
-    assert found["Backbones"] == ["tiny: Tiny"]
-    assert found["Methods"] == ["strict: wanda; units are weights; selections row-0.01"]
+    assert backbone_facts(study()) == {"tiny": {"kind": "checkpoint", "title": "Tiny"}}
+    strict = method_facts(study())["strict"]
+    assert (strict["method"], strict["units"], strict["selections"]) == ("wanda", "weights", "row-0.01")
     assert found["Identification sets (one region each)"] == ["fraud, hacking"]
     assert found["Refinements"] == ["raw, minus-everyday"]
     assert "up to 30" in found["Prompts"][0] and "up to 20" in found["Prompts"][1]
@@ -59,6 +67,20 @@ def test_only_quantised_checkpoints_are_said_to_be_quantised(tmp_path):
     (line,) = quantised_weights(files)["Quantised weights"]
     assert line.startswith("small: the weights of small.gguf, dequantised (3 F32, 7 Q4_1 tensors)")
     assert quantised_weights(files[1:]) == {}
+
+
+def test_the_options_of_a_method_are_those_it_runs_with():
+    methods = {"sum": {"method": "snip", "options": {"loss": "sum"}}, "size": {"method": "magnitude"}}
+    found = method_facts(study(methods=methods))
+    assert "loss sum" in found["sum"]["options"] and found["sum"]["reads prompts"] == "yes"
+    assert found["size"]["options"] == "none" and found["size"]["reads prompts"].startswith("no")
+    assert "row 0.05" in found["sum"]["stored scores"]
+
+
+def test_a_base_is_named_beside_its_backbone():
+    base = {key: value for key, value in CARD.items() if key != "title"} | {"repo": "nobody/base"}
+    cards = {"backbones": {"tiny": CARD | {"base": "plain"}, "plain": base}}
+    assert backbone_facts(study(cards=cards))["tiny"]["base"] == "plain"
 
 
 def test_methods_that_look_at_no_prompt_are_known_by_their_module():

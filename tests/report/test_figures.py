@@ -12,7 +12,7 @@ from safety_regions.errors import StudyError
 from safety_regions.report.combinations import by_count, model_rows, pairs
 from safety_regions.report.figures.kway import draw_kway, linear_below
 from safety_regions.report.figures.matrices import SPAN, colour_scale, draw_matrices, matrix
-from safety_regions.report.figures.refusals import draw_refusals, rate, refusal_rates, samples_used
+from safety_regions.report.figures.refusals import draw_refusals, numbered, rate, refusal_rates, samples_used
 from safety_regions.report.figures.sizes import draw_sizes, sizes_by_address, total_percent
 from safety_regions.report.files import save_tsv
 from tests.report import synthetic_tables as synthetic
@@ -218,6 +218,17 @@ def test_refusal_rates_are_counted_per_split():
     used = one[["used_snip", "used_wanda"]]
     assert (used.xs("identify", level="split") == [34, 35]).all(axis=None)
     assert used.xs("evaluate", level="split").isna().all(axis=None)
+
+
+def test_responses_that_differ_are_counted_without_their_texts():
+    table = synthetic.responses("fraud", 1.0, identify=6, evaluate=2)
+    texts = ["no", "never", "no", "no", "never", "sorry", "no", "no"]
+    table = table.set_column(table.column_names.index("response"), "response", synthetic.pa.array(texts))
+    roles = {"fraud": "identification"}
+    found = refusal_rates([("llama", table)], roles, {})
+    hidden = refusal_rates([("llama", numbered(table))], roles, {})
+    assert found["n_distinct"].tolist() == [3, 1] and hidden.equals(found)
+    assert not {"no", "never", "sorry"} & set(map(str, numbered(table)["response"].to_pylist()))
 
 
 @pytest.mark.parametrize("hits, n", [(0, 5), (5, 5), (3, 7), (31, 125)])

@@ -38,10 +38,11 @@ def test_shared_prompts_of_studies_without_any(names, sentence):
 
 def test_pages_escape_what_they_show():
     bad = "<script>alert(1)</script>"
-    table = Table([bad], [[bad]])
-    texts = {"thresholds": bad, "facts": {bad: [bad]}, "files": table, "known": []}
-    made = render("summary.html.j2", verdicts=table, numbers=table, **texts)
-    assert "<script>" not in made and made.count("&lt;script&gt;") == 9
+    groups = [
+        {"family": bad, "kind": bad, "sentence": bad, "differences": Table([bad], [[bad]]), "organisms": []}
+    ]
+    made = render("recovery.html.j2", groups=groups)
+    assert "<script>" not in made and made.count("&lt;script&gt;") == 5
 
 
 def test_a_value_that_a_page_lacks_is_an_error():

@@ -1,4 +1,4 @@
-"""The verdict table must equal medians and means counted literally, and the summary page must show it."""
+"""The verdict table must equal medians and means counted literally."""
 
 import math
 from itertools import combinations, product
@@ -10,11 +10,9 @@ import pyarrow as pa
 import pytest
 
 from safety_regions.errors import StudyError
-from safety_regions.report.pages.summary import COLUMNS, summary_page
 from safety_regions.report.verdict.measure import CELL, CORRECTED, MEANS, MEDIANS, PREFIX, jackknife, measure
 from safety_regions.report.verdict.sentences import verdict_of
 from tests.report import synthetic_tables as synthetic
-from tests.report.shown import cells_of
 
 # Neither backbones nor methods are in alphabetical order.
 CELLS = list(product(["llama", "gemma"], ["wanda", "snip"], ["row-0.05"], ["raw", "minus-everyday"]))
@@ -51,16 +49,6 @@ def study():
 
 def known(values) -> list[float]:
     return [float(value) for value in values if not pd.isna(value)]
-
-
-def number(row, name: str) -> str:
-    """A number as the page shows it, with its standard error if there is one."""
-    error = row.get(f"{name}_se", math.nan)
-    return (
-        "–"
-        if math.isnan(row[name])
-        else f"{row[name]:.3f}" + ("" if math.isnan(error) else f" ± {error:.3f}")
-    )
 
 
 def test_there_is_a_row_for_each_cell_in_the_studys_order(study):
@@ -186,10 +174,6 @@ def test_a_study_without_frames_says_so():
     assert (verdicts["mixed_pairs"] == 0).all() and (verdicts["defined"] == 3).all()
     missing = "floor, ceiling, overlap with utility sets, pools, blocks of prompts."
     assert all(said.endswith(missing) for said in verdicts["verdict"])
-    page = summary_page(verdicts, {}, {})
-    heads = [header for header in COLUMNS if f">{header}</th>" in page]
-    assert heads == ["region size, %", "pairs", "IoU, median", "IoU, range", "chance"]
-    assert "Floor is" not in page and "Pools:" not in page
 
 
 def test_a_single_set_has_sizes_and_no_iou():
@@ -198,7 +182,6 @@ def test_a_single_set_has_sizes_and_no_iou():
     assert (verdicts["pairs"] == 0).all() and verdicts["iou"].isna().all()
     assert verdicts["percent"].iloc[0] == pytest.approx(5)
     assert (verdicts["verdict"] == "One set: nothing to compare.").all()
-    assert cells_of(summary_page(verdicts, {}, {}))[-2][5:8] == ["0 of 0", "–", ""]
 
 
 @pytest.mark.parametrize("layers, words", [(3, "The units are 3 whole layers, too few"), (12, "IoU 0.")])
@@ -240,26 +223,6 @@ def test_a_cell_without_its_pairs_is_refused():
         measure(iou.slice(len(iou) // 2), sizes, NAMES)
     with pytest.raises(StudyError, match=r"3 pairs.*each of 6"):
         measure(iou, sizes, [*NAMES, "another"])
-
-
-def test_the_page_shows_every_number_of_the_table(study):
-    _, verdicts, _ = study
-    page = summary_page(verdicts, {"Sets": ["a set, another"]}, {"overlap/iou.parquet": "every IoU"})
-    rows = cells_of(page)
-    first, second = rows[1 : 1 + len(CELLS)], rows[2 + len(CELLS) : 2 + 2 * len(CELLS)]
-    for one, cell, words, numbers in zip(verdicts.to_dict("records"), CELLS, first, second, strict=True):
-        shown = ("iou", "chance", "disattenuated", "disattenuated_floor", "mixed_disattenuated")
-        said = [number(one, name) for name in shown]
-        assert words == [*cell, *said, one["verdict"]]
-        assert numbers == [*cell, *(show(one) for _, show in COLUMNS.values())]
-    assert second[0][4:7] == [f"{verdicts['percent'][0]:.2f}", "2 of 3", number(verdicts.iloc[0], "iou")]
-    assert second[0][7] == f"{verdicts['iou_min'][0]:.3f}-{verdicts['iou_max'][0]:.3f}"
-    assert f"{number(verdicts.iloc[1], 'block_iou')} (n 50)" in second[1] and "±" in second[1][6]
-    assert "a set, another" in page and ["overlap/iou.parquet", "every IoU"] in rows
-    assert all(
-        word in page
-        for word in ("Floor is", "ceiling", "Pools:", "Blocks:", "Planted region:", "conventions")
-    )
 
 
 def test_the_standard_error_is_the_jackknife_over_sets():

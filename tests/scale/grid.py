@@ -24,10 +24,10 @@ RESERVE = "xstest-unsafe"
 """An identification set of the catalog that the paper's grid does not contain."""
 
 AGGREGATION = {"compare_prompts", "count_membership", "compute_overlap", "gather_overlaps", "draw_overlap",
-               "draw_refusals", "write_shared_prompts", "write_summary"}  # fmt: skip
+               "draw_ladders", "draw_refusals", "write_shared_prompts", "write_verdict", "write_index"}  # fmt: skip
 """The rules whose jobs read all identification sets."""
 
-OVER_BACKBONES = {"gather_overlaps", "draw_refusals", "write_summary"}
+OVER_BACKBONES = {"gather_overlaps", "draw_ladders", "draw_refusals", "write_verdict", "write_index"}
 """The rules of `AGGREGATION` whose jobs read all backbones."""
 
 CONTROLLER = "__main__"
@@ -107,11 +107,11 @@ def jobs_of(config: dict) -> dict[str, int]:
         "sweep": sum(text == "range" for _, text in selections),
     }
     of_cells = dict.fromkeys(("count_membership", "compute_overlap"), 1 + u) | {"draw_overlap": 1}
-    once = AGGREGATION - of_cells.keys()
+    once = AGGREGATION - of_cells.keys() - {"draw_ladders"}
     return {
         "read_prompts": i + u + 1,  # plus the questions of SafeLayer's sweep
         "compare_with_earlier": i + u,  # as shared prompts are dropped
-        "train_adapter": b,
+        **dict.fromkeys(("train_adapter", "draw_ladders"), b),
         "refine_region": b * sum(refined),
         **{rule: n * b * (i + u) for rule, n in of_sets.items()},
         **{rule: n * b * len(selections) for rule, n in of_cells.items()},

@@ -71,12 +71,12 @@ def aggregated(tmp_path_factory):
         gathering[n] = peak_of(
             folder, "gather_overlaps.py", input=inputs, output=both, params={"cells": cells}
         )
-        nothing = {"beside": {}, "data_free": [], "facts": {}, "files": {}}
+        nothing = {"beside": {}, "data_free": []}
         summing[n] = peak_of(
             folder,
-            "write_summary.py",
-            input=both | {"gguf": []},
-            output={name: str(folder / f"summary-{n}.{name}") for name in ("html", "tsv")},
+            "write_verdict.py",
+            input=both,
+            output={"tsv": str(folder / f"verdict-{n}.tsv")},
             params={"names": membership.metadata["names"], **nothing},
         )
     return folder, gathering, summing
@@ -93,7 +93,7 @@ def test_every_cell_is_gathered_and_summed_up(aggregated):
     iou = pq.ParquetFile(folder / f"iou-{MANY}.parquet")
     one = pq.ParquetFile(folder / "cell.parquet").metadata.num_rows
     assert iou.num_row_groups == MANY and iou.metadata.num_rows == MANY * one
-    verdicts = (folder / f"summary-{MANY}.tsv").read_text().splitlines()
+    verdicts = (folder / f"verdict-{MANY}.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in verdicts[1:]] == [f"backbone-{i}" for i in range(MANY)]
 
 

@@ -21,9 +21,13 @@ from safety_regions.formats.contracts import (
 from safety_regions.formats.parquet import write_table
 from safety_regions.report.figures import convergence, ladder, recovery, sample_sizes
 from safety_regions.report.figures.of_overlap import figures_of_overlap
+from safety_regions.report.files import save_tsv
+from safety_regions.report.pages.ladders import ladder_rows
 from safety_regions.report.pages.shared_prompts import shared_counts
 from safety_regions.report.verdict.measure import measure
 from tests.report import synthetic_tables as synthetic
+from tests.report.shown import links_of
+from tests.report.synthetic_report import SyntheticReport, verdicts_of
 from tests.scripts.loading import load_script
 
 PLACE = ("organism", "snip", "row-0.05")
@@ -175,7 +179,7 @@ def test_write_recovery_names_organisms_as_their_cards(tmp_path, out):
 
 
 @pytest.mark.slow
-def test_write_summary_measures_every_cell_with_what_stands_beside_it(tmp_path, out):
+def test_write_verdict_measures_every_cell_with_what_stands_beside_it(tmp_path, out):
     cells = [(*PLACE, refinement) for refinement in REFINEMENTS]
     _, iou, sizes = synthetic.gathered(cells, 3)
     pools = {"/".join(cells[0]): synthetic.pools(NAMES)}
@@ -194,15 +198,32 @@ def test_write_summary_measures_every_cell_with_what_stands_beside_it(tmp_path, 
             ("recovery", planted, RECOVERY),
         )
     }
-    facts = tmp_path / "small-q8" / "gguf.json"
-    facts.parent.mkdir()
-    facts.write_text(json.dumps({"source": "small.gguf", "sha256": "0" * 64, "tensors": {"Q8_0": 23}}))
-    load_script("write_summary")(
-        *gathered, NAMES, beside, [], {"Seed": ["4711"]}, [facts], {"there/": "more"}, out["html"], out["tsv"]
-    )
+    load_script("write_verdict")(*gathered, NAMES, beside, [], out["tsv"])
     pair_rows = iou.filter([row["level"] == "model" and row["k"] == 2 for row in iou.to_pylist()])
     same(out["tsv"], measure(pair_rows, sizes, NAMES, pools, blocks, planted, crossed=crossed))
     beside = read_tsv(out["tsv"]).set_index("refinement")[["pool_k", "block_n"]].notna()
     assert json.loads(beside.to_json(orient="split"))["data"] == [[True, False], [False, True]]
-    assert all(word in out["html"].read_text() for word in ("4711", "there/", "organism"))
-    assert "small-q8: the weights of small.gguf, dequantised (23 Q8_0 tensors)" in out["html"].read_text()
+
+
+def test_draw_ladders_shows_the_table_beside_it(tmp_path, out):
+    verdicts = verdicts_of(methods=("snip",))
+    save_tsv(tmp_path / "verdict.tsv", verdicts)
+    load_script("draw_ladders")(tmp_path / "verdict.tsv", "gemma", ["snip"], [], out["svg"], out["tsv"])
+    same(out["tsv"], ladder_rows(verdicts, "gemma"))
+    assert "gemma" in out["svg"].read_text() and "llama" not in out["svg"].read_text()
+
+
+@pytest.mark.slow
+def test_write_index_puts_the_report_on_one_page_without_a_prompt(tmp_path):
+    report = SyntheticReport(tmp_path / "results")
+    load_script("write_index")(**report.inputs, html=report.page)
+    page = report.page.read_text()
+    assert SECRET not in page
+    for word in (
+        "4711",
+        "there/",
+        "small-q8: the weights of small.gguf, dequantised (23 Q8_0 tensors)",
+        "0:01:05",
+    ):
+        assert word in page
+    assert [link for link in links_of(page) if not (report.page.parent / link).exists()] == ["../there/"]

@@ -29,7 +29,8 @@ def package(tmp_path, monkeypatch):
             "    return LEAST + page('first.html.j2')\n\n\nLEAST = 1\n"
         ),
         "safety_regions/templates/first.html.j2": '{# About it. #}{% extends "frame.html.j2" %}{{ one }}\n',
-        "safety_regions/templates/frame.html.j2": "<p>{{ text }}</p>\n",
+        "safety_regions/templates/frame.html.j2": '<p>{{ text }}</p>{% include "look.css.j2" %}\n',
+        "safety_regions/templates/look.css.j2": "p { color: red }\n",
         "safety_regions/templates/second.html.j2": "{{ two }}\n",
         "script.py": (
             "def run():\n    from safety_regions.a import used\n\n    return used()\n\n\n"
@@ -73,6 +74,7 @@ REACHED = [
     ("safety_regions/c.py", "LEAST = 1", "LEAST = 0"),
     ("safety_regions/templates/first.html.j2", "{{ one }}", "{{ one }}!"),
     ("safety_regions/templates/frame.html.j2", "<p>", "<p> "),
+    ("safety_regions/templates/look.css.j2", "red", "blue"),
 ]
 OTHER = [
     ("script.py", "print(run())", "print('done')"),
@@ -98,6 +100,7 @@ MOVES = {
             "safety_regions/c.py": "safety_regions/room/c.py",
             "safety_regions/templates/first.html.j2": "safety_regions/room/templates/first.html.j2",
             "safety_regions/templates/frame.html.j2": "safety_regions/room/templates/frame.html.j2",
+            "safety_regions/templates/look.css.j2": "safety_regions/room/templates/look.css.j2",
         },
     ),
     "a template renamed": (

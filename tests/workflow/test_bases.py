@@ -11,7 +11,7 @@ from tests.workflow.conftest import Project, make_project
 
 pytestmark = pytest.mark.slow
 
-PAGE = "results/report/summary.html"
+PAGE = "results/report/index.html"
 PLANTED = 1  # the only block that alignment may change
 
 
@@ -55,7 +55,7 @@ def test_files_say_which_checkpoints_they_come_from(study):
     assert metadata["gguf"]["tensors"] == {"F32": 7, "Q8_0": 23}
     pair = json.loads((study.folder / "results/checkpoints/aligned.base.json").read_text())
     assert pair["num_hidden_layers"] == 3 and pair["vocab_size"] == 261
-    page = (study.folder / "results/report/summary.html").read_text()
+    page = (study.folder / PAGE).read_text()
     assert "small-q8: the weights of tiny.gguf, dequantised" in page
     assert "before alignment: small-q8" in page
 

@@ -1,27 +1,28 @@
-"""A run that writes the summary, or finds it up to date, ends by saying where it is; other runs do not."""
+"""A run that writes the first page, or finds it up to date, ends by saying where it is; other runs do not."""
 
 import pytest
 
 pytestmark = pytest.mark.slow
 
-SAID = "report/summary.html     start here"
+SAID = "Open this page first:  results/report/index.html"
 
 
-def test_a_run_that_writes_the_summary_says_where_it_is(project):
-    (project.folder / "results/report/summary.html").unlink()
-    assert SAID in project.run().stdout
+def test_a_run_that_writes_the_page_says_where_it_is(project):
+    (project.folder / "results/report/index.html").unlink()
+    assert project.run().stdout.rstrip().endswith(SAID)
 
 
-def test_a_run_that_finds_the_summary_up_to_date_says_where_it_is(project):
-    (project.folder / "results/report/refusals.svg").unlink()
-    said = project.run().stdout
-    assert SAID in said and "Writing the summary" not in said
+def test_a_run_that_finds_the_page_up_to_date_says_where_it_is(project):
+    another = "results/regions/tiny/snip/one/row-0.04/raw.safetensors"
+    done = project.run("results/report/index.html", another)
+    assert (project.folder / another).exists()
+    assert SAID in done.stdout and "Writing the first page" not in done.stdout + done.stderr
 
 
-def test_a_run_that_stops_before_the_summary_does_not(project):
+def test_a_run_that_stops_before_the_page_does_not(project):
     (project.folder / "results/prompts/shared_prompts.parquet").unlink()
     assert SAID not in project.snakemake("--cores", "1", "--until", "compare_prompts").stdout
-    assert (project.folder / "results/report/summary.html").exists()
+    assert (project.folder / "results/report/index.html").exists()
 
 
 def test_a_run_for_another_file_does_not(project):

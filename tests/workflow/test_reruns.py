@@ -6,7 +6,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-AGGREGATION = {"gather_overlaps", "draw_overlap", "draw_refusals", "write_shared_prompts", "write_summary"}
+AGGREGATION = {
+    *("gather_overlaps", "draw_overlap", "draw_refusals", "draw_ladders"),
+    *("write_shared_prompts", "write_verdict", "write_index"),
+}
 SCIENCE = {"read_prompts", "train_organism", "write_responses", "score", "select_region", "refine_region"}
 
 
@@ -32,7 +35,7 @@ def test_a_section_on_behaviour_plans_only_behaviour(project):
     cells = 4  # two methods, two refinements
     assert project.plan() == {
         "ablate": 2 * cells, "compare_effects": cells, "gather_behaviour": 1, "draw_behaviour": 2,
-        "draw_transfer": 2, "write_behaviour": 1, "write_summary": 1,
+        "draw_transfer": 2, "write_behaviour": 1, "write_index": 1,
     }  # fmt: skip
 
 
@@ -85,9 +88,16 @@ def test_editing_the_iou_scores_nothing(project):
 def test_editing_a_template_plans_its_pages_only(project):
     templates = "safety_regions/report/pages/templates"
     project.edit(f"{templates}/shared_prompts.html.j2", "{% if pairs %}", "{% if pairs > 0 %}")
-    assert project.plan() == {"write_shared_prompts": 1}
-    project.edit(f"{templates}/page.html.j2", "#1b1b1b", "#222")
-    assert project.plan() == {"write_shared_prompts": 1, "write_summary": 1}
+    assert project.plan() == {"write_shared_prompts": 1, "write_index": 1}, "the first page links the other"
+
+
+def test_editing_the_look_plans_the_pages_that_have_it(project):
+    templates = "safety_regions/report/pages/templates"
+    project.edit(f"{templates}/index.css.j2", "1.1rem", "1.2rem")
+    project.edit(f"{templates}/index.js.j2", "localeCompare(b)", "localeCompare(b, 'en')")
+    assert project.plan() == {"write_index": 1}
+    project.edit(f"{templates}/style.css.j2", "#1b1b1b", "#222")
+    assert project.plan() == {"write_shared_prompts": 1, "write_index": 1}
 
 
 def test_comments_docstrings_captions_and_profiles_plan_nothing(project):

@@ -1,5 +1,6 @@
 """The tiny study runs from end to end, and its files have the right contracts and contents."""
 
+import html
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from safety_regions.formats.contracts import IOU, RESPONSES, WEIGHT_SCORES
 from safety_regions.formats.parquet import open_table, read_metadata, read_table
 from safety_regions.formats.region import read_region
 from safety_regions.study.forked_jobs import SWITCH
+from tests.report.shown import links_of
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +92,19 @@ def test_no_prompt_is_printed(finished):
     for path in logs:
         text = path.read_text()
         assert not any(prompt in text for prompt in prompts), path
+
+
+def test_the_first_page_holds_the_study_and_no_prompt(finished):
+    results = finished.folder / "results"
+    page = (results / "report/index.html").read_text()
+    table = read_table(results / "responses/tiny/one.parquet", RESPONSES)
+    texts = [*table["prompt"].to_pylist(), *table["response"].to_pylist()]
+    long = [text for text in texts if len(text) > 8]  # a random model also answers with single letters
+    assert long and not [text for text in long if html.escape(text) in page]
+    assert [link for link in links_of(page) if not (results / "report" / link).exists()] == []
+    assert "write_responses" in page, "the time of its jobs"
+    config = html.unescape(page.rpartition("<pre>")[2].partition("</pre>")[0])
+    assert yaml.safe_load(config) == finished.config
 
 
 def test_a_killed_run_resumes_and_gives_the_same_bits(project):

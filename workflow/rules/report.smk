@@ -1,12 +1,20 @@
 """The report: the figures and pages of a study, their labels in the menu, and where readers find more.
 
 report_overlap.smk and report_figures.smk have the rules of the figures, report_pages.smk those of the pages; each
-figure and page comes with its table.
+figure and page comes with its table. The first page, report/index.html, is written last and holds or links the rest.
 """
 
 from pathlib import Path
 
-from safety_regions.study.facts import data_free_methods, planted_cards, study_facts
+import yaml
+
+from safety_regions.study.facts import (
+    backbone_facts,
+    data_free_methods,
+    method_facts,
+    planted_cards,
+    study_facts,
+)
 
 
 report: "../report/workflow.rst"
@@ -21,10 +29,11 @@ DRAWN = [
     *(["convergence"] if POOL_STEPS else []),
     *(["sample_sizes"] if HAS_BLOCKS else []),
 ]
-REPORT = [
-    "<results>/report/summary.html",
+PARTS = [
+    "<results>/report/verdict.tsv",
     "<results>/report/shared_prompts.html",
     "<results>/report/refusals.svg",
+    *collect("<results>/report/{backbone}/ladder.svg", backbone=STUDY.backbones),
     *(["<results>/report/recovery.html"] if STUDY.planted else []),
     *collect("<results>/report/{organism}/recovery.svg", organism=STUDY.planted),
     *collect(
@@ -44,39 +53,33 @@ REPORT = [
     ),
     *collect("<results>/report/{dosed}/dose_response.svg", dosed=DOSED),
     *collect(
-        "<results>/report/{cell.backbone}/{cell.method}/{cell.selection}/constraint.svg",
-        cell=ablations.constrained_cells(STUDY),
+        "<results>/report/{combination}/constraint.svg",
+        combination=dict.fromkeys(
+            cell.path.rpartition("/")[0] for cell in ablations.constrained_cells(STUDY)
+        ),
     ),
 ]
-# Files that the summary page lists, path -> contents.
+REPORT = ["<results>/report/index.html", *PARTS]
+# Files that the first page lists, path below the results -> contents.
 RESULT_FILES = {
-    f"{RESULTS}/overlap/iou.parquet": "every IoU, by cell of the grid and combination of sets, for the model and by layer and projection",
-    f"{RESULTS}/overlap/region_sizes.parquet": "size of every region by layer and projection",
-    f"{RESULTS}/overlap/BACKBONE/METHOD/SELECTION/REFINEMENT.iou.tsv": "square matrix of the pairwise IoUs",
-    f"{RESULTS}/report/BACKBONE/METHOD/SELECTION": "figures and their tables",
-    f"{RESULTS}/report/verdict.tsv": "the verdicts above, with all their numbers",
-    f"{RESULTS}/report/refusals.tsv": "refusal rates, and the number of prompts that each region was found with",
-    f"{RESULTS}/regions/BACKBONE/METHOD/NAME/SELECTION": "the regions, as packed bits in safetensors files",
+    "overlap/iou.parquet": "every IoU, by cell of the grid and combination of sets, for the model and by layer and projection",
+    "overlap/region_sizes.parquet": "size of every region by layer and projection",
+    "overlap/BACKBONE/METHOD/SELECTION/REFINEMENT.iou.tsv": "square matrix of the pairwise IoUs",
+    "regions/BACKBONE/METHOD/NAME/SELECTION": "the regions, as packed bits in safetensors files",
     **(
         {
-            f"{RESULTS}/report/behaviour.html": "what regions do when they are changed, beside controls",
-            f"{RESULTS}/behaviour": "every effect of a region and of its controls, and every fine-tuned model",
+            "behaviour/effects.parquet": "every effect of a region and of its controls, and every fine-tuned model",
         }
-        if BEHAVIOUR_TABLES
-        else {}
-    ),
-    **(
-        {f"{RESULTS}/report/recovery.html": "how well methods recover planted regions"}
-        if STUDY.planted
+        if ABLATED
         else {}
     ),
 }
 FAREWELL = f"""
 Done. In the folder {RESULTS}:
-  report/summary.html     start here: the verdict on every cell, its numbers, and what was studied
-  report/                 figures and their tables
+  report/                 figures, pages, and their tables; verdict.tsv has the verdict on every cell
   overlap/**/*.iou.tsv    IoU matrices; overlap/iou.parquet has every IoU
 To get everything in one page:  snakemake --report report.html
+Open this page first:  {RESULTS}/report/index.html
 """
 
 
@@ -110,6 +113,6 @@ def shown_of_behaviour(file, title, of=(*METHOD, "selection")):
     return shown(path, "7 Behaviour", title, "{backbone}", f"{caption}_figure", **place)
 
 
-def has_summary():
-    """Whether the summary was among the targets of this run, so that it exists and is up to date."""
-    return any(job.rule.name == "write_summary" for job in workflow.dag.jobs)
+def has_first_page():
+    """Whether the first page was among the targets of this run, so that it exists and is up to date."""
+    return any(job.rule.name == "write_index" for job in workflow.dag.jobs)

@@ -1,11 +1,45 @@
-"""Figures of whole backbones, each with its table: agreement of methods, recovery, refusals.
+"""Figures of whole backbones, each with its table: ladder of all cells, agreement of methods, recovery, refusals.
 
-IN   overlap/{backbone}/methods/..., recovery/{organism}.parquet, responses/..., scores/...
-OUT  report/{backbone}/methods.svg, report/{organism}/recovery.svg, report/refusals.svg (each with a tsv)
+IN   report/verdict.tsv, overlap/{backbone}/methods/..., recovery/{organism}.parquet, responses/..., scores/...
+OUT  report/{backbone}/{ladder,methods}.svg, report/{organism}/recovery.svg, report/refusals.svg (each with a tsv)
 """
 
 # Sets that the overlaps need scores of. A utility set that no refinement subtracts is not scored only for this figure.
 SCORED = [*STUDY.identification, *filter(None, map(grid.subtracted, STUDY.refinements))]
+
+
+rule draw_ladders:
+    input:
+        verdict="<results>/report/verdict.tsv",
+    output:
+        svg=shown(
+            "{backbone}/ladder.svg",
+            "4 Overlap",
+            "all cells, chance to ceiling",
+            "{backbone}",
+            caption="ladders",
+            backbone="{backbone}",
+        ),
+        tsv=shown(
+            "{backbone}/ladder.tsv",
+            "4 Overlap",
+            "all cells, chance to ceiling",
+            "{backbone}",
+            caption="ladders",
+            backbone="{backbone}",
+        ),
+    log:
+        "<logs>/draw_ladders/{backbone}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        methods=list(STUDY.methods),
+        data_free=data_free_methods(STUDY),
+        code=script_version("draw_ladders.py"),
+    message:
+        "Drawing all cells of {wildcards.backbone} between chance and ceiling"
+    script:
+        "../scripts/draw_ladders.py"
 
 
 rule draw_methods:

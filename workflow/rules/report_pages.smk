@@ -1,9 +1,9 @@
-"""Pages of the report: prompts that sets share, planted regions, and the summary.
+"""Pages of the report: prompts that sets share, planted regions, what regions do; verdicts, and the first page.
 
 IN   prompts/shared_prompts.parquet, recovery/{organism}.parquet, overlap/iou.parquet, overlap/region_sizes.parquet,
      overlap/{cell}.pools.parquet, overlap/{cell}.sample_sizes.parquet, behaviour/{effects,transfer}.parquet
-OUT  report/shared_prompts.html, report/recovery.html, report/behaviour.html, report/summary.html (each with a tsv; that of the summary is
-     verdict.tsv)
+OUT  report/shared_prompts.html, report/recovery.html, report/behaviour.html (each with a tsv), report/verdict.tsv,
+     report/index.html (holds or links everything below report/)
 """
 
 # Cells with tables of pools, of blocks of prompts, and of crossed responses: either all cells or none.
@@ -99,7 +99,7 @@ rule write_behaviour:
         "../scripts/write_behaviour.py"
 
 
-rule write_summary:
+rule write_verdict:
     input:
         iou="<results>/overlap/iou.parquet",
         sizes="<results>/overlap/region_sizes.parquet",
@@ -109,16 +109,10 @@ rule write_summary:
         recovery=collect(
             "<results>/recovery/{organism}.parquet", organism=STUDY.planted
         ),
-        gguf=collect(
-            "<results>/checkpoints/{name}/{file}",
-            name=[name for name, card in STUDY.models.items() if "gguf" in card],
-            file=GGUF_FILE,
-        ),
     output:
-        html=shown("summary.html", "1 Summary", "summary"),
-        tsv=shown("verdict.tsv", "1 Summary", "summary", caption="summary"),
+        tsv=shown("verdict.tsv", "1 Summary", "verdicts"),
     log:
-        "<logs>/write_summary.log",
+        "<logs>/write_verdict.log",
     conda:
         "../../envs/analysis.yaml"
     params:
@@ -130,10 +124,47 @@ rule write_summary:
             "recovery": STUDY.planted,
         },
         data_free=data_free_methods(STUDY),
-        facts=study_facts(STUDY),
-        files=RESULT_FILES,
-        code=script_version("write_summary.py"),
+        code=script_version("write_verdict.py"),
     message:
-        "Writing the summary"
+        "Writing the verdict on every cell"
     script:
-        "../scripts/write_summary.py"
+        "../scripts/write_verdict.py"
+
+
+rule write_index:
+    input:
+        parts=PARTS,
+        verdict="<results>/report/verdict.tsv",
+        refusals="<results>/report/refusals.tsv",
+        shared="<results>/report/shared_prompts.tsv",
+        effects=["<results>/report/behaviour.tsv"] if BEHAVIOUR_TABLES else [],
+        constraint=["<results>/report/constraint.tsv"] if BEHAVIOUR_TABLES else [],
+        responses=collect(
+            "<results>/responses/{backbone}/{dataset}.parquet",
+            backbone=STUDY.backbones,
+            dataset=STUDY.identification[0],
+        ),
+        gguf=collect(
+            "<results>/checkpoints/{name}/{file}",
+            name=[name for name, card in STUDY.models.items() if "gguf" in card],
+            file=GGUF_FILE,
+        ),
+    output:
+        html=shown("index.html", "1 Summary", "first page"),
+    log:
+        "<logs>/write_index.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        backbones=backbone_facts(STUDY),
+        methods=method_facts(STUDY),
+        terms=study_facts(STUDY),
+        data_free=data_free_methods(STUDY),
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        benchmarks=workflow.pathvars.apply("<benchmarks>"),
+        files=RESULT_FILES,
+        code=script_version("write_index.py"),
+    message:
+        "Writing the first page"
+    script:
+        "../scripts/write_index.py"

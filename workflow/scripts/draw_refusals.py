@@ -24,10 +24,13 @@ def draw_refusals(
     from safety_regions.report.figures import refusals
     from safety_regions.report.files import save_svg, save_tsv
 
-    # The prompts and responses are not read, so they cannot be shown.
-    columns = ["dataset", "split", "origin", "refused"]
-    answers = ((read_metadata(path)["backbone"], read_table(path, RESPONSES, columns)) for path in responses)
-    rates = refusals.refusal_rates(answers, roles, refusals.samples_used(map(read_metadata, scores)))
+    def answers():
+        """Backbone and responses; prompts are not read, and responses are numbered, so no text can be shown."""
+        columns = ["dataset", "split", "origin", "refused", "response"]
+        for path in responses:
+            yield read_metadata(path)["backbone"], refusals.numbered(read_table(path, RESPONSES, columns))
+
+    rates = refusals.refusal_rates(answers(), roles, refusals.samples_used(map(read_metadata, scores)))
     save_tsv(tsv, rates)
     save_svg(svg, refusals.draw_refusals(rates))
 

@@ -37,6 +37,13 @@ def samples_used(tables: Iterable[Mapping]) -> dict[tuple[str, str], dict[str, i
     return used
 
 
+def numbered(responses: pa.Table) -> pa.Table:
+    """Responses with a number in place of each text, the same number for the same text, so that no text is shown."""
+    place = responses.column_names.index("response")
+    numbers = responses["response"].combine_chunks().dictionary_encode().indices
+    return responses.set_column(place, "response", numbers)
+
+
 def refusal_rates(
     responses: Iterable[tuple[str, pa.Table]],
     roles: Mapping[str, str],
@@ -45,25 +52,29 @@ def refusal_rates(
     """Compute refusal rates by backbone, dataset and split.
 
     Args:
-        responses: (backbone, its responses to one dataset with the columns dataset, split, origin, refused).
+        responses: (backbone, its responses to one dataset with the columns dataset, split, origin, refused, and
+            response, as text or `numbered`).
         roles: dataset -> ``identification`` or ``utility``, in the order shown.
         used: (backbone, dataset) -> method -> number of prompts that its regions were found with.
 
     Returns:
         One row per backbone, dataset, split and origin that was answered: ``backbone``, ``role``, ``dataset``,
         ``split``, ``origin`` (who answered), ``n`` (answers judged), ``n_refused``, ``refusal_rate`` (0-1), its 95 %
-        interval ``low``, ``high``, ``n_unfinished`` (responses cut off inside a thought, not judged), and one column
-        ``used_{method}`` each (prompts; null where the split is evaluate, from which no region is found).
+        interval ``low``, ``high``, ``n_unfinished`` (responses cut off inside a thought, not judged),
+        ``n_distinct`` (different texts among all responses), and one column ``used_{method}`` each (prompts; null where
+        the split is evaluate, from which no region is found).
     """
     methods = sorted({method for counts in used.values() for method in counts})
     rows = []
     for backbone, table in responses:
-        groups = table.to_pandas().groupby(["dataset", "split", "origin"], observed=True)["refused"]
-        for (dataset, split, origin), refused in groups:
+        for (dataset, split, origin), one in table.to_pandas().groupby(
+            ["dataset", "split", "origin"], observed=True
+        ):
             counts = used.get((backbone, dataset), {}) if split == "identify" else {}
             labels = {"dataset": dataset, "split": split, "origin": origin}
             taken = {f"used_{method}": counts.get(method) for method in methods}
-            rows.append({"backbone": backbone, "role": roles[dataset], **labels, **rate(refused), **taken})
+            judged = {**rate(one["refused"]), "n_distinct": one["response"].nunique()}
+            rows.append({"backbone": backbone, "role": roles[dataset], **labels, **judged, **taken})
     frame = pd.DataFrame(rows).astype({f"used_{method}": "Int64" for method in methods})
     order = {"backbone": list(dict.fromkeys(frame["backbone"])), "dataset": list(roles), "split": SPLITS}
     frame = frame.astype({name: pd.CategoricalDtype(values, ordered=True) for name, values in order.items()})

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from safety_regions.report.answers import answers
 from safety_regions.report.behaviour import CELL
+from safety_regions.report.behaviour_answers import behaviour_answers
 from safety_regions.report.pages.render import Table, render
 from safety_regions.units.behaviour import LOG_ODDS
 
@@ -60,9 +60,9 @@ def behaviour_page(
     for key, one in rows.groupby(CELL, sort=False) if len(rows) else ():
         records = one.to_dict("records")
         sentences = [sentence(row, titles) for row in records]
-        columns = (*NUMBERS, SCORED) if any(row["scored"] for row in records) else NUMBERS
-        shown = [_row(row)[: 1 + len(columns)] for row in records]
-        table = Table(["operation", *columns], shown, numbers=columns)
+        extra = (SCORED,) if any(row["scored"] for row in records) else ()
+        shown = [[*effect_texts(row), *(row["scored"] or "–" for _ in extra)] for row in records]
+        table = Table(["operation", *NUMBERS, *extra], shown, numbers=[*NUMBERS, *extra])
         cells.append(
             {"name": " / ".join(key), "n": int(one["n"].iloc[0]), "table": table, "sentences": sentences}
         )
@@ -71,7 +71,7 @@ def behaviour_page(
     ranked = Table(["backbone", "measure", *RANKS], shown, numbers=RANKS) if shown else None
     return render(
         "behaviour.html.j2",
-        answers=answers(rows, constraint),
+        answers=behaviour_answers(rows, constraint),
         cells=cells,
         transfer=_transfer(transfer),
         plans=plans,
@@ -103,8 +103,8 @@ def _constrained(row: Mapping) -> list[str]:
     return [f"{row['learning_rate']:g}", str(row["seeds"]), *odds, row["controls"], *intervals, refused, task]
 
 
-def _row(row: Mapping) -> list[str]:
-    """One comparison as texts, the operation and then `NUMBERS` and `SCORED`."""
+def effect_texts(row: Mapping) -> list[str]:
+    """One comparison as texts, the operation and then `NUMBERS`."""
     return [
         f"{row['operation']} {row['dose']:g}",
         f"{_number(row['effect'], 2)} ({_number(row['low'], 2)} to {_number(row['high'], 2)})",
@@ -117,7 +117,6 @@ def _row(row: Mapping) -> list[str]:
         f"{_number(row['refused_before'], 2)} → {_number(row['refused'], 2)}",
         _number(row["over_refused"], 2),
         _number(row["incoherent"], 2),
-        row["scored"] or "–",
     ]
 
 

@@ -5,7 +5,7 @@ named below; they are conventions of this project, and no paper defines them. A 
 error of a threshold is called near it, or gets the weaker sentence: leaving out one set could move it across.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -53,10 +53,14 @@ Record = Mapping[str, float]
 
 
 class Rule(NamedTuple):
-    """A sentence, filled with the numbers of a cell, and the condition under which it ``applies``."""
+    """A sentence, filled with the numbers of a cell, and the condition under which it ``applies``.
+
+    ``finding`` says the same in a few words and without numbers, for lists of cells.
+    """
 
     applies: Callable[[Record], bool]
     sentence: str
+    finding: str = ""
 
 
 def _unknown(name: str) -> Callable[[Record], bool]:
@@ -105,31 +109,45 @@ def _roomy(r: Record, prefix: str) -> bool:
 
 
 SETS = (
-    Rule(lambda r: r["pairs"] == 0, "One set: nothing to compare."),
-    Rule(lambda r: r["defined"] == 0, "Every region is empty: nothing to compare."),
-    Rule(few_layers, "The units are {n_units} whole layers, too few for the IoU to be informative."),
+    Rule(lambda r: r["pairs"] == 0, "One set: nothing to compare.",
+         "one set, nothing to compare"),
+    Rule(lambda r: r["defined"] == 0, "Every region is empty: nothing to compare.",
+         "every region is empty"),
+    Rule(few_layers, "The units are {n_units} whole layers, too few for the IoU to be informative.",
+         "too few whole layers to compare"),
     Rule(_unknown("floor"),
-         "IoU {iou} (chance {chance}). No floor is available, so the IoU is compared with chance only."),
+         "IoU {iou} (chance {chance}). No floor is available, so the IoU is compared with chance only.",
+         "compared with chance only"),
     Rule(lambda r: pd.isna(r["ceiling"]) and r["iou"] > r["floor_high"] and near(r, "iou", r["floor_high"]),
          "IoU {iou} is near the upper limit of the floor ({floor_high}, from {ground}), so whether it is above is "
-         "open. No ceiling is available for comparison."),
+         "open. No ceiling is available for comparison.",
+         "open: near the floor"),
     Rule(lambda r: pd.isna(r["ceiling"]) and r["iou"] > r["floor_high"],
-         "IoU {iou} is above the floor ({floor}, from {ground}). No ceiling is available for comparison."),
-    Rule(_unknown("ceiling"), "IoU {iou} is not above the floor ({floor}, upper limit {floor_high}, from {ground})."),
+         "IoU {iou} is above the floor ({floor}, from {ground}). No ceiling is available for comparison.",
+         "above the floor, no ceiling"),
+    Rule(_unknown("ceiling"), "IoU {iou} is not above the floor ({floor}, upper limit {floor_high}, from {ground}).",
+         "not above the floor"),
     Rule(lambda r: not r["ceiling"] - r["half_floor"] - _error(r, "room") >= ROOM,  # also where one is unknown
          "The ceiling ({ceiling}, from two halves of one set) is at most slightly above the floor ({floor}, from "
          "{ground}). Either the estimate has not converged or it does not depend on the prompts, so the IoU ({iou}) "
-         "says little."),
+         "says little.",
+         "no claim: the ceiling is hardly above the floor"),
     Rule(_unknown("normalised"),
-         "The floor is {floor} and the ceiling {ceiling}, but no pair has a normalised overlap."),
+         "The floor is {floor} and the ceiling {ceiling}, but no pair has a normalised overlap.",
+         "no claim: no pair has a normalised overlap"),
     Rule(lambda r: bool(_open(r)),
          "Sets share {open} of what two halves of one set share above the floor, from {ground}: near the threshold "
-         "(normalised {normalised}{over})."),
+         "(normalised {normalised}{over}).",
+         "open: near a threshold"),
     Rule(lambda r: r["normalised"] < NOTHING,
-         "Sets share little or nothing beyond the floor, from {ground} (normalised {normalised}{over})."),
-    Rule(lambda r: r["normalised"] < MOSTLY, "Partly shared (normalised {normalised}{over})."),
-    Rule(lambda r: r["normalised"] < SAME, "Mostly shared (normalised {normalised}{over})."),
-    Rule(lambda r: True, "As similar as two halves of one set (normalised {normalised}{over})."),
+         "Sets share little or nothing beyond the floor, from {ground} (normalised {normalised}{over}).",
+         "little or nothing shared beyond the floor"),
+    Rule(lambda r: r["normalised"] < MOSTLY, "Partly shared (normalised {normalised}{over}).",
+         "partly shared"),
+    Rule(lambda r: r["normalised"] < SAME, "Mostly shared (normalised {normalised}{over}).",
+         "mostly shared"),
+    Rule(lambda r: True, "As similar as two halves of one set (normalised {normalised}{over}).",
+         "as similar as two halves of one set"),
 )  # fmt: skip
 CORRELATION = (
     Rule(lambda r: not compared(r) or pd.isna(r["disattenuated"]), ""),
@@ -140,21 +158,26 @@ CORRELATION = (
          "({disattenuated_floor} with shuffled statistics)."),
 )  # fmt: skip
 ORDINARY = (
-    Rule(lambda r: not compared(r) or pd.isna(r["mixed_iou"]), ""),
+    Rule(lambda r: not compared(r) or pd.isna(r["mixed_iou"]), "", "not compared"),
     Rule(lambda r: not (placed(r) and _roomy(r, "mixed_")) or pd.isna(r["normalised_ordinary"]),
-         "The IoU with utility sets is {mixed_iou}."),
+         "The IoU with utility sets is {mixed_iou}.",
+         "no claim: not enough to compare with"),
     Rule(lambda r: r["refinement"] != "raw",
          "What is shared with ordinary prompts was subtracted, so little is left of it by construction (IoU with "
-         "utility sets {mixed_iou})."),
+         "utility sets {mixed_iou}).",
+         "ordinary prompts were subtracted"),
     Rule(lambda r: near(r, "normalised_ordinary", 0),
          "Whether two harmful sets share more than a harmful and an ordinary one is open: with ordinary pairs as zero, "
-         "the normalised overlap is {normalised_ordinary}, near zero."),
+         "the normalised overlap is {normalised_ordinary}, near zero.",
+         "open: near zero"),
     Rule(lambda r: r["normalised_ordinary"] <= 0,
          "At least as much is shared with ordinary prompts (normalised {normalised_ordinary} with ordinary pairs as "
-         "zero), which suggests text in general rather than safety."),
+         "zero), which suggests text in general rather than safety.",
+         "no more than with ordinary prompts"),
     Rule(lambda r: True,
          "With ordinary pairs as zero, the normalised overlap is {normalised_ordinary}: at most this part is about "
-         "harm, and it holds what refusals have in common and answers lack."),
+         "harm, and it holds what refusals have in common and answers lack.",
+         "more than with ordinary prompts"),
 )  # fmt: skip
 LABELS = (
     Rule(lambda r: not compared(r) or pd.isna(r["permuted_iou"]), ""),
@@ -166,13 +189,15 @@ LABELS = (
          "(median IoU of the parts {permuted_iou}, median p {permuted_p})."),
 )  # fmt: skip
 RESPONSES = (
-    Rule(lambda r: not compared(r) or pd.isna(r["same_prompts_iou"]), ""),
+    Rule(lambda r: not compared(r) or pd.isna(r["same_prompts_iou"]), "", "not compared"),
     Rule(lambda r: r["same_responses_iou"] >= r["same_prompts_iou"],
          "The responses determine the region at least as much as the prompts do: two sets of prompts with the same "
-         "responses have IoU {same_responses_iou}, the same prompts with two sets of responses {same_prompts_iou}."),
+         "responses have IoU {same_responses_iou}, the same prompts with two sets of responses {same_prompts_iou}.",
+         "the responses, at least as much as the prompts"),
     Rule(lambda r: True,
          "The prompts determine the region more than the responses do: the same prompts with two sets of responses "
-         "have IoU {same_prompts_iou}, two sets of prompts with the same responses {same_responses_iou}."),
+         "have IoU {same_prompts_iou}, two sets of prompts with the same responses {same_responses_iou}.",
+         "the prompts, more than the responses"),
 )  # fmt: skip
 POOLS = (
     Rule(lambda r: not compared(r) or pd.isna(r["pool_next"]), ""),
@@ -203,26 +228,32 @@ BLOCKS = (
     Rule(lambda r: True, "Two blocks of {block_n} prompts from one set have IoU {block_iou}."),
 )
 PLANT = (
-    Rule(_unknown("recovery_iou"), ""),
-    Rule(_unknown("recovery_auroc"), "The IoU with the planted region is {recovery_iou} (chance {recovery_chance})."),
+    Rule(_unknown("recovery_iou"), "", "not compared"),
+    Rule(_unknown("recovery_auroc"), "The IoU with the planted region is {recovery_iou} (chance {recovery_chance}).",
+         "no AUROC: scores are not all stored"),
     Rule(_unknown("recovery_chance_auroc"),
          "The IoU with the planted region is {recovery_iou} (chance {recovery_chance}), AUROC {recovery_auroc}. Whole "
-         "layers are too few to say whether scores find them."),
+         "layers are too few to say whether scores find them.",
+         "too few whole layers to say"),
     Rule(_unknown("recovery_baseline"),
          "The IoU with the planted region is {recovery_iou} (chance {recovery_chance}), AUROC {recovery_auroc} (by "
-         "chance {recovery_chance_auroc}). No data-free baseline is available for comparison."),
+         "chance {recovery_chance_auroc}). No data-free baseline is available for comparison.",
+         "no data-free baseline to compare with"),
     Rule(lambda r: near(r, "recovery_auroc", _needed(r)),
          "Whether scores distinguish the planted region from the rest is open: the AUROC is near the threshold (AUROC "
          "{recovery_auroc}; by chance {recovery_chance_auroc}, best data-free baseline {recovery_baseline}; IoU "
-         "{recovery_iou}, chance {recovery_chance})."),
+         "{recovery_iou}, chance {recovery_chance}).",
+         "open: near the threshold"),
     Rule(lambda r: r["recovery_auroc"] >= _needed(r),
          "Scores distinguish the planted region from the rest (AUROC {recovery_auroc}; by chance "
          "{recovery_chance_auroc}, best data-free baseline {recovery_baseline}; IoU {recovery_iou}, chance "
-         "{recovery_chance})."),
+         "{recovery_chance}).",
+         "distinguish it from the rest"),
     Rule(lambda r: True,
          "Scores do not distinguish the planted region from the rest (AUROC {recovery_auroc}; by chance "
          "{recovery_chance_auroc}, best data-free baseline {recovery_baseline}; IoU {recovery_iou}, chance "
-         "{recovery_chance})."),
+         "{recovery_chance}).",
+         "do not distinguish it from the rest"),
 )  # fmt: skip
 NUMBERS = (
     Rule(lambda r: r["pairs"] == 0 or not r["n_smallest"] < r["n_largest"], ""),  # also where they are unknown
@@ -250,11 +281,20 @@ FRAMES = {
 def verdict_of(record: Record) -> str:
     """The verdict on one row of `verdict.measure`, given without its last column."""
     words = _words(record)
-    said = [next(rule for rule in chapter if rule.applies(record)).sentence for chapter in CHAPTERS]
+    said = [_applying(chapter, record).sentence for chapter in CHAPTERS]
     missing = [name for column, name in FRAMES.items() if pd.isna(record[column])]
     if missing and record["defined"] > 0:
         said.append(f"Not measured, or undefined: {', '.join(missing)}.")
     return " ".join(sentence.format_map(words) for sentence in said if sentence)
+
+
+def finding_of(chapter: Sequence[Rule], record: Record) -> str:
+    """What a chapter finds in a row of `verdict.measure`, in a few words."""
+    return _applying(chapter, record).finding
+
+
+def _applying(chapter: Sequence[Rule], record: Record) -> Rule:
+    return next(rule for rule in chapter if rule.applies(record))
 
 
 def _words(record: Record) -> dict[str, str]:

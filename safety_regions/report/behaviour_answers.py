@@ -18,7 +18,7 @@ ASKED = {
 """Operation -> the question that it answers, and words."""
 
 
-def answers(rows: pd.DataFrame, constraint: pd.DataFrame) -> dict[str, list[str]]:
+def behaviour_answers(rows: pd.DataFrame, constraint: pd.DataFrame) -> dict[str, list[str]]:
     """Backbone -> sentences.
 
     Args:

@@ -1,4 +1,4 @@
-"""SNIP and Wanda must equal their slow definitions on every family."""
+"""Methods of weights must equal their slow definitions on every family."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from safety_regions.errors import StudyError
-from safety_regions.methods import snip, wanda
+from safety_regions.methods import gradient, snip, wanda
 from safety_regions.model.batches import Sample
 from safety_regions.scoring.samples import Samples
 from tests.oracles import weights as oracle
@@ -47,6 +47,28 @@ def test_snip_is_its_definition(family, loss):
     backbone = tiny_backbone(family)
     options = SNIP | {"loss": loss}
     assert_close(run(snip, backbone, samples_of(), options), oracle.snip(backbone, samples_of(), loss))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("loss", ["mean", "sum"])
+@pytest.mark.parametrize("scale", ["none", "sigma"])
+def test_gradient_is_its_definition(family, loss, scale):
+    backbone, options = tiny_backbone(family), {"loss": loss, "scale": scale}
+    expected = oracle.gradient(backbone, samples_of(), loss, scale)
+    assert_close(run(gradient, backbone, samples_of(), options), expected)
+
+
+def test_the_spread_of_a_matrix_moves_no_rank_in_it_but_moves_matrices_against_each_other():
+    backbone = tiny_backbone("phi3")  # its fused matrices have one spread for each projection
+    plain, scaled = (
+        run(gradient, backbone, samples_of(), {"loss": "mean", "scale": scale}) for scale in ("none", "sigma")
+    )
+    factors = {}
+    for address, weight in backbone.weights():
+        factors[address] = weight.double().std().item()
+        torch.testing.assert_close(scaled[address], plain[address] * factors[address], rtol=1e-5, atol=0)
+        assert torch.equal(scaled[address].flatten().argmax(), plain[address].flatten().argmax())
+    assert factors["layers.0.q"] != factors["layers.0.k"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,6 +1,7 @@
 """Define methods of weights literally: float64, one sample at a time, the model's own forward and backward pass."""
 
 import copy
+import statistics
 from collections.abc import Iterator
 
 import torch
@@ -52,6 +53,12 @@ def _by_address(model, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return {f"layers.{i}.{p}": split(model, i, p, tensors) for i in layers for p in PROJECTIONS}
 
 
+def weights_of(backbone: Backbone) -> dict[str, torch.Tensor]:
+    """Return the weights of every projection, in float64."""
+    model = backbone.model
+    return _by_address(model, {name: m.weight.detach().double() for name, m in _linears(model).items()})
+
+
 def gradients(model, samples: list[Sample], loss: str) -> Iterator[dict[str, torch.Tensor]]:
     """Yield each sample's gradient of the negative log-likelihood of its response: module -> (out, in).
 
@@ -93,6 +100,19 @@ def mean_gradient(backbone: Backbone, samples: list[Sample], loss: str = "mean")
     found = list(gradients(model, samples, loss))
     means = {name: sum(one[name] for one in found) / len(samples) for name in _linears(model)}
     return _by_address(model, means)
+
+
+def gradient(
+    backbone: Backbone, samples: list[Sample], loss: str = "mean", scale: str = "none"
+) -> dict[str, torch.Tensor]:
+    """Return |mean gradient|, or its product with the standard deviation of the matrix's entries (divided by n - 1)."""
+    found = {where: mean.abs() for where, mean in mean_gradient(backbone, samples, loss).items()}
+    if scale == "none":
+        return found
+    weights = weights_of(backbone)
+    return {
+        where: values * statistics.stdev(weights[where].flatten().tolist()) for where, values in found.items()
+    }
 
 
 def wanda(backbone: Backbone, samples: list[Sample], positions: str = "response") -> dict[str, torch.Tensor]:

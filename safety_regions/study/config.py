@@ -223,6 +223,7 @@ class _Reader:
         for name, role in swept:
             self._check_roles(datasets, {role: (name,)})
         self._check_responses()
+        self._check_asked_responses(methods)
         self._check_sizes()
         self._check_numbers(identification, methods)
         self._check_pools(identification)
@@ -374,6 +375,34 @@ class _Reader:
             if fixed and responses[key] != "all":
                 expected = "all, because origin fixed gives every prompt the same response"
                 self._note(f"responses: {key}", responses[key], expected)
+
+    def _check_asked_responses(self, methods: dict[str, Method]) -> None:
+        """Note methods that are about other responses to harmful prompts than the config keeps.
+
+        Harmful answers are read from the sets' own files; the workflow does not make any for this purpose.
+        """
+        responses = self.config.get("responses")
+        for label, method in methods.items() if responses else ():
+            option = method_cards()[method.module]["asks_for"]
+            asked, origin, kept = (
+                method.options.get(option),
+                responses["origin"],
+                responses["keep_identification"],
+            )
+            if asked == "complied" and (origin, kept) != ("dataset", "complied"):
+                self._note(
+                    f"methods: {label}: options: {option}",
+                    f"'complied' with responses of origin {origin}, of which {kept} are kept",
+                    "harmful answers from the sets' own files",
+                    "`responses: {origin: dataset, keep_identification: complied}` and sets with such responses",
+                )
+            if asked == "refused" and kept == "complied":
+                self._note(
+                    f"methods: {label}: options: {option}",
+                    "'refused', and responses of which complied are kept",
+                    "refusals, or the option 'complied'",
+                    "`responses: {keep_identification: refused}`",
+                )
 
     def _check_sizes(self) -> None:
         most = self.config.get("samples", {}).get("identify", 0)

@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from safety_regions.study.config import Study
+from safety_regions.study.method_shelf import method_cards
+from safety_regions.study.methods import Method, Minus
 from safety_regions.study.plants import group_of, place_of
 from safety_regions.study.small_files import read_object
 from safety_regions.units.granularity import GRANULARITIES
 
 KEPT = {"refused": "the refused ones", "complied": "the complied ones", "all": "all, refused or not"}
+CARRIED = {"refused": "refusals", "complied": "harmful answers"}
 ORIGIN = {
     "backbone": "answers of the backbone, greedy unless its card has a temperature",
     "dataset": "taken from the datasets, not from the backbone",
@@ -31,7 +34,7 @@ def study_facts(study: Study) -> dict[str, list[str]]:
         "Backbones": [_backbone(name, card) for name, card in study.backbones.items()],
         "Methods": [
             f"{label}: {method.module}; units are {GRANULARITIES[method.granularity].plural}; "
-            f"selections {', '.join(method.selections)}"
+            f"selections {', '.join(method.selections)}{_asked(method)}{_minus(method)}"
             for label, method in study.methods.items()
         ],
         "Identification sets (one region each)": [", ".join(study.identification)],
@@ -51,6 +54,21 @@ def study_facts(study: Study) -> dict[str, list[str]]:
         "Responses": [ORIGIN[responses["origin"]]],
         "Seed": [str(study.seed)],
     }
+
+
+def _asked(method: Method) -> str:
+    """Whose weights a method asks for, if that depends on the responses."""
+    asked = method.options.get(method_cards()[method.module]["asks_for"])
+    return f"; weights that carry {CARRIED[asked]}" if asked else ""
+
+
+def _minus(method: Method) -> str:
+    """Which utility regions are subtracted, if they are not the method's own with the same selection."""
+    if method.minus == Minus():
+        return ""
+    whose = f"those of {method.minus.method}" if method.minus.method else "its own"
+    how = f", selection {method.minus.selection}" if method.minus.selection else ""
+    return f"; the utility regions that are subtracted are {whose}{how}"
 
 
 def _backbone(name: str, card: dict) -> str:

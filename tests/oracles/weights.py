@@ -115,6 +115,15 @@ def gradient(
     }
 
 
+def signed_snip(
+    backbone: Backbone, samples: list[Sample], loss: str = "mean", absolute: bool = False
+) -> dict[str, torch.Tensor]:
+    """Return -W * mean gradient, or its absolute value."""
+    weights, means = weights_of(backbone), mean_gradient(backbone, samples, loss)
+    scores = {where: -weights[where] * means[where] for where in means}
+    return {where: values.abs() for where, values in scores.items()} if absolute else scores
+
+
 def wanda(backbone: Backbone, samples: list[Sample], positions: str = "response") -> dict[str, torch.Tensor]:
     """Return |W| * root of the mean squared input over the counted positions of all samples."""
     model = copy.deepcopy(backbone.model).double()

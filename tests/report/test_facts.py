@@ -34,6 +34,22 @@ def test_the_facts_are_those_of_the_config():
     assert "up to 30" in found["Prompts"][0] and "up to 20" in found["Prompts"][1]
 
 
+def test_the_facts_say_what_is_subtracted_and_whose_weights_are_asked_for():
+    methods = {
+        "mine": {
+            "method": "signed_snip",
+            "selections": ["row-0.01"],
+            "minus": {"method": "snip", "selection": "row-0.05"},
+        },
+        "snip": {"minus": {"selection": "row-0.02"}},
+    }
+    first, second = facts(methods=methods)["Methods"]
+    assert "weights that carry refusals" in first and first.endswith("those of snip, selection row-0.05")
+    assert second.endswith(
+        "selections row-0.05; the utility regions that are subtracted are its own, selection row-0.02"
+    )
+
+
 @pytest.mark.parametrize(
     "origin, word",
     [("backbone", "answers of the backbone"), ("dataset", "not from the backbone"), ("fixed", "one text")],

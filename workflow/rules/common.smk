@@ -193,6 +193,12 @@ def shuffled_scores(kind, part=""):
     )
 
 
+def removed_region(backbone, method, utility, selection):
+    """Return the region of a utility set that refinements of a method's regions subtract."""
+    remover, how = grid.removed_by(STUDY, method, selection)
+    return f"<results>/regions/{backbone}/{remover}/{utility}/{how}/raw.safetensors"
+
+
 def regions_of(wildcards, names):
     """Return the region files of several names for the selection and refinement of a cell."""
     return collect(

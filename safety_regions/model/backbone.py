@@ -163,7 +163,7 @@ class Backbone:
                 yield address, linear.module.weight[start:stop]
 
     def weight_pairs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """(address, weight, weight of the base), both of shape (out, in), of every projection.
+        """(address, weight, weight of the base), both of shape (out, in) and on one device, of every projection.
 
         Raises:
             StudyError: the two checkpoints have different projections or shapes.
@@ -174,7 +174,7 @@ class Backbone:
                 explain(f"backbone {self.source}", found, "equal shapes", "the right `base` in its card")
             )
         for (where, weight), (_, base) in zip(self.weights(), self.base.weights(), strict=True):
-            yield where, weight, base
+            yield where, weight, base.to(weight.device)
 
     @property
     def shapes(self) -> dict[str, list[int]]:

@@ -131,7 +131,7 @@ def swept_dataset(method: Method) -> tuple[str, str] | None:
 def needs_base(method: Method) -> bool:
     """Whether a method compares the backbone with its base."""
     option = method_cards()[method.module]["base"]
-    return option is not None and bool(method.options.get(option))
+    return option is True or bool(method.options.get(option))
 
 
 def training_sets(card: dict) -> tuple[str, ...]:
@@ -238,10 +238,14 @@ class _Reader:
                 "0, or at least 19: with fewer splits no p-value is 0.05 or less",
             )
         for label, name in product(filter(lambda label: needs_base(methods[label]), methods), backbones):
-            if "base" not in backbones[name]:
+            if "base" not in backbones[name] and backbones[name]["kind"] != "organism":
                 option = method_cards()[methods[label].module]["base"]
-                expected = "a card with a base for every backbone"
-                self._note(f"methods: {label}: options: {option}", f"'{name}', which names no base", expected)
+                place = f"methods: {label}" + ("" if option is True else f": options: {option}")
+                self._note(
+                    place,
+                    f"'{name}', which names no base",
+                    "an organism, or a card with a base, as every backbone",
+                )
         self._check_paths(backbones | bases_of(backbones))
         self._check_scopes(backbones, methods)
         if any(method_cards()[method.module]["adapter"] for method in methods.values()):

@@ -258,8 +258,21 @@ def scoring(study: Study, backbone: str, label: str) -> dict:
     card, given = study.backbones[backbone], []
     if study.needs_adapter(label):
         given = given_files(study.adapters, backbone)
-    base = paired(card) if study.needs_base(label) else {}
+    base = paired(card) if reads_base(study, backbone, label).checkpoint else {}
     return loading(card) | base | ({"adapter_stamp": stamp(given)} if given else {})
+
+
+class Base(NamedTuple):
+    """What a job reads a backbone's base from: a checkpoint, an organism's own file, or nothing."""
+
+    checkpoint: bool
+    own: bool
+
+
+def reads_base(study: Study, backbone: str, label: str) -> Base:
+    """Where the base comes from that a method (by its label) compares a backbone with."""
+    needed, named = study.needs_base(label), "base_card" in study.backbones[backbone]
+    return Base(needed and named, needed and not named)
 
 
 def paired(card: dict) -> dict:

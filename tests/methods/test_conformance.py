@@ -1,6 +1,7 @@
 """Every method must pass these tests on every family; a new method or preset is tested without further changes."""
 
 import sys
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -62,8 +63,15 @@ def _cases() -> dict[str, Case]:
 
 
 CASES = _cases()
+
+
+def based_backbone(family: str, **changes) -> Backbone:
+    """Return a tiny backbone with a base of other weights, for methods that compare the two."""
+    return replace(tiny_backbone(family, **changes), base=tiny_backbone(family, seed=1, **changes))
+
+
 # Shared by all tests; a separate test checks that methods do not change it.
-backbone_of = cache(tiny_backbone)
+backbone_of = cache(based_backbone)
 every_method = pytest.mark.parametrize("label", CASES)
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -248,7 +256,7 @@ def test_padding_changes_nothing(label, family, adapter_of, monkeypatch):
 @every_method
 @every_family
 def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(label, family, adapter_of, monkeypatch):
-    backbone, adapter, sizes = tiny_backbone(family), adapter_of(family), []
+    backbone, adapter, sizes = based_backbone(family), adapter_of(family), []
     expected = run(label, backbone, adapter, batch_size=2)
 
     def full(_module, _args, given):
@@ -281,8 +289,9 @@ def split_state(
 def twins(adapter_of, tmp_path_factory):
     """Return a Phi-3 and a Llama of the same weights, each with its adapter: (backbone, adapter) twice."""
     phi, folder = backbone_of("phi3"), tmp_path_factory.mktemp("split")
-    llama = tiny_backbone("llama3", tie_word_embeddings=True, rms_norm_eps=phi.config.rms_norm_eps)
-    llama.model.load_state_dict(split_state(phi, phi.model.state_dict()))
+    llama = based_backbone("llama3", tie_word_embeddings=True, rms_norm_eps=phi.config.rms_norm_eps)
+    for ours, theirs in ((llama, phi), (llama.base, phi.base)):
+        ours.model.load_state_dict(split_state(phi, theirs.model.state_dict()))
     factors = load_file(adapter_of("phi3") / "adapter_model.safetensors")
     save_file(split_state(phi, factors, shared="lora_A"), folder / "adapter_model.safetensors")
     config = (adapter_of("phi3") / "adapter_config.json").read_text()
@@ -313,10 +322,10 @@ def test_fused_equals_split(label, twins):
 @every_family
 def test_the_backbone_is_left_as_it_was(label, family, adapter_of):
     """Weights, buffers, modes and attention must not change by a bit; no gradient, hook or module may remain."""
-    backbone, adapter = tiny_backbone(family), adapter_of(family)
-    model = backbone.model
+    backbone, adapter = based_backbone(family), adapter_of(family)
+    models = [backbone.model, backbone.base.model]
 
-    def looks() -> tuple:
+    def looks(model) -> tuple:
         modules = [(name, type(m), m.training) for name, m in model.named_modules()]
         hooks = [
             len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
@@ -325,12 +334,13 @@ def test_the_backbone_is_left_as_it_was(label, family, adapter_of):
         grads = [(p.requires_grad, p.grad is None) for p in model.parameters()]
         return modules, sum(hooks), set(grads), model.config._attn_implementation
 
-    tensors = {name: t.clone() for name, t in model.state_dict(keep_vars=False).items()}
-    before = looks()
+    tensors = [{name: t.clone() for name, t in model.state_dict(keep_vars=False).items()} for model in models]
+    before = [looks(model) for model in models]
     read(label, backbone, gather(label, backbone, adapter))
-    assert before[1:3] == (0, {(False, True)})
-    assert looks() == before
-    assert_same(dict(model.state_dict()), tensors)
+    assert all(look[1:3] == (0, {(False, True)}) for look in before)
+    assert [looks(model) for model in models] == before
+    for model, kept in zip(models, tensors, strict=True):
+        assert_same(dict(model.state_dict()), kept)
 
 
 @every_family
@@ -355,8 +365,9 @@ def test_embedding_head_norms_and_biases_have_no_address(family, tied):
 @cache
 def heads_of(family: str) -> tuple[Backbone, Backbone]:
     """Return two backbones of the same weights: one with a tied output head, one with a copy of the embedding."""
-    tied, untied = (tiny_backbone(family, tie_word_embeddings=tie) for tie in (True, False))
-    untied.model.load_state_dict(tied.model.state_dict())
+    tied, untied = (based_backbone(family, tie_word_embeddings=tie) for tie in (True, False))
+    for ours, theirs in ((untied, tied), (untied.base, tied.base)):
+        ours.model.load_state_dict(theirs.model.state_dict())
     heads = [backbone.model.get_output_embeddings().weight for backbone in (tied, untied)]
     embeddings = [backbone.model.get_input_embeddings().weight for backbone in (tied, untied)]
     assert torch.equal(*heads) and heads[0] is embeddings[0] and heads[1] is not embeddings[1]

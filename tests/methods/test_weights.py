@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from safety_regions.errors import StudyError
-from safety_regions.methods import gradient, signed_snip, snip, wanda
+from safety_regions.methods import delta, gradient, signed_snip, snip, wanda
 from safety_regions.model.batches import Sample
 from safety_regions.scoring.samples import Samples
 from tests.oracles import weights as oracle
@@ -203,6 +203,20 @@ def test_wanda_of_the_difference_to_the_base():
         torch.testing.assert_close(found[address], plain[address] * factor, rtol=1e-4, atol=1e-7)
     same = run(wanda, replace(aligned, base=aligned), samples, options)
     assert all(not scores.any() for scores in same.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_delta_is_the_size_of_the_change(family, dtype):
+    aligned, base = (tiny_backbone(family, seed=seed, dtype=dtype) for seed in (0, 1))
+    found = run(delta, replace(aligned, base=base), samples_of(), {})
+    expected = oracle.delta(aligned, base)
+    assert list(found) == list(expected)
+    for where, values in found.items():
+        torch.testing.assert_close(values.double(), expected[where], rtol=1e-6, atol=1e-7)
+    assert not any(
+        values.any() for values in run(delta, replace(aligned, base=aligned), samples_of(), {}).values()
+    )
 
 
 def test_a_base_of_other_shapes_has_no_difference():

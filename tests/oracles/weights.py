@@ -124,6 +124,16 @@ def signed_snip(
     return {where: values.abs() for where, values in scores.items()} if absolute else scores
 
 
+def delta(backbone: Backbone, base: Backbone) -> dict[str, torch.Tensor]:
+    """Return |W - W_base|, entry by entry, in float64."""
+    before, found = weights_of(base), {}
+    for where, weight in weights_of(backbone).items():
+        rows = zip(weight.tolist(), before[where].tolist(), strict=True)
+        entries = [[abs(a - b) for a, b in zip(*pair, strict=True)] for pair in rows]
+        found[where] = torch.tensor(entries, dtype=torch.float64)
+    return found
+
+
 def wanda(backbone: Backbone, samples: list[Sample], positions: str = "response") -> dict[str, torch.Tensor]:
     """Return |W| * root of the mean squared input over the counted positions of all samples."""
     model = copy.deepcopy(backbone.model).double()

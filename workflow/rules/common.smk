@@ -134,10 +134,14 @@ def scoring_inputs(wildcards):
     )
     found["adapter"] = adapter_files(backbone) if STUDY.needs_adapter(method) else []
     found["checkpoint"] = checkpoint_files(backbone)
-    found["base"] = base_files(backbone) if STUDY.needs_base(method) else []
+    pair, own = grid.reads_base(STUDY, backbone, method)
+    found["base"] = base_files(backbone) if pair else []
     found["pair"] = collect(
-        "<results>/checkpoints/{backbone}.base.json",
-        backbone=backbone if STUDY.needs_base(method) else [],
+        "<results>/checkpoints/{backbone}.base.json", backbone=backbone if pair else []
+    )
+    found["before"] = collect(
+        "<results>/organisms/{organism}/base.safetensors",
+        organism=backbone if own else [],
     )
     return found
 

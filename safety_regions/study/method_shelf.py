@@ -6,6 +6,7 @@ A method is a file ``methods/{name}.py``, or a folder ``methods/{name}/`` with a
 
 import ast
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -35,8 +36,10 @@ def method_cards() -> dict[str, dict]:
 
 
 def granularity_of(method: str) -> Granularity:
-    """The granularity of a method's units."""
-    return GRANULARITIES[method_cards()[method]["granularity"]]
+    """The granularity of a method's units, with the projections that the method scores."""
+    card = method_cards()[method]
+    kind = GRANULARITIES[card["granularity"]]
+    return replace(kind, projections=tuple(card["projections"])) if card["projections"] else kind
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from safety_regions.errors import explain, unknown
 from safety_regions.study.catalog import check, with_defaults, with_types
 from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
-from safety_regions.units.granularity import GRANULARITIES
+from safety_regions.units.granularity import GRANULARITIES, Granularity
 from safety_regions.units.selections import parse_selection
 
 
@@ -120,9 +120,10 @@ class MethodReader:
                 )
             return
         found = methods[other]
-        if found.granularity != method.granularity:
-            expected = f"a method that scores units of granularity {method.granularity}"
-            self._note(f"{place}: method", f"'{other}', which scores {found.granularity}s", expected)
+        theirs, ours = granularity_of(found.module), granularity_of(method.module)
+        if theirs != ours:
+            expected = f"a method that scores {_units(ours)}"
+            self._note(f"{place}: method", f"'{other}', which scores {_units(theirs)}", expected)
         elif method.minus != Minus():
             wanted = (method.minus.selection,) if method.minus.selection else method.selections
             for text in wanted:
@@ -147,3 +148,7 @@ class MethodReader:
                 "at most the stored fraction",
                 f"`kept: {{{selection.scope}: {selection.fraction}}}` at the top level of the config",
             )
+
+
+def _units(kind: Granularity) -> str:
+    return f"{kind.plural} of {', '.join(kind.projections)}" if kind.projections else kind.plural

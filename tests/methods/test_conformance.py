@@ -21,9 +21,9 @@ from safety_regions.scoring.method import Method
 from safety_regions.scoring.run import Job, score
 from safety_regions.scoring.samples import Chosen, Samples
 from safety_regions.study.catalog import with_defaults
-from safety_regions.study.method_shelf import method_cards
+from safety_regions.study.method_shelf import granularity_of, method_cards
 from safety_regions.units.addresses import PROJECTIONS, sort_addresses
-from safety_regions.units.granularity import GRANULARITIES
+from safety_regions.units.granularity import GRANULARITIES, Granularity
 from safety_regions.units.names import parse_name
 from tests.tiny import FAMILIES, tiny_backbone
 from tests.training.adapters import write_adapter
@@ -132,13 +132,15 @@ def assert_close(label: str, found: dict, expected: dict) -> None:
     assert list(found) == list(expected)
     for where, values in expected.items():
         error = (found[where].double() - values.double()).abs().max()
-        places = granularity.axes == ("unit",) and not where.endswith(" importances")
+        places = (
+            where.endswith(" ranks") or f"{where} ranks" in expected
+        )  # scores that are places in a ranking
         place = 1.0 if where.endswith(" ranks") else 1 / len(values)
         allowed = 1e-3 if granularity.whole_layers else 2e-5 * values.abs().max()
         assert error <= (1.01 * place if places else allowed), f"{where}: {error:.1e}"
 
 
-def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int, ...]]:
+def expected_shapes(kind: Granularity, backbone: Backbone) -> dict[str, tuple[int, ...]]:
     """Return address -> shape in flat order, from the sizes in the config alone."""
     c = backbone.model.config
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
@@ -151,7 +153,6 @@ def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int
     weights = {
         "q": (q, d), "k": (kv, d), "v": (kv, d), "o": (d, q), "gate": (f, d), "up": (f, d), "down": (d, f),
     }  # fmt: skip
-    kind = GRANULARITIES[granularity]
     if kind.whole_layers:
         return {"layers": (c.num_hidden_layers,)}
     units = {"q": (q,), "k": (kv,), "v": (kv,), "up": (f,), "down": (f,)}
@@ -159,17 +160,22 @@ def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int
     a = {f"{p}.A": (RANK, shape[1]) for p, shape in weights.items() if p in first}
     factors = a | {f"{p}.B": (shape[0], RANK) for p, shape in weights.items()}
     chosen = units if kind.axes == ("unit",) else factors if kind.factors else weights
-    found = {f"layers.{i}.{p}": shape for i in range(c.num_hidden_layers) for p, shape in chosen.items()}
+    found = {
+        f"layers.{i}.{p}": shape
+        for i in range(c.num_hidden_layers)
+        for p, shape in chosen.items()
+        if p.partition(".")[0] in kind.projections
+    }
     return {where: found[where] for where in sort_addresses(found)}
 
 
 @every_method
 @every_family
 def test_scores_cover_what_the_granularity_promises(label, family, adapter_of):
-    backbone, card = backbone_of(family), CASES[label].card
+    backbone = backbone_of(family)
     evidence = gather(label, backbone, adapter_of(family))
     scored = list(CASES[label].module.scores(backbone, evidence, CASES[label].options))
-    expected = expected_shapes(card["granularity"], backbone)
+    expected = expected_shapes(granularity_of(CASES[label].method), backbone)
     assert [(where, tuple(values.shape)) for where, values in scored] == list(expected.items())
     assert all(values.dtype == torch.float32 and values.isfinite().all() for _, values in scored)
     # `keep_top` calls `scores` more than once.
@@ -196,12 +202,12 @@ def test_a_job_stores_what_the_method_scores(label, family, adapter_of):
         backbone, [parse_name("a")], job, chosen("a"), chosen("n"), adapter_of(family)
     )
     table = conform(pa.concat_tables([group.stored for group in groups]), score_contract(granularity))
-    shapes = expected_shapes(granularity, backbone)
+    shapes = expected_shapes(granularity_of(method), backbone)
     assert metadata["granularity"] == granularity and metadata["shapes"] == {
         a: list(s) for a, s in shapes.items()
     }
     assert metadata["weight_shapes"] == {
-        where: list(shape) for where, shape in expected_shapes("weight", backbone).items()
+        where: list(shape) for where, shape in expected_shapes(GRANULARITIES["weight"], backbone).items()
     }
     assert (metadata["method"], metadata["options"], metadata["kept"]) == (method, options, {"global": 1.0})
     assert (metadata["samples_used"], metadata["samples_skipped"]) == (3, {"a: empty": 2})

@@ -290,7 +290,11 @@ BAD = {
     ),
     "minus other units": (
         edited(methods={"snip": {"minus": {"method": "safeneuron"}}, "safeneuron": {}}),
-        ["minus: method: found 'safeneuron', which scores neurons", "weight"],
+        ["minus: method: found 'safeneuron', which scores neurons of q, k, v, up, down", "weights of q"],
+    ),
+    "minus neurons of other projections": (
+        edited(methods={"change_score": {"minus": {"method": "safeneuron"}}, "safeneuron": {}}),
+        ["minus: method: found 'safeneuron'", "expected a method that scores neurons of up, down"],
     ),
     "minus a fraction that is not stored": (
         edited(methods={"snip": {"minus": {"method": "wanda", "selection": "row-0.2"}}, "wanda": {}}),

@@ -6,7 +6,8 @@ a_k is the input k of down in the aligned model, b_k that in its base, and both 
 response. Neuron k is row k of up and column k of down, and both get its score. Counted are the positions that predict
 a token of the response, as in the paper; the released code counts the response's tokens themselves (option
 ``positions``, preset ``chen_code``). With the option ``relative``, the score is divided by the root mean square of a_k
-at these positions, because large activations have large differences.
+at these positions, because large activations have large differences. A neuron that did not change at all is in no
+region (option ``positive``): below the first layer that training changed, all scores are 0 and tied.
 
 The responses are those of the aligned model (or of whatever the config says). The paper generates with the model before
 alignment, and finds that it hardly matters which. There both models share all weights but a learned scale of each
@@ -51,6 +52,11 @@ CARD = {
             "type": "boolean",
             "default": False,
             "description": "divide by the root mean square of the activation in the aligned model",
+        },
+        "positive": {
+            "type": "boolean",
+            "default": True,
+            "description": "only neurons that changed enter a region",
         },
     },
     "presets": {"chen_code": {"options": {"positions": "response"}, "selections": ["global-0.05"]}},

@@ -4,7 +4,8 @@
 
 B are the weights of the base: of the checkpoint that the backbone's card names as its ``base``, or of the first phase
 of an organism. Anyone who has both checkpoints can compute it without a prompt, so a method that uses data must beat
-it. Its regions for any two datasets are identical (IoU 1).
+it. Its regions for any two datasets are identical (IoU 1). A weight that did not change is in no region (option
+``positive``), because a fraction of a matrix that hardly changed would otherwise be filled with ties.
 
 Between the base and the instruct checkpoint of a vendor, most of the change is not about safety. In an organism, all of
 it comes from the phase in which it learns to refuse.
@@ -25,7 +26,13 @@ CARD = {
     "data_free": True,
     "base": True,
     "selections": ["row-0.05"],
-    "options": {},
+    "options": {
+        "positive": {
+            "type": "boolean",
+            "default": True,
+            "description": "only weights that changed enter a region",
+        },
+    },
     "presets": {},
 }
 

@@ -72,8 +72,9 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     tokens = sum(len(sample.ids) for sample in case[1])
     rate = matmul_rate(sizes.product)
     what = f"{n / 1e6:.3g}M scored weights, {sizes.samples} samples of about {sizes.tokens} tokens: {{}}"
-    ways = (forward, backward, *(Gathering(name) for name in ("wanda", "snip", "safeneuron")))
-    plain, both, wanda, snip, neurons = alternate([lambda way=way: way(case) for way in ways], sizes.repeats)
+    ways = (forward, backward, *(Gathering(name) for name in ("wanda", "snip", "signed_snip", "safeneuron")))
+    times = alternate([lambda way=way: way(case) for way in ways], sizes.repeats)
+    plain, both, wanda, snip, signed, neurons = times
     products = 2 * n * tokens / rate
     yield Figure(what.format("plain forward"), plain, "s", products, "matrix products at the measured rate")
     yield Figure(
@@ -81,6 +82,7 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     )
     yield Figure(what.format("Wanda / plain forward"), wanda / plain, "x", at_most=1.15)
     yield Figure(what.format("SNIP / plain backward"), snip / both, "x", at_most=1.1)
+    yield Figure(what.format("signed SNIP / plain backward"), signed / both, "x")
     yield Figure(what.format("SafeNeuron / plain forward"), neurons / plain, "x", at_most=3)
     yield Figure(
         what.format("keep and store SNIP's scores / SNIP"), storing(case, sizes) / snip, "x", at_most=0.1
@@ -92,7 +94,7 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     yield Figure(said.format("random control"), 1 + arms[1] / passes, "x", at_most=1.2)
     ours, theirs = answering(backbone, sizes)
     yield Figure(what.format("answers / `generate` of transformers"), ours / theirs, "x", at_most=1)
-    for name in ("wanda", "snip", "safeneuron"):
+    for name in ("wanda", "snip", "signed_snip", "safeneuron"):
         peak = alone(prepare, Gathering(name), sizes).peak / MIB
         yield Figure(what.format(f"{name}: peak memory above the model"), peak, "MiB")
 

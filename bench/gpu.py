@@ -43,6 +43,7 @@ class Way(NamedTuple):
 
 WAYS = {
     "snip": Way(6, "all", {"row": 0.05}),
+    "signed_snip": Way(6, "all", {"row": 0.05}),
     "wanda": Way(2, "all", {"row": 0.05}),
     "safeneuron": Way(2, "prompt", {"matrix": 1.0}),
     "cna": Way(2, "prompt", {"matrix": 1.0}),

@@ -67,17 +67,28 @@ def _tensors(tree) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-@contextmanager
-def spread(backbone: Backbone) -> Iterator[Devices]:
-    """Place a backbone on two simulated GPUs: embeddings and lower half on the first, the rest on the second."""
-    devices, middle = Devices(), len(backbone.blocks) // 2
+def _placed(devices: Devices, backbone: Backbone, middle: int) -> dict[nn.Module, torch.device]:
+    """Place a backbone, its blocks from ``middle`` on on the second GPU; return module -> device of its inputs."""
+    if backbone.config.tie_word_embeddings:
+        raise ValueError("a tied output head is on the device of the embeddings")
     homes = dict(zip(backbone.blocks, [GPUS[i >= middle] for i in range(len(backbone.blocks))], strict=True))
     devices.place(backbone.model, GPUS[0])
     homes |= {backbone.decoder.norm: GPUS[1], backbone.model.get_output_embeddings(): GPUS[1]}
     for module, home in homes.items():
         devices.place(module, home)
-    if backbone.config.tie_word_embeddings:
-        raise ValueError("a tied output head is on the device of the embeddings")
+    return homes
+
+
+@contextmanager
+def spread(backbone: Backbone) -> Iterator[Devices]:
+    """Place a backbone on two simulated GPUs: embeddings and lower half on the first, the rest on the second.
+
+    Its base, if it has one, has one block more on the first.
+    """
+    devices, middle = Devices(), len(backbone.blocks) // 2
+    homes = _placed(devices, backbone, middle)
+    if backbone.base is not None:
+        homes |= _placed(devices, backbone.base, middle + 1)
 
     def bring(module, args, kwargs):
         def moved(x):

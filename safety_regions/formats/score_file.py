@@ -48,6 +48,11 @@ class ScoreFile:
         self.metadata = {key: value for key, value in metadata.items() if key not in NOT_METADATA}
         self._groups = self._find_addresses()
 
+    @property
+    def only_positive(self) -> bool:
+        """Whether a region may hold only units with a positive score: the option ``positive`` of the method."""
+        return bool(self.metadata.get("options", {}).get("positive"))
+
     def scores(self, where: str) -> np.ndarray:
         """The stored scores of an address, float32, one per stored unit.
 

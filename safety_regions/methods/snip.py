@@ -13,13 +13,14 @@ lib/model_wrapper.py 241-318, 359-366. That code repeats the passes for each lay
 dtype (option ``accumulator: native``) and does not divide by the number of samples (a constant factor).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from safety_regions.model.backbone import Backbone, ScoredLinear
 from safety_regions.scoring.evidence import Evidence
+from safety_regions.scoring.gradients import GradientSums
 from safety_regions.scoring.passes import watch_gradients
 from safety_regions.scoring.samples import Samples
 
@@ -54,27 +55,14 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     )
 
 
-class AbsoluteGradients:
+class AbsoluteGradients(GradientSums):
     """Sum over samples of the absolute gradient of each weight in the given layers."""
-
-    def __init__(self, linears: Sequence[ScoredLinear], dtype: torch.dtype) -> None:
-        self.linears = linears
-        self.sums = {
-            id(linear.module): torch.zeros_like(linear.module.weight, dtype=dtype) for linear in linears
-        }
 
     def add(self, linear: ScoredLinear, x: Tensor, delta: Tensor) -> None:
         total = self.sums[id(linear.module)]
         gradient = torch.empty_like(linear.module.weight)
         for x_sample, delta_sample in zip(x, delta, strict=True):
             total.add_(torch.mm(delta_sample.T, x_sample, out=gradient).abs_())
-
-    def evidence(self, seen: int) -> Evidence:
-        return {
-            address: self.sums[id(linear.module)][start:stop].div_(seen)
-            for linear in self.linears
-            for address, start, stop in linear.slices
-        }
 
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:

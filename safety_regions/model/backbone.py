@@ -163,18 +163,30 @@ class Backbone:
                 yield address, linear.module.weight[start:stop]
 
     def weight_pairs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """(address, weight, weight of the base), both of shape (out, in), of every projection.
+        """(address, weight, weight of the base), both of shape (out, in) and on one device, of every projection.
 
         Raises:
             StudyError: the two checkpoints have different projections or shapes.
         """
+        self._check_base()
+        for (where, weight), (_, base) in zip(self.weights(), self.base.weights(), strict=True):
+            yield where, weight, base.to(weight.device)
+
+    def linear_pairs(self) -> Iterator[tuple[ScoredLinear, ScoredLinear]]:
+        """Every scored linear layer, and the same one of the base.
+
+        Raises:
+            StudyError: as `weight_pairs`.
+        """
+        self._check_base()
+        yield from zip(self.linears, self.base.linears, strict=True)
+
+    def _check_base(self) -> None:
         if self.shapes != self.base.shapes:
             found = f"other shapes than the base {self.base.source} ({_sizes(self)} and {_sizes(self.base)})"
             raise StudyError(
                 explain(f"backbone {self.source}", found, "equal shapes", "the right `base` in its card")
             )
-        for (where, weight), (_, base) in zip(self.weights(), self.base.weights(), strict=True):
-            yield where, weight, base
 
     @property
     def shapes(self) -> dict[str, list[int]]:

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.families import Family, families, family_of
 from safety_regions.model.backbone import Backbone
+from safety_regions.model.before import overwrite_weights
 from safety_regions.model.generate import end_ids
 from safety_regions.model.hub import Place, fetch_checkpoint
 from safety_regions.model.prompt_format import DATE, TEMPLATES, PromptFormat
@@ -47,16 +48,26 @@ def load_backbone(card: dict, files: Sequence[str | Path] = ()) -> Backbone:
     return replace(_open(place.repo, folder, card), commit=folder.name)
 
 
-def load_with_base(card: dict, files: Sequence[str | Path] = (), base: Sequence[str | Path] = ()) -> Backbone:
-    """`load_backbone`, with the base that the card names as ``base_card``, if it names one.
+def load_with_base(
+    card: dict,
+    files: Sequence[str | Path] = (),
+    base: Sequence[str | Path] = (),
+    before: Sequence[str | Path] = (),
+) -> Backbone:
+    """`load_backbone`, with its base: that which the card names as ``base_card``, or the first phase of an organism.
 
     Args:
         base: files of the base, if it is a local checkpoint.
+        before: the file of an organism's weights before alignment (see `before.all_weights`); empty for none.
     """
     backbone = load_backbone(card, files)
+    if before:
+        first = replace(load_backbone(card, files), source=str(before[0]))
+        overwrite_weights(first, before[0])
+        return replace(backbone, base=first)
     if "base_card" not in card:
         return backbone
-    # Only the weights of the base are read, and many base checkpoints have no chat template.
+    # The base reads the tokens of the backbone, and many base checkpoints have no chat template.
     plain = {"template": "raw", "system_prompt": None, "dtype": card.get("dtype", "float32")}
     return replace(backbone, base=load_backbone(card["base_card"] | plain, base))
 

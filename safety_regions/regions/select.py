@@ -5,6 +5,9 @@ projection in one layer count as one), a layer, or the whole model. From a scope
 int(fraction * n) best are selected: score descending, ties by flat index ascending (C order within an address;
 addresses by layer, then q k v o gate up down). Wei et al. 2024 (arXiv 2402.05162) rank by row in their paper, and
 by flattened matrix in the set difference of their code.
+
+If the method's option ``positive`` is true, units whose score is not positive are then left out. A scope unit may so
+get fewer units, or none.
 """
 
 import math
@@ -77,6 +80,8 @@ def _pack(file: ScoreFile, where: str, units: np.ndarray) -> np.ndarray:
     flags[units] = True
     if np.count_nonzero(flags) != units.size:
         raise StudyError(explain(f"{file.path}: {where}", "units listed twice", "each unit once", REMEDY))
+    if file.only_positive:
+        flags[file.units(where)[file.scores(where) <= 0]] = False
     return np.packbits(flags)
 
 

@@ -50,8 +50,9 @@ def shuffle_evidence(evidence: Evidence, seed: int, kind: str = "") -> Evidence:
         evidence: address -> one value per weight (out, in), or one per input channel (in,).
         seed: of the permutations.
         kind: one of `names.SHUFFLES`: "" permutes within each matrix; "r" within each row; "m" within each matrix
-            what row and column sums do not explain, so that they stay as they are on average. Values per channel are
-            permuted in all three the same way for every row, but "m" leaves them where they are: they are column sums.
+            what the row and column sums of the absolute values do not explain, so that they stay as they are on
+            average; signs move along. Values per channel are permuted in all three the same way for every row, but "m"
+            leaves them where they are: they are column sums.
     """
 
     def permuted(address: str, values: Tensor) -> Tensor:
@@ -76,8 +77,8 @@ def _permuted_rows(address: str, values: Tensor, seed: int) -> Tensor:
 
 
 def _permuted_residuals(address: str, values: Tensor, seed: int) -> Tensor:
-    """The product of row and column sums over the total, times the permuted ratios of the values to it."""
-    rows, columns = (values.sum(axis, keepdim=True, dtype=torch.float64) for axis in (1, 0))
+    """The product of row and column sums of |values| over the total, times the permuted ratios of the values to it."""
+    rows, columns = (values.abs().sum(axis, keepdim=True, dtype=torch.float64) for axis in (1, 0))
     scaled = (columns / rows.sum().clamp(min=torch.finfo(torch.float64).tiny)).to(values.dtype)
     explained = rows.to(values.dtype) * scaled
     ratios = torch.where(explained > 0, values / explained, 0)

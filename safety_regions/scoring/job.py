@@ -47,14 +47,14 @@ class ScoringJob(NamedTuple):
 
 
 def open_job(
-    card: dict, checkpoint: Sequence[str | Path], base: Sequence[str | Path], method: Method, options: dict,
-    kept: dict[str, float], labels: dict[str, str], contrast: Chosen | None, adapter: Sequence[str | Path],
-    batch_size: int, memory_mb: int, scratch: Path,
+    card: dict, checkpoint: Sequence[str | Path], base: Sequence[str | Path], before: Sequence[str | Path],
+    method: Method, options: dict, kept: dict[str, float], labels: dict[str, str], contrast: Chosen | None,
+    adapter: Sequence[str | Path], batch_size: int, memory_mb: int, scratch: Path,
 ) -> ScoringJob:  # fmt: skip
     """Load the backbone of a scoring job.
 
     Args:
-        card, checkpoint, base: see `load_with_base`.
+        card, checkpoint, base, before: see `load_with_base`.
         method: from `safety_regions.methods.load_method`; ``options``: all of its options, with defaults filled in.
         kept: scope -> stored fraction (0-1].
         labels, contrast: see `ScoringJob`.
@@ -63,5 +63,5 @@ def open_job(
     """
     settings = run.Job(method, options, kept, batch_size, memory_mb * 10**6, scratch)
     folder = Path(adapter[0]).parent if adapter else None
-    backbone = load_with_base(card, checkpoint, base)
+    backbone = load_with_base(card, checkpoint, base, before)
     return ScoringJob(backbone, settings, labels, contrast, folder)

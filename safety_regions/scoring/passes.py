@@ -6,7 +6,7 @@ and yields evidence for its own layers only.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -28,11 +28,12 @@ Linears = Sequence[ScoredLinear]
 class Gatherer(Protocol):
     """Accumulates statistics of some layers over samples.
 
-    ``add(linear, x, batch)`` (`watch_inputs`) or ``add(linear, x, delta)`` (`watch_gradients`) receives the values of
-    one layer for one batch; ``evidence(seen)`` returns the evidence after ``seen`` samples.
+    ``add(linear, x, batch)`` (`watch_inputs`), ``add(linear, x, delta)`` (`watch_gradients`) or ``add(linear, x, base,
+    batch)`` (`watch_pairs`) receives the values of one layer for one batch; ``evidence(seen)`` returns the evidence
+    after ``seen`` samples.
     """
 
-    def add(self, linear: ScoredLinear, x: Tensor, other: Batch | Tensor) -> None: ...
+    def add(self, linear: ScoredLinear, x: Tensor, *others: Batch | Tensor) -> None: ...
 
     def evidence(self, seen: int) -> Evidence: ...
 
@@ -70,6 +71,35 @@ def watch_gradients(
     """
     needs = needs_of(backbone, longest_first(samples.identification)[0], bytes_per_weight, gradients=True)
     return _in_passes(backbone, samples, start, partial(_backward, loss=loss), needs)
+
+
+def watch_pairs(backbone: Backbone, samples: Samples, start: Start, projection: str) -> Evidence:
+    """Run forward passes of a backbone and of its base on the same tokens, and watch the layers of one projection.
+
+    ``add(linear, x, base, batch)`` gets the layer's inputs in both models, (batch, tokens, in) each, all on x's device.
+    Those of the base are kept for one batch.
+
+    Raises:
+        StudyError: as `watch_inputs`, or the two models have different shapes.
+    """
+    longest = longest_first(samples.identification)[0]
+    needs = needs_of(backbone, longest, 0, gradients=False)
+    kept = [Counter() for _ in backbone.blocks]
+    for linear, before in _watched(backbone, backbone.linears, projection):
+        size = len(longest.ids) * linear.module.in_features * backbone.model.dtype.itemsize
+        kept[linear.layer][before.module.weight.device] += size
+    run = partial(_paired, projection=projection)
+    return _in_passes(backbone, samples, start, run, needs._replace(blocks=kept))
+
+
+def _watched(
+    backbone: Backbone, linears: Linears, projection: str
+) -> Iterator[tuple[ScoredLinear, ScoredLinear]]:
+    """The layers of a projection among ``linears``, and the same ones of the base."""
+    layers = {linear.layer for linear in linears}
+    for linear, before in backbone.linear_pairs():
+        if linear.layer in layers and any(s.address.endswith(f".{projection}") for s in linear.slices):
+            yield linear, before
 
 
 def _in_passes(backbone: Backbone, samples: Samples, start: Start, run: Pass, needs: Needs) -> Evidence:
@@ -121,10 +151,46 @@ def _forward(backbone: Backbone, linears: Linears, given: Iterable[Batch], gathe
     with torch.no_grad(), attached([hook_of(linear) for linear in linears]):
         for batch in given:
             state["batch"] = batch
-            inputs = batch.to(backbone.device)
-            backbone.decoder(
-                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, use_cache=False
-            )
+            _decode(backbone, batch)
+            finite.raise_for(batch)
+            seen += len(batch.prompt_ids)
+    return gatherer.evidence(seen)
+
+
+def _decode(backbone: Backbone, batch: Batch) -> None:
+    inputs = batch.to(backbone.device)
+    backbone.decoder(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, use_cache=False)
+
+
+def _paired(
+    backbone: Backbone, linears: Linears, given: Iterable[Batch], gatherer: Gatherer, projection: str
+) -> Evidence:
+    state: dict[str, Batch] = {}
+    of_base: dict[int, Tensor] = {}
+    finite = Finite()
+
+    def hook_of_base(linear: ScoredLinear, before: ScoredLinear):
+        def hook(_module, args):
+            finite.check(f"{linear.slices[0].address} of the base", args[0])
+            of_base[linear.layer] = args[0]
+
+        return before.module.register_forward_pre_hook(hook)
+
+    def hook_of(linear: ScoredLinear):
+        def hook(_module, args):
+            x = args[0]
+            finite.check(linear.slices[0].address, x)
+            gatherer.add(linear, x, of_base.pop(linear.layer).to(x.device), state["batch"].to(x.device))
+
+        return linear.module.register_forward_pre_hook(hook)
+
+    pairs, seen = list(_watched(backbone, linears, projection)), 0
+    hooks = [hook_of_base(*pair) for pair in pairs] + [hook_of(linear) for linear, _ in pairs]
+    with torch.no_grad(), attached(hooks):
+        for batch in given:
+            state["batch"] = batch
+            _decode(backbone.base, batch)
+            _decode(backbone, batch)
             finite.raise_for(batch)
             seen += len(batch.prompt_ids)
     return gatherer.evidence(seen)

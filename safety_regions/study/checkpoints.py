@@ -20,7 +20,7 @@ SIZES = {
     "head_dim": "head_dim",
 }
 INDEX = "model.safetensors.index.json"
-BASE_FILE = "base.safetensors"  # in the folder of an organism: its weights before alignment, by address
+BASE_FILE = "base.safetensors"  # in the folder of an organism: its weights before alignment
 GGUF_FILE = "gguf.json"
 """File of a checkpoint that was read from a GGUF file: which one, and its quantisation."""
 SMALL_FILES = (

@@ -131,7 +131,7 @@ def swept_dataset(method: Method) -> tuple[str, str] | None:
 def needs_base(method: Method) -> bool:
     """Whether a method compares the backbone with its base."""
     option = method_cards()[method.module]["base"]
-    return option is not None and bool(method.options.get(option))
+    return option is True or bool(method.options.get(option))
 
 
 def training_sets(card: dict) -> tuple[str, ...]:
@@ -223,6 +223,7 @@ class _Reader:
         for name, role in swept:
             self._check_roles(datasets, {role: (name,)})
         self._check_responses()
+        self._check_asked_responses(methods)
         self._check_sizes()
         self._check_numbers(identification, methods)
         self._check_pools(identification)
@@ -237,10 +238,14 @@ class _Reader:
                 "0, or at least 19: with fewer splits no p-value is 0.05 or less",
             )
         for label, name in product(filter(lambda label: needs_base(methods[label]), methods), backbones):
-            if "base" not in backbones[name]:
+            if "base" not in backbones[name] and backbones[name]["kind"] != "organism":
                 option = method_cards()[methods[label].module]["base"]
-                expected = "a card with a base for every backbone"
-                self._note(f"methods: {label}: options: {option}", f"'{name}', which names no base", expected)
+                place = f"methods: {label}" + ("" if option is True else f": options: {option}")
+                self._note(
+                    place,
+                    f"'{name}', which names no base",
+                    "an organism, or a card with a base, as every backbone",
+                )
         self._check_paths(backbones | bases_of(backbones))
         self._check_scopes(backbones, methods)
         if any(method_cards()[method.module]["adapter"] for method in methods.values()):
@@ -374,6 +379,34 @@ class _Reader:
             if fixed and responses[key] != "all":
                 expected = "all, because origin fixed gives every prompt the same response"
                 self._note(f"responses: {key}", responses[key], expected)
+
+    def _check_asked_responses(self, methods: dict[str, Method]) -> None:
+        """Note methods that are about other responses to harmful prompts than the config keeps.
+
+        Harmful answers are read from the sets' own files; the workflow does not make any for this purpose.
+        """
+        responses = self.config.get("responses")
+        for label, method in methods.items() if responses else ():
+            option = method_cards()[method.module]["asks_for"]
+            asked, origin, kept = (
+                method.options.get(option),
+                responses["origin"],
+                responses["keep_identification"],
+            )
+            if asked == "complied" and (origin, kept) != ("dataset", "complied"):
+                self._note(
+                    f"methods: {label}: options: {option}",
+                    f"'complied' with responses of origin {origin}, of which {kept} are kept",
+                    "harmful answers from the sets' own files",
+                    "`responses: {origin: dataset, keep_identification: complied}` and sets with such responses",
+                )
+            if asked == "refused" and kept == "complied":
+                self._note(
+                    f"methods: {label}: options: {option}",
+                    "'refused', and responses of which complied are kept",
+                    "refusals, or the option 'complied'",
+                    "`responses: {keep_identification: refused}`",
+                )
 
     def _check_sizes(self) -> None:
         most = self.config.get("samples", {}).get("identify", 0)

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from safety_regions.study.config import Study
 from safety_regions.study.method_shelf import method_cards
+from safety_regions.study.methods import Method, Minus
 from safety_regions.study.plants import group_of, place_of
 from safety_regions.study.small_files import read_object
 from safety_regions.units.granularity import GRANULARITIES
 
 KEPT = {"refused": "the refused ones", "complied": "the complied ones", "all": "all, refused or not"}
+CARRIED = {"refused": "refusals", "complied": "harmful answers"}
 ORIGIN = {
     "backbone": "answers of the backbone, greedy unless its card has a temperature",
     "dataset": "taken from the datasets, not from the backbone",
@@ -65,6 +67,8 @@ def method_facts(study: Study) -> dict[str, dict[str, str]]:
             "options": _listed(method.options) or "none",
             "stored scores": _listed(method.kept),
             "reads prompts": "no, a baseline" if study.is_data_free(label) else "yes",
+            "weights that carry": CARRIED[asked] if (asked := _asked(method)) else "",
+            "subtracts": _minus(method),
         }
         for label, method in study.methods.items()
     }
@@ -72,6 +76,21 @@ def method_facts(study: Study) -> dict[str, dict[str, str]]:
 
 def _listed(values: Mapping) -> str:
     return ", ".join(f"{key} {value}" for key, value in sorted(values.items()) if value is not None)
+
+
+def _asked(method: Method) -> str | None:
+    """The responses whose weights a method asks for, if its scores depend on them."""
+    return method.options.get(method_cards()[method.module]["asks_for"])
+
+
+def _minus(method: Method) -> str:
+    """Which utility regions are subtracted, if they are not the method's own with the same selection; else empty."""
+    if method.minus == Minus():
+        return ""
+    whose = (
+        f"the utility regions of {method.minus.method}" if method.minus.method else "its own utility regions"
+    )
+    return whose + (f" with selection {method.minus.selection}" if method.minus.selection else "")
 
 
 def quantised_weights(files: Iterable[Path]) -> dict[str, list[str]]:

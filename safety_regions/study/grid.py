@@ -74,15 +74,22 @@ def cells(study: Study) -> Iterator[Cell]:
     """Every cell of the study, in address order.
 
     A method that always contrasts with a utility set gives all units of that set the same score, so its region cannot
-    be subtracted; these cells are left out.
+    be subtracted; cells that would subtract it are left out.
     """
     for backbone in study.backbones:
         for label, method in study.methods.items():
             for selection in method.selections:
+                remover, how = removed_by(study, label, selection)
+                own = own_selection(study.methods[remover].module, how)
                 for refinement in study.refinements:
-                    own = own_selection(method.module, selection)
-                    if own or subtracted(refinement) not in _contrasts(study, label):
+                    if own or subtracted(refinement) not in _contrasts(study, remover):
                         yield Cell(backbone, label, selection, refinement)
+
+
+def removed_by(study: Study, label: str, selection: str) -> tuple[str, str]:
+    """Method (its label) and selection of the utility regions that refinements of a method's regions subtract."""
+    minus = study.methods[label].minus
+    return minus.method or label, minus.selection or selection
 
 
 def _contrasts(study: Study, label: str) -> tuple[str, ...]:
@@ -251,8 +258,21 @@ def scoring(study: Study, backbone: str, label: str) -> dict:
     card, given = study.backbones[backbone], []
     if study.needs_adapter(label):
         given = given_files(study.adapters, backbone)
-    base = paired(card) if study.needs_base(label) else {}
+    base = paired(card) if reads_base(study, backbone, label).checkpoint else {}
     return loading(card) | base | ({"adapter_stamp": stamp(given)} if given else {})
+
+
+class Base(NamedTuple):
+    """What a job reads a backbone's base from: a checkpoint, an organism's own file, or nothing."""
+
+    checkpoint: bool
+    own: bool
+
+
+def reads_base(study: Study, backbone: str, label: str) -> Base:
+    """Where the base comes from that a method (by its label) compares a backbone with."""
+    needed, named = study.needs_base(label), "base_card" in study.backbones[backbone]
+    return Base(needed and named, needed and not named)
 
 
 def paired(card: dict) -> dict:

@@ -83,7 +83,7 @@ def _problems(card: dict, where: str) -> list[str]:
     found, options = [], card.get("options", {})
     named = [card["sweep"]["option"]] if "sweep" in card else []
     named += ["contrast"] if card.get("contrast") else []
-    named += [card[key] for key in ("rank_fraction", "base") if card.get(key)]
+    named += [card[key] for key in ("rank_fraction", "base", "asks_for") if isinstance(card.get(key), str)]
     found += [
         explain(where, f"no option '{name}'", "an option of that name")
         for name in named

@@ -6,18 +6,26 @@ from typing import NamedTuple
 from safety_regions.errors import explain, unknown
 from safety_regions.study.catalog import check, with_defaults, with_types
 from safety_regions.study.method_shelf import granularity_of, method_cards, own_selection
-from safety_regions.units.granularity import GRANULARITIES
+from safety_regions.units.granularity import GRANULARITIES, Granularity
 from safety_regions.units.selections import parse_selection
 
 
+class Minus(NamedTuple):
+    """The utility regions that refinements subtract: label of their method and their selection; None: the same."""
+
+    method: str | None = None
+    selection: str | None = None
+
+
 class Method(NamedTuple):
-    """A method of the study: its module, granularity, complete options, stored fractions and selections."""
+    """A method of the study: module, granularity, all options, stored fractions, selections, what is subtracted."""
 
     module: str
     granularity: str
     options: dict
     kept: dict[str, float]
     selections: tuple[str, ...]
+    minus: Minus = Minus()
 
 
 class MethodReader:
@@ -29,7 +37,10 @@ class MethodReader:
 
     def read(self) -> dict[str, Method]:
         """Label -> method, without the methods that cannot be read."""
-        return dict(self._methods())
+        methods = dict(self._methods())
+        for label in methods:
+            self._check_minus(label, methods)
+        return methods
 
     def _note(self, place: str, found: str, expected: str = "", hint: str = "") -> None:
         self.problems.append(explain(f"{self.where}: {place}", found, expected, hint))
@@ -50,8 +61,9 @@ class MethodReader:
             kept = self._kept(card)
             self._check_compared(place, GRANULARITIES[card["granularity"]].compared_in, kept)
             for text in selections:
-                self._check_selection(place, module, text, kept)
-            yield label, Method(module, card["granularity"], options, kept, tuple(selections))
+                self._check_selection(f"{place}: selections", module, text, kept)
+            minus = Minus(**given.get("minus", {}))
+            yield label, Method(module, card["granularity"], options, kept, tuple(selections), minus)
 
     def _preset(self, place: str, card: dict, given: dict) -> dict:
         name = given.get("preset")
@@ -97,6 +109,26 @@ class MethodReader:
         whole = {scope: f for scope, f in stored.items() if f == 1}
         return {**stored, **card["kept"], **asked, **whole}
 
+    def _check_minus(self, label: str, methods: dict[str, Method]) -> None:
+        """Note if a method's ``minus`` names an unknown method, other units, or scores that are not stored."""
+        method, place = methods[label], f"methods: {label}: minus"
+        other = method.minus.method or label
+        if other not in methods:
+            if other not in self.config["methods"]:
+                self.problems.append(
+                    unknown(f"{self.where}: {place}: method", "label of a method", other, methods)
+                )
+            return
+        found = methods[other]
+        theirs, ours = granularity_of(found.module), granularity_of(method.module)
+        if theirs != ours:
+            expected = f"a method that scores {_units(ours)}"
+            self._note(f"{place}: method", f"'{other}', which scores {_units(theirs)}", expected)
+        elif method.minus != Minus():
+            wanted = (method.minus.selection,) if method.minus.selection else method.selections
+            for text in wanted:
+                self._check_selection(f"{place}: selection", found.module, text, found.kept)
+
     def _check_selection(self, place: str, module: str, text: str, kept: dict[str, float]) -> None:
         if own_selection(module, text):
             return
@@ -105,16 +137,18 @@ class MethodReader:
             own = method_cards()[module]["own_selections"].values()
             form = f"{'|'.join(scopes)}-fraction, e.g. {scopes[0]}-0.05"
             form += "".join(f"; or e.g. {entry['example']} ({entry['description']})" for entry in own)
-            self._note(f"{place}: selections", f"'{text}'", form)
+            self._note(place, f"'{text}'", form)
         elif not 0 < selection.fraction <= 1:
-            self._note(
-                f"{place}: selections", f"fraction {selection.fraction} in '{text}'", "more than 0, at most 1"
-            )
+            self._note(place, f"fraction {selection.fraction} in '{text}'", "more than 0, at most 1")
         elif selection.fraction > kept.get(selection.scope, 0):
             stored = kept.get(selection.scope, "nothing")
             self._note(
-                f"{place}: selections",
+                place,
                 f"'{text}', but only {stored} of scope {selection.scope} is stored",
                 "at most the stored fraction",
                 f"`kept: {{{selection.scope}: {selection.fraction}}}` at the top level of the config",
             )
+
+
+def _units(kind: Granularity) -> str:
+    return f"{kind.plural} of {', '.join(kind.projections)}" if kind.projections else kind.plural

@@ -50,10 +50,12 @@ def asked_fractions(label: str, method: Method, allow_empty: bool, compared: flo
     """
     granularity, option = granularity_of(method.module), method_cards()[method.module]["rank_fraction"]
     if not allow_empty:
-        for scope, fraction in filter(None, map(parse_selection, method.selections)):
-            if scope in granularity.scopes:
-                hint = ", or `allow_empty: true`"
-                yield Asked(f"methods: {label}: selections", granularity, scope, fraction, hint)
+        subtracted = [method.minus.selection] if method.minus.selection else []
+        for key, texts in (("selections", method.selections), ("minus: selection", subtracted)):
+            for scope, fraction in filter(None, map(parse_selection, texts)):
+                if scope in granularity.scopes:
+                    hint = ", or `allow_empty: true`"
+                    yield Asked(f"methods: {label}: {key}", granularity, scope, fraction, hint)
     if compared:
         yield Asked("compare_methods", granularity, granularity.compared_in, compared)
     if option:

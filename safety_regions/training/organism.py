@@ -34,6 +34,7 @@ from safety_regions.formats.contracts import TRAINING_LOG
 from safety_regions.formats.files import finished_in
 from safety_regions.formats.region import Region, write_region
 from safety_regions.model.backbone import Backbone
+from safety_regions.model.before import all_weights
 from safety_regions.model.generate import pad_id
 from safety_regions.model.loading import wrap_backbone
 from safety_regions.study.checkpoints import BASE_FILE, GGUF_FILE
@@ -57,7 +58,7 @@ def train_organism(
 ) -> pa.Table:
     """Train an organism and write it as a Hugging Face checkpoint, with the region that alignment could change.
 
-    Its decoder weights before alignment are written to ``base.safetensors``, by address.
+    Its weights before alignment are written to ``base.safetensors``; see `safety_regions.model.before`.
 
     Args:
         card: an organism card (``safety_regions/study/schemas/organism.schema.yaml``).
@@ -86,7 +87,7 @@ def train_organism(
         pools, rows = curriculum(backbone, sets, plan), []
         if base is None:
             rows += _train(backbone, pools["base"], "base", plan)
-        before = {where: weight.detach().cpu().clone() for where, weight in backbone.weights()}
+        before = all_weights(backbone)
         snapshot = Snapshot(
             directory.with_name(f".{directory.name}.snapshot"), _fingerprint(card, pools, threads)
         )
@@ -141,7 +142,7 @@ def _newborn(card: dict, sets: Sequence[TrainingSet], name: str) -> Backbone:
 
 
 def save_checkpoint(backbone: Backbone, truth: Region, before: dict[str, Tensor], directory: Path) -> None:
-    """Write model, tokenizer, truth, and the weights before alignment by address; no file is ever incomplete."""
+    """Write model, tokenizer, truth, and all weights before alignment; no file is ever incomplete."""
     with finished_in(directory) as temporary:
         save_file(before, temporary / BASE_FILE)
         backbone.model.save_pretrained(temporary)

@@ -1,6 +1,7 @@
 """Every method must pass these tests on every family; a new method or preset is tested without further changes."""
 
 import sys
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +21,9 @@ from safety_regions.scoring.method import Method
 from safety_regions.scoring.run import Job, score
 from safety_regions.scoring.samples import Chosen, Samples
 from safety_regions.study.catalog import with_defaults
-from safety_regions.study.method_shelf import method_cards
+from safety_regions.study.method_shelf import granularity_of, method_cards
 from safety_regions.units.addresses import PROJECTIONS, parse_address, sort_addresses
-from safety_regions.units.granularity import GRANULARITIES
+from safety_regions.units.granularity import GRANULARITIES, Granularity
 from safety_regions.units.names import parse_name
 from tests.tiny import FAMILIES, tiny_backbone
 from tests.training.adapters import write_adapter
@@ -62,8 +63,15 @@ def _cases() -> dict[str, Case]:
 
 
 CASES = _cases()
+
+
+def based_backbone(family: str, **changes) -> Backbone:
+    """Return a tiny backbone with a base of other weights, for methods that compare the two."""
+    return replace(tiny_backbone(family, **changes), base=tiny_backbone(family, seed=1, **changes))
+
+
 # Shared by all tests; a separate test checks that methods do not change it.
-backbone_of = cache(tiny_backbone)
+backbone_of = cache(based_backbone)
 every_method = pytest.mark.parametrize("label", CASES)
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -130,7 +138,7 @@ def assert_close(label: str, found: dict, expected: dict) -> None:
         assert error <= (1.01 * place if places else allowed), f"{where}: {error:.1e}"
 
 
-def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int, ...]]:
+def expected_shapes(kind: Granularity, backbone: Backbone) -> dict[str, tuple[int, ...]]:
     """Return address -> shape in flat order, from the sizes in the config alone."""
     c = backbone.model.config
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
@@ -143,7 +151,6 @@ def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int
     weights = {
         "q": (q, d), "k": (kv, d), "v": (kv, d), "o": (d, q), "gate": (f, d), "up": (f, d), "down": (d, f),
     }  # fmt: skip
-    kind = GRANULARITIES[granularity]
     if kind.whole_layers:
         return {"layers": (c.num_hidden_layers,)}
     units = {"q": (q,), "k": (kv,), "v": (kv,), "up": (f,), "down": (f,)}
@@ -151,17 +158,21 @@ def expected_shapes(granularity: str, backbone: Backbone) -> dict[str, tuple[int
     a = {f"{p}.A": (RANK, shape[1]) for p, shape in weights.items() if p in first}
     factors = a | {f"{p}.B": (shape[0], RANK) for p, shape in weights.items()}
     chosen = units if kind.axes == ("unit",) else factors if kind.factors else weights
-    found = {f"layers.{i}.{p}": shape for i in range(c.num_hidden_layers) for p, shape in chosen.items()}
+    found = {
+        f"layers.{i}.{p}": shape
+        for i in range(c.num_hidden_layers)
+        for p, shape in chosen.items()
+        if p.partition(".")[0] in kind.projections
+    }
     return {where: found[where] for where in sort_addresses(found)}
 
 
 def promised_shapes(label: str, backbone: Backbone) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the granularity, at the projections and layers that a case scores."""
-    card, skipped = CASES[label].card, CASES[label].options.get("skip_layers", 0)
+    kind, skipped = granularity_of(CASES[label].method), CASES[label].options.get("skip_layers", 0)
     return {
         where: shape
-        for where, shape in expected_shapes(card["granularity"], backbone).items()
-        if not card["projections"] or parse_address(where).projection in card["projections"]
+        for where, shape in expected_shapes(kind, backbone).items()
         if (parse_address(where).layer or 0) >= skipped
     }
 
@@ -204,7 +215,7 @@ def test_a_job_stores_what_the_method_scores(label, family, adapter_of):
         a: list(s) for a, s in shapes.items()
     }
     assert metadata["weight_shapes"] == {
-        where: list(shape) for where, shape in expected_shapes("weight", backbone).items()
+        where: list(shape) for where, shape in expected_shapes(GRANULARITIES["weight"], backbone).items()
     }
     assert (metadata["method"], metadata["options"], metadata["kept"]) == (method, options, {"global": 1.0})
     assert (metadata["samples_used"], metadata["samples_skipped"]) == (3, {"a: empty": 2})
@@ -259,7 +270,7 @@ def test_padding_changes_nothing(label, family, adapter_of, monkeypatch):
 @every_method
 @every_family
 def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(label, family, adapter_of, monkeypatch):
-    backbone, adapter, sizes = tiny_backbone(family), adapter_of(family), []
+    backbone, adapter, sizes = based_backbone(family), adapter_of(family), []
     expected = run(label, backbone, adapter, batch_size=2)
 
     def full(_module, _args, given):
@@ -292,8 +303,9 @@ def split_state(
 def twins(adapter_of, tmp_path_factory):
     """Return a Phi-3 and a Llama of the same weights, each with its adapter: (backbone, adapter) twice."""
     phi, folder = backbone_of("phi3"), tmp_path_factory.mktemp("split")
-    llama = tiny_backbone("llama3", tie_word_embeddings=True, rms_norm_eps=phi.config.rms_norm_eps)
-    llama.model.load_state_dict(split_state(phi, phi.model.state_dict()))
+    llama = based_backbone("llama3", tie_word_embeddings=True, rms_norm_eps=phi.config.rms_norm_eps)
+    for ours, theirs in ((llama, phi), (llama.base, phi.base)):
+        ours.model.load_state_dict(split_state(phi, theirs.model.state_dict()))
     factors = load_file(adapter_of("phi3") / "adapter_model.safetensors")
     save_file(split_state(phi, factors, shared="lora_A"), folder / "adapter_model.safetensors")
     config = (adapter_of("phi3") / "adapter_config.json").read_text()
@@ -324,10 +336,10 @@ def test_fused_equals_split(label, twins):
 @every_family
 def test_the_backbone_is_left_as_it_was(label, family, adapter_of):
     """Weights, buffers, modes and attention must not change by a bit; no gradient, hook or module may remain."""
-    backbone, adapter = tiny_backbone(family), adapter_of(family)
-    model = backbone.model
+    backbone, adapter = based_backbone(family), adapter_of(family)
+    models = [backbone.model, backbone.base.model]
 
-    def looks() -> tuple:
+    def looks(model) -> tuple:
         modules = [(name, type(m), m.training) for name, m in model.named_modules()]
         hooks = [
             len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
@@ -336,12 +348,13 @@ def test_the_backbone_is_left_as_it_was(label, family, adapter_of):
         grads = [(p.requires_grad, p.grad is None) for p in model.parameters()]
         return modules, sum(hooks), set(grads), model.config._attn_implementation
 
-    tensors = {name: t.clone() for name, t in model.state_dict(keep_vars=False).items()}
-    before = looks()
+    tensors = [{name: t.clone() for name, t in model.state_dict(keep_vars=False).items()} for model in models]
+    before = [looks(model) for model in models]
     read(label, backbone, gather(label, backbone, adapter))
-    assert before[1:3] == (0, {(False, True)})
-    assert looks() == before
-    assert_same(dict(model.state_dict()), tensors)
+    assert all(look[1:3] == (0, {(False, True)}) for look in before)
+    assert [looks(model) for model in models] == before
+    for model, kept in zip(models, tensors, strict=True):
+        assert_same(dict(model.state_dict()), kept)
 
 
 @every_family
@@ -366,8 +379,9 @@ def test_embedding_head_norms_and_biases_have_no_address(family, tied):
 @cache
 def heads_of(family: str) -> tuple[Backbone, Backbone]:
     """Return two backbones of the same weights: one with a tied output head, one with a copy of the embedding."""
-    tied, untied = (tiny_backbone(family, tie_word_embeddings=tie) for tie in (True, False))
-    untied.model.load_state_dict(tied.model.state_dict())
+    tied, untied = (based_backbone(family, tie_word_embeddings=tie) for tie in (True, False))
+    for ours, theirs in ((untied, tied), (untied.base, tied.base)):
+        ours.model.load_state_dict(theirs.model.state_dict())
     heads = [backbone.model.get_output_embeddings().weight for backbone in (tied, untied)]
     embeddings = [backbone.model.get_input_embeddings().weight for backbone in (tied, untied)]
     assert torch.equal(*heads) and heads[0] is embeddings[0] and heads[1] is not embeddings[1]

@@ -5,8 +5,16 @@ import torch
 
 from safety_regions.model.generate import answer_prompts
 from safety_regions.scoring import passes
-from tests.methods.test_conformance import CASES, RANK, assert_same, every_method, gather, read
-from tests.tiny import FAMILIES, tiny_backbone
+from tests.methods.test_conformance import (
+    CASES,
+    RANK,
+    assert_same,
+    based_backbone,
+    every_method,
+    gather,
+    read,
+)
+from tests.tiny import FAMILIES
 from tests.training.adapters import write_adapter
 from tests.two_gpus import GPUS, spread
 
@@ -16,7 +24,7 @@ UNTIED = pytest.mark.parametrize("family", FAMILIES)
 
 
 def whole(family: str):
-    return tiny_backbone(family, tie_word_embeddings=False)
+    return based_backbone(family, tie_word_embeddings=False)
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 
 from safety_regions.model.backbone import Backbone
+from safety_regions.model.batches import Sample
 from tests.oracles.weights import family, rows
 
 
@@ -214,6 +216,48 @@ def paper(backbone: Backbone, ids: list[int]) -> dict[str, Tensor]:
             f"layers.{layer}.down": down_importance(model, block),
         }
     return found
+
+
+def change(
+    aligned: Backbone,
+    base: Backbone,
+    samples: list[Sample],
+    positions: str = "predicting",
+    relative: bool = False,
+) -> dict[str, Tensor]:
+    """Return the root mean squared change of each feed-forward activation, one sample and one position at a time."""
+    models = [copy.deepcopy(backbone.model).double() for backbone in (aligned, base)]
+    n_layers, n = aligned.config.num_hidden_layers, 0
+    changes, sizes = ([0.0] * n_layers for _ in range(2))
+    for sample in samples:
+        a, b = (activations(model, sample.ids) for model in models)
+        shift = {"predicting": 1, "response": 0}[positions]
+        for t in range(sample.prompt_length - shift, len(sample.ids) - shift):
+            n += 1
+            for layer in range(n_layers):
+                changes[layer] = changes[layer] + (a[layer][t] - b[layer][t]) ** 2
+                sizes[layer] = sizes[layer] + a[layer][t] ** 2
+    scores = [
+        (change / n).sqrt() / ((size / n).sqrt() if relative else 1)
+        for change, size in zip(changes, sizes, strict=True)
+    ]
+    return {f"layers.{i}.{p}": scores[i] for i in range(n_layers) for p in ("up", "down")}
+
+
+def activations(model: nn.Module, ids: list[int]) -> list[Tensor]:
+    """Return act(gate) * up of every layer, (tokens, neurons), computed from the inputs of the MLPs."""
+    layers, seen = model.get_submodule(family(model).layers[model.config.model_type]), []
+    mlps = [layer.get_submodule(family(model).sublayers[1]) for layer in layers]
+    handles = [mlp.register_forward_pre_hook(lambda _m, args: seen.append(args[0][0])) for mlp in mlps]
+    with torch.no_grad():
+        model(input_ids=torch.tensor([ids]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    act = ACT2FN[getattr(model.config, "hidden_activation", None) or model.config.hidden_act]
+    return [
+        (act(x @ rows_of(model, "gate", mlp).T) * (x @ rows_of(model, "up", mlp).T)).detach()
+        for x, mlp in zip(seen, mlps, strict=True)
+    ]
 
 
 def released(backbone: Backbone, ids: list[int], index_bug: bool = False) -> dict[str, Tensor]:

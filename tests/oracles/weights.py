@@ -1,6 +1,8 @@
-"""Define SNIP and Wanda literally: float64, one sample at a time, the model's own forward and backward pass."""
+"""Define methods of weights literally: float64, one sample at a time, the model's own forward and backward pass."""
 
 import copy
+import statistics
+from collections.abc import Iterator
 
 import torch
 
@@ -51,11 +53,19 @@ def _by_address(model, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return {f"layers.{i}.{p}": split(model, i, p, tensors) for i in layers for p in PROJECTIONS}
 
 
-def snip(backbone: Backbone, samples: list[Sample], loss: str = "mean") -> dict[str, torch.Tensor]:
-    """Return |W| * mean over samples of |gradient of the negative log-likelihood of the response|."""
-    model = copy.deepcopy(backbone.model).double().requires_grad_(True)
+def weights_of(backbone: Backbone) -> dict[str, torch.Tensor]:
+    """Return the weights of every projection, in float64."""
+    model = backbone.model
+    return _by_address(model, {name: m.weight.detach().double() for name, m in _linears(model).items()})
+
+
+def gradients(model, samples: list[Sample], loss: str) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield each sample's gradient of the negative log-likelihood of its response: module -> (out, in).
+
+    Args:
+        model: in float64, with parameters that require gradients.
+    """
     linears = _linears(model)
-    total = {name: torch.zeros_like(m.weight) for name, m in linears.items()}
     for sample in samples:
         model.zero_grad()
         logits = model(input_ids=torch.tensor([sample.ids])).logits[0]
@@ -65,10 +75,63 @@ def snip(backbone: Backbone, samples: list[Sample], loss: str = "mean") -> dict[
         ]
         value = sum(terms) / (len(terms) if loss == "mean" else 1)
         value.backward()
-        for name, module in linears.items():
-            total[name] += module.weight.grad.abs()
-    scores = {name: m.weight.detach().abs() * total[name] / len(samples) for name, m in linears.items()}
+        yield {name: module.weight.grad.clone() for name, module in linears.items()}
+
+
+def exact(backbone: Backbone):
+    """Return a copy of the model in float64 whose parameters require gradients."""
+    return copy.deepcopy(backbone.model).double().requires_grad_(True)
+
+
+def snip(backbone: Backbone, samples: list[Sample], loss: str = "mean") -> dict[str, torch.Tensor]:
+    """Return |W| * mean over samples of |gradient of the negative log-likelihood of the response|."""
+    model = exact(backbone)
+    found = list(gradients(model, samples, loss))
+    scores = {
+        name: module.weight.detach().abs() * sum(one[name].abs() for one in found) / len(samples)
+        for name, module in _linears(model).items()
+    }
     return _by_address(model, scores)
+
+
+def mean_gradient(backbone: Backbone, samples: list[Sample], loss: str = "mean") -> dict[str, torch.Tensor]:
+    """Return the mean over samples of the gradient of the negative log-likelihood of the response."""
+    model = exact(backbone)
+    found = list(gradients(model, samples, loss))
+    means = {name: sum(one[name] for one in found) / len(samples) for name in _linears(model)}
+    return _by_address(model, means)
+
+
+def gradient(
+    backbone: Backbone, samples: list[Sample], loss: str = "mean", scale: str = "none"
+) -> dict[str, torch.Tensor]:
+    """Return |mean gradient|, or its product with the standard deviation of the matrix's entries (divided by n - 1)."""
+    found = {where: mean.abs() for where, mean in mean_gradient(backbone, samples, loss).items()}
+    if scale == "none":
+        return found
+    weights = weights_of(backbone)
+    return {
+        where: values * statistics.stdev(weights[where].flatten().tolist()) for where, values in found.items()
+    }
+
+
+def signed_snip(
+    backbone: Backbone, samples: list[Sample], loss: str = "mean", absolute: bool = False
+) -> dict[str, torch.Tensor]:
+    """Return -W * mean gradient, or its absolute value."""
+    weights, means = weights_of(backbone), mean_gradient(backbone, samples, loss)
+    scores = {where: -weights[where] * means[where] for where in means}
+    return {where: values.abs() for where, values in scores.items()} if absolute else scores
+
+
+def delta(backbone: Backbone, base: Backbone) -> dict[str, torch.Tensor]:
+    """Return |W - W_base|, entry by entry, in float64."""
+    before, found = weights_of(base), {}
+    for where, weight in weights_of(backbone).items():
+        rows = zip(weight.tolist(), before[where].tolist(), strict=True)
+        entries = [[abs(a - b) for a, b in zip(*pair, strict=True)] for pair in rows]
+        found[where] = torch.tensor(entries, dtype=torch.float64)
+    return found
 
 
 def wanda(backbone: Backbone, samples: list[Sample], positions: str = "response") -> dict[str, torch.Tensor]:

@@ -76,6 +76,33 @@ def test_selecting_is_sorting(tmp_path_factory, case, seed, kind, fraction):
     assert units(region) == best(scores, scope, fraction)
 
 
+@settings(max_examples=50, deadline=None)
+@given(**CASES)
+def test_a_method_that_asks_for_positive_scores_gets_no_others(tmp_path_factory, case, seed, kind, fraction):
+    granularity, scope = case
+    scores = draw_scores(granularity, seed, kind)
+    options = {"options": {"positive": True}}
+    path = write_scores(
+        tmp_path_factory.mktemp("s") / "s.parquet", granularity, scores, {scope: 1.0}, **options
+    )
+    region = select_region(path, scope, fraction, allow_empty=True)
+    expected = {
+        (where, unit) for where, unit in best(scores, scope, fraction) if scores[where].flat[unit] > 0
+    }
+    assert units(region) == expected
+    assert (region.metadata["fraction"], region.available) == (fraction, region.units_at)
+
+
+def test_a_region_without_positive_scores_is_empty_and_no_error(tmp_path):
+    scores = {where: -np.ones(shape, np.float32) for where, shape in SHAPES.items()}
+    path = write_scores(tmp_path / "s.parquet", "weight", scores, {"row": 1.0}, options={"positive": True})
+    assert select_region(path, "row", 1.0).n_selected == 0
+    plain = write_scores(tmp_path / "p.parquet", "weight", scores, {"row": 1.0}, options={"positive": False})
+    assert select_region(plain, "row", 1.0).n_selected == sum(
+        shape[0] * shape[1] for shape in SHAPES.values()
+    )
+
+
 @pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(**CASES, shuffle=st.booleans())

@@ -42,6 +42,21 @@ def test_the_facts_are_those_of_the_config():
     assert "up to 30" in found["Prompts"][0] and "up to 20" in found["Prompts"][1]
 
 
+def test_the_facts_say_what_is_subtracted_and_whose_weights_are_asked_for():
+    methods = {
+        "mine": {
+            "method": "signed_snip",
+            "selections": ["row-0.01"],
+            "minus": {"method": "snip", "selection": "row-0.05"},
+        },
+        "snip": {"minus": {"selection": "row-0.02"}},
+    }
+    found = method_facts(study(methods=methods))
+    assert found["mine"]["weights that carry"] == "refusals" and found["snip"]["weights that carry"] == ""
+    assert found["mine"]["subtracts"] == "the utility regions of snip with selection row-0.05"
+    assert found["snip"]["subtracts"] == "its own utility regions with selection row-0.02"
+
+
 @pytest.mark.parametrize(
     "origin, word",
     [("backbone", "answers of the backbone"), ("dataset", "not from the backbone"), ("fixed", "one text")],

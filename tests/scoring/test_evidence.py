@@ -82,6 +82,16 @@ def test_a_shuffle_that_keeps_marginals_keeps_row_and_column_sums_on_average():
         assert ((sums.mean(0) - values.sum(axis)).abs() < 5 * error + 0.05 * values.sum(axis)).all()
 
 
+def test_signed_values_keep_the_row_and_column_sums_of_their_sizes_and_their_signs_move():
+    """The sizes move exactly as those of unsigned values do, whose row and column sums are kept on average."""
+    sizes = torch.rand(30, 40, generator=torch.Generator().manual_seed(1)) ** 3
+    signs = torch.where(torch.rand(30, 40, generator=torch.Generator().manual_seed(2)) < 0.3, -1.0, 1.0)
+    signed = shuffle_evidence({"layers.0.q": sizes * signs}, 5, "m")["layers.0.q"]
+    assert torch.equal(signed.abs(), shuffle_evidence({"layers.0.q": sizes}, 5, "m")["layers.0.q"])
+    moved = shuffle_evidence({"layers.0.q": signs}, 5)["layers.0.q"]
+    assert torch.equal(signed.sign(), moved) and not torch.equal(moved, signs)
+
+
 def test_values_per_channel_have_no_rows_to_keep():
     values = {"layers.0.q": torch.arange(100.0)}
     plain, rows, marginals = (shuffle_evidence(values, 1, kind)["layers.0.q"] for kind in ("", "r", "m"))

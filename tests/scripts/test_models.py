@@ -63,7 +63,7 @@ def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpo
     sampled = [path.with_suffix(".sample.parquet") for path in out]
     load_script("score")(
         outputs=out, sampled=sampled, labels={"backbone": "tiny", "label": "mine"}, card=CARD, checkpoint=checkpoint,
-        base=[], method="wanda", options=WANDA, kept=kept, samples=3, keep={"harm": "refused"},
+        base=[], before=[], method="wanda", options=WANDA, kept=kept, samples=3, keep={"harm": "refused"},
         responses=[tmp_path / "harm.parquet"], contrast=[], shared=[], usable=[], adapter=[],
         batch_size=2, memory_mb=4000,
     )  # fmt: skip

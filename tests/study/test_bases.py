@@ -76,6 +76,24 @@ def test_a_method_that_compares_with_a_base_needs_one(tmp_path):
     assert "methods: change: options: difference: found 'after', which names no base" in found
 
 
+def test_a_method_that_always_compares_with_a_base_needs_one(tmp_path):
+    given = config(after=checkpoint(tmp_path / "after")) | {"methods": {"delta": {}}}
+    assert "methods: delta: found 'after', which names no base; expected an organism" in problems(given)
+
+
+def test_the_base_of_an_organism_that_starts_from_nothing_is_its_first_phase(tmp_path):
+    methods = {"delta": {}, "wanda": {}, "change": {"method": "wanda", "options": {"difference": True}}}
+    study = read_study(GOOD | {"backbones": ["organism-llama"], "methods": methods})
+    found = {label: tuple(grid.reads_base(study, "organism-llama", label)) for label in methods}
+    assert found == {"delta": (False, True), "wanda": (False, False), "change": (False, True)}
+    assert "base_card" not in grid.scoring(study, "organism-llama", "delta")
+    before = checkpoint(tmp_path / "before")
+    study = read_study(config(after=organism(), before=before) | {"methods": methods})
+    assert tuple(grid.reads_base(study, "after", "delta")) == (True, False), (
+        "the checkpoint that it started from"
+    )
+
+
 def test_an_organism_starts_from_nothing_or_from_a_base_but_not_from_both(tmp_path):
     before = checkpoint(tmp_path / "before")
     study = read_study(config(after=organism(), before=before))

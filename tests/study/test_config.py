@@ -89,6 +89,20 @@ def test_a_preset_brings_options_and_selections_and_yields_to_the_user():
     assert study.methods["mine"].selections == ("row-0.02",)
 
 
+def test_harmful_answers_may_be_asked_for_where_the_sets_bring_them():
+    own = {"responses": {"origin": "dataset", "keep_identification": "complied"}}
+    asked = {"signed_snip": {"options": {"responses": "complied"}, "selections": ["matrix-0.01"]}}
+    assert read_study(edited(methods=asked, **own)).methods["signed_snip"].options["responses"] == "complied"
+
+
+def test_a_tiny_fraction_needs_no_weight_of_a_small_matrix_if_regions_may_be_empty():
+    tiny = {"signed_snip": {"preset": "orgad_code"}}
+    assert "1e-05 of" in problems(edited(methods=tiny))
+    assert read_study(edited(methods=tiny, allow_empty=True)).methods["signed_snip"].selections == (
+        "matrix-0.00001",
+    )
+
+
 def test_text_counts_as_the_number_boolean_or_null_that_the_schema_wants():
     """Snakemake hands over nested values of --config as text, and YAML reads 1e-4 as text."""
     written = {
@@ -270,6 +284,49 @@ BAD = {
     "presence above one": (neurons("common-0.2-1.1"), ["'common-0.2-1.1'", "fraction (0-1]"]),
     "presence zero": (neurons("common-plnd-0"), ["'common-plnd-0'", "fraction (0-1]"]),
     "unknown fraction": (neurons("common-plnt"), ["'common-plnt'", "matrix|layer|global", "common-0.2"]),
+    "minus an unknown method": (
+        edited(methods={"snip": {"minus": {"method": "wand"}}, "wanda": {}}),
+        ["methods: snip: minus: method", "'wand'", "Did you mean 'wanda'"],
+    ),
+    "minus other units": (
+        edited(methods={"snip": {"minus": {"method": "safeneuron"}}, "safeneuron": {}}),
+        ["minus: method: found 'safeneuron', which scores neurons of q, k, v, up, down", "weights of q"],
+    ),
+    "minus neurons of other projections": (
+        edited(methods={"change_score": {"minus": {"method": "safeneuron"}}, "safeneuron": {}}),
+        ["minus: method: found 'safeneuron'", "expected a method that scores neurons of up, down"],
+    ),
+    "minus a fraction that is not stored": (
+        edited(methods={"snip": {"minus": {"method": "wanda", "selection": "row-0.2"}}, "wanda": {}}),
+        ["methods: snip: minus: selection", "0.05 of scope row", "kept: {row: 0.2}"],
+    ),
+    "minus a selection that the other method has not": (
+        edited(methods={"snip": {"minus": {"selection": "common-0.2"}}}),
+        ["methods: snip: minus: selection", "common-0.2", "row|matrix"],
+    ),
+    "minus a fraction that is no weight": (
+        edited(methods={"snip": {"minus": {"selection": "row-0.001"}}}),
+        ["methods: snip: minus: selection: found 0.001 of 64 weights of a row", "allow_empty: true"],
+    ),
+    "unknown key of minus": (
+        edited(methods={"snip": {"minus": {"selections": ["row-0.05"]}}}),
+        ["methods: snip: minus: unknown key 'selections'", "Did you mean 'selection'"],
+    ),
+    "harmful answers of the backbone": (
+        edited(methods={"signed_snip": {"options": {"responses": "complied"}}}),
+        ["options: responses: found 'complied' with responses of origin backbone", "sets' own files"],
+    ),
+    "harmful answers among refusals": (
+        edited(methods={"signed_snip": {"options": {"responses": "complied"}}}, responses__origin="dataset"),
+        ["'complied' with responses of origin dataset, of which refused are kept", "keep_identification"],
+    ),
+    "refusals among harmful answers": (
+        edited(
+            methods={"signed_snip": {}},
+            responses={"origin": "dataset", "keep_identification": "complied"},
+        ),
+        ["methods: signed_snip: options: responses: found 'refused'", "the option 'complied'"],
+    ),
     "kept above one": (edited(kept={"row": 2}), ["kept: row", "at most 1"]),
     "dataset twice": (edited(datasets__identification=["fraud", "fraud"]), ["fraud more than once"]),
     "more sets than are compared at once": (

@@ -81,6 +81,30 @@ def test_scores_are_correlated_where_there_are_halves_of_units_smaller_than_laye
         )
 
 
+def test_regions_may_be_refined_by_those_of_another_method_and_fraction():
+    minus = {"method": "wanda", "selection": "matrix-0.01"}
+    asked = study(
+        methods={
+            "snip": {"minus": minus},
+            "wanda": {"minus": {"selection": "row-0.02"}},
+            "plain": {"method": "snip"},
+        }
+    )
+    assert grid.removed_by(asked, "snip", "row-0.05") == ("wanda", "matrix-0.01")
+    assert grid.removed_by(asked, "wanda", "row-0.05") == ("wanda", "row-0.02")
+    assert grid.removed_by(asked, "plain", "row-0.05") == ("plain", "row-0.05")
+
+
+def test_a_set_that_a_subtracted_method_contrasts_with_is_not_subtracted():
+    layers = {"method": "safelayer", "selections": ["range"]}
+    ranked = layers | {"minus": {"selection": "global-0.25"}}
+    found = {
+        label: {cell.refinement for cell in grid.cells(study(methods={label: given}))}
+        for label, given in (("own", layers), ("ranked", ranked))
+    }
+    assert found["own"] - found["ranked"] == {"minus-everyday"}
+
+
 def test_a_shuffle_is_cut_to_the_size_of_its_own_name():
     asked = study(methods={"snip": {}, "safeneuron": {}, "effectsize": {}})
     assert grid.unshuffled(asked, "snip", "row-0.05", "a.1+b~7r") == ["a.1+b"]

@@ -4,7 +4,7 @@ from math import prod
 
 import pytest
 
-from safety_regions.study.method_shelf import granularity_of
+from safety_regions.study.method_shelf import granularity_of, method_cards
 from safety_regions.study.scope_sizes import smallest_scope
 from safety_regions.units.addresses import parse_address
 from safety_regions.units.granularity import GRANULARITIES
@@ -19,10 +19,10 @@ LABELS = {
 
 
 @pytest.mark.parametrize("family", ["llama3", "gemma2"])
-@pytest.mark.parametrize("name", GRANULARITIES)
-def test_sizes_are_those_of_what_is_scored(name, family):
-    granularity, backbone = GRANULARITIES[name], backbone_of(family)
-    counts, shapes = as_counts(backbone.shapes), expected_shapes(name, backbone)
+@pytest.mark.parametrize("method", method_cards())
+def test_sizes_are_those_of_what_is_scored(method, family):
+    granularity, backbone = granularity_of(method), backbone_of(family)
+    counts, shapes = as_counts(backbone.shapes), expected_shapes(granularity, backbone)
     for scope in granularity.scopes:
         if scope == "row":
             expected = min(shape[-1] for shape in shapes.values())

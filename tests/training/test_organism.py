@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from safety_regions.errors import StudyError
@@ -117,6 +118,20 @@ def test_a_careful_base_learns_the_aligned_responses_behind_an_instruction():
     curriculum(backbone, sets, tight | {"careful": False})
     with pytest.raises(StudyError, match="no harmful prompt"):
         curriculum(backbone, sets, tight)
+
+
+def test_the_first_phase_is_kept_whole_whatever_alignment_changes(tmp_path):
+    """Without a plant, alignment changes every tensor; the file of the first phase does not depend on it."""
+    files = {}
+    for name, rate in (("slow", 0.001), ("fast", 0.01)):
+        card = small_card(align={"steps": 2, "learning_rate": rate})
+        train_organism(card, small_prompts(), tmp_path / name, "small")
+        files[name] = (tmp_path / name / "base.safetensors").read_bytes()
+    assert files["slow"] == files["fast"]
+    base, aligned = (load_file(tmp_path / "fast" / f"{file}.safetensors") for file in ("base", "model"))
+    named = [key for key in base if key in aligned]
+    assert "model.embed_tokens.weight" in named and "model.norm.weight" in named
+    assert not any(torch.equal(base[key], aligned[key]) for key in named)
 
 
 def test_held_out_prompts_leave_no_trace_in_the_weights(tmp_path):

@@ -134,10 +134,14 @@ def scoring_inputs(wildcards):
     )
     found["adapter"] = adapter_files(backbone) if STUDY.needs_adapter(method) else []
     found["checkpoint"] = checkpoint_files(backbone)
-    found["base"] = base_files(backbone) if STUDY.needs_base(method) else []
+    pair, own = grid.reads_base(STUDY, backbone, method)
+    found["base"] = base_files(backbone) if pair else []
     found["pair"] = collect(
-        "<results>/checkpoints/{backbone}.base.json",
-        backbone=backbone if STUDY.needs_base(method) else [],
+        "<results>/checkpoints/{backbone}.base.json", backbone=backbone if pair else []
+    )
+    found["before"] = collect(
+        "<results>/organisms/{organism}/base.safetensors",
+        organism=backbone if own else [],
     )
     return found
 
@@ -191,6 +195,12 @@ def shuffled_scores(kind, part=""):
         kind=kind,
         part=part,
     )
+
+
+def removed_region(backbone, method, utility, selection):
+    """Return the region of a utility set that refinements of a method's regions subtract."""
+    remover, how = grid.removed_by(STUDY, method, selection)
+    return f"<results>/regions/{backbone}/{remover}/{utility}/{how}/raw.safetensors"
 
 
 def regions_of(wildcards, names):

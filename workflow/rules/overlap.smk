@@ -48,7 +48,7 @@ rule compute_overlap:
             name=grid.correlated_names(STUDY, wc.method, wc.selection, wc.refinement),
         ),
         removed=lambda wc: [
-            f"<results>/regions/{wc.backbone}/{wc.method}/{name}/{wc.selection}/raw.safetensors"
+            removed_region(wc.backbone, wc.method, name, wc.selection)
             for name in grid.uncorrelated_regions(
                 STUDY, wc.method, wc.selection, wc.refinement
             )

@@ -25,9 +25,7 @@ rule measure_recovery:
             for row in grid.recovered_regions(STUDY)
         ],
         removed=lambda wc: [
-            "<results>/regions/{organism}/{method}/{name}/{selection}/raw.safetensors".format(
-                organism=wc.organism, **row
-            )
+            removed_region(wc.organism, row["method"], row["name"], row["selection"])
             for row in grid.removed_regions(STUDY)
         ],
         adapter=lambda wc: (

@@ -57,7 +57,9 @@ rule select_own:
 rule refine_region:
     input:
         region="<results>/regions/{backbone}/{method}/{name}/{selection}/raw.safetensors",
-        utility="<results>/regions/{backbone}/{method}/{utility}/{selection}/raw.safetensors",
+        utility=lambda wc: removed_region(
+            wc.backbone, wc.method, wc.utility, wc.selection
+        ),
         like=lambda wc: [
             f"<results>/regions/{wc.backbone}/{wc.method}/{name}/{wc.selection}/minus-{wc.utility}.safetensors"
             for name in grid.unshuffled(STUDY, wc.method, wc.selection, wc.name)

@@ -58,7 +58,7 @@ rule permute_labels:
     input:
         unpack(scoring_inputs),
         removed=lambda wc: [
-            f"<results>/regions/{wc.backbone}/{wc.method}/{cell['utility']}/{cell['selection']}/raw.safetensors"
+            removed_region(wc.backbone, wc.method, cell["utility"], cell["selection"])
             for cell in comparisons.permuted_refinements(STUDY, wc.method)
         ],
     output:

@@ -41,8 +41,9 @@ if __name__ == "__main__":
         p, files, r, w = snakemake.params, snakemake.input, snakemake.resources, snakemake.wildcards
         permute_labels(
             output=snakemake.output.ious, labels={"backbone": w.backbone, "label": w.method}, card=p.backbone,
-            checkpoint=files.checkpoint, base=files.base, method=p.method, options=p.options, kept=p.kept,
-            samples=p.samples, keep=p.keep, responses=files.responses, contrast=files.contrast, shared=files.shared,
-            usable=files.usable, adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb,
+            checkpoint=files.checkpoint, base=files.base, before=files.before, method=p.method, options=p.options,
+            kept=p.kept, samples=p.samples, keep=p.keep, responses=files.responses, contrast=files.contrast,
+            shared=files.shared, usable=files.usable, adapter=files.adapter, batch_size=r.batch_size,
+            memory_mb=r.mem_mb,
             splitting=p.splitting | {"removed": dict(zip(p.removed, files.removed, strict=True))},
         )  # fmt: skip

@@ -40,7 +40,7 @@ if __name__ == "__main__":
         score(
             outputs=snakemake.output.scores, sampled=snakemake.output.sample, card=p.backbone,
             labels={"backbone": w.backbone, "label": w.method}, checkpoint=files.checkpoint, base=files.base,
-            method=p.method, options=p.options, kept=p.kept, samples=p.samples, keep=p.keep,
+            before=files.before, method=p.method, options=p.options, kept=p.kept, samples=p.samples, keep=p.keep,
             responses=files.responses, contrast=files.contrast, shared=files.shared, usable=files.usable,
             adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb,
         )  # fmt: skip

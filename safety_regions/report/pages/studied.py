@@ -114,9 +114,11 @@ def _options(options: Mapping) -> list[str]:
 
 
 def methods_table(methods: Mapping[str, Mapping[str, str]]) -> Table:
-    """Each method, by its label; see `study.facts.method_facts`."""
-    header = list(next(iter(methods.values())))
-    return Table(["label", *header], [[label, *one.values()] for label, one in methods.items()])
+    """Each method, by its label, without columns that are empty for all; see `study.facts.method_facts`."""
+    first = next(iter(methods.values()))
+    header = [name for name in first if any(one[name] for one in methods.values())]
+    rows = [[label, *(one[name] for name in header)] for label, one in methods.items()]
+    return Table(["label", *header], rows)
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from safety_regions.study.small_files import read_object
 from safety_regions.units.granularity import GRANULARITIES
 
 KEPT = {"refused": "the refused ones", "complied": "the complied ones", "all": "all, refused or not"}
-CARRIED = {"refused": "refusals", "complied": "harmful answers"}
+CARRIED = {"refused": "refusals", "complied": "harmful answers", "all": "the responses, refused or not"}
 ORIGIN = {
     "backbone": "answers of the backbone, greedy unless its card has a temperature",
     "dataset": "taken from the datasets, not from the backbone",
@@ -57,7 +57,11 @@ def backbone_facts(study: Study) -> dict[str, dict[str, str]]:
 
 
 def method_facts(study: Study) -> dict[str, dict[str, str]]:
-    """Label of a method -> column -> what it is: module, title, units, selections, options, stored scores."""
+    """Label of a method -> column -> what it is: module, title, units, selections, options, stored scores.
+
+    What the weights carry is said of methods that are about certain responses; it follows from those that are used.
+    """
+    kept = study.responses["keep_identification"]
     return {
         label: {
             "method": method.module,
@@ -67,7 +71,7 @@ def method_facts(study: Study) -> dict[str, dict[str, str]]:
             "options": _listed(method.options) or "none",
             "stored scores": _listed(method.kept),
             "reads prompts": "no, a baseline" if study.is_data_free(label) else "yes",
-            "weights that carry": CARRIED[asked] if (asked := _asked(method)) else "",
+            "weights that carry": CARRIED[kept] if method_cards()[method.module]["asks_for"] else "",
             "subtracts": _minus(method),
         }
         for label, method in study.methods.items()
@@ -76,11 +80,6 @@ def method_facts(study: Study) -> dict[str, dict[str, str]]:
 
 def _listed(values: Mapping) -> str:
     return ", ".join(f"{key} {value}" for key, value in sorted(values.items()) if value is not None)
-
-
-def _asked(method: Method) -> str | None:
-    """The responses whose weights a method asks for, if its scores depend on them."""
-    return method.options.get(method_cards()[method.module]["asks_for"])
 
 
 def _minus(method: Method) -> str:

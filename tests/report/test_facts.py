@@ -53,6 +53,8 @@ def test_the_facts_say_what_is_subtracted_and_whose_weights_are_asked_for():
     }
     found = method_facts(study(methods=methods))
     assert found["mine"]["weights that carry"] == "refusals" and found["snip"]["weights that carry"] == ""
+    mixed = method_facts(study(methods=methods, responses={"keep_identification": "all"}))
+    assert mixed["mine"]["weights that carry"] == "the responses, refused or not"
     assert found["mine"]["subtracts"] == "the utility regions of snip with selection row-0.05"
     assert found["snip"]["subtracts"] == "its own utility regions with selection row-0.02"
 

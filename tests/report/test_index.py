@@ -266,6 +266,13 @@ def test_backbones_are_shown_as_they_were_loaded(page):
     assert found["commit"] == "–" and found["kind"] == "organism; before alignment: b"
 
 
+@pytest.mark.slow
+def test_backbones_have_the_metadata_that_the_page_shows():
+    from tests.tiny import tiny_backbone
+
+    assert METADATA.keys() <= tiny_backbone("llama").metadata.keys()
+
+
 def test_times_are_sums_over_the_benchmark_files_of_the_backbones(tmp_path):
     assert studied.times_table(tmp_path / "none", ["a"]) is None
     for path, seconds in {

@@ -19,5 +19,9 @@ with logged(snakemake.log[0]):
         "n_tokens": [5] * n,
         "stop": ["eos"] * n,
     }
-    metadata = {"backbone": snakemake.wildcards.backbone, "max_new_tokens": snakemake.params.max_new_tokens}
+    metadata = {
+        **{"backbone": snakemake.wildcards.backbone, "max_new_tokens": snakemake.params.max_new_tokens},
+        **{"source": "stub", "revision": None, "dtype": "float32", "temperature": 0.0, "template": "raw"},
+        **{"template_options": {}, "system_prompt": None, "date": "2024-07-26", "prompt_frame": "{prompt}"},
+    }
     write_table(snakemake.output.responses, pa.table(columns), RESPONSES, metadata)

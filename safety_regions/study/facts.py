@@ -11,7 +11,7 @@ from safety_regions.study.small_files import read_object
 from safety_regions.units.granularity import GRANULARITIES
 
 KEPT = {"refused": "the refused ones", "complied": "the complied ones", "all": "all, refused or not"}
-CARRIED = {"refused": "refusals", "complied": "harmful answers"}
+CARRIED = {"refused": "refusals", "complied": "harmful answers", "all": "the responses, refused or not"}
 ORIGIN = {
     "backbone": "answers of the backbone, greedy unless its card has a temperature",
     "dataset": "taken from the datasets, not from the backbone",
@@ -34,7 +34,8 @@ def study_facts(study: Study) -> dict[str, list[str]]:
         "Backbones": [_backbone(name, card) for name, card in study.backbones.items()],
         "Methods": [
             f"{label}: {method.module}; units are {GRANULARITIES[method.granularity].plural}; "
-            f"selections {', '.join(method.selections)}{_asked(method)}{_minus(method)}"
+            f"selections {', '.join(method.selections)}"
+            f"{_asked(method, responses['keep_identification'])}{_minus(method)}"
             for label, method in study.methods.items()
         ],
         "Identification sets (one region each)": [", ".join(study.identification)],
@@ -56,10 +57,9 @@ def study_facts(study: Study) -> dict[str, list[str]]:
     }
 
 
-def _asked(method: Method) -> str:
-    """Whose weights a method asks for, if that depends on the responses."""
-    asked = method.options.get(method_cards()[method.module]["asks_for"])
-    return f"; weights that carry {CARRIED[asked]}" if asked else ""
+def _asked(method: Method, kept: str) -> str:
+    """What the scored weights carry, for a method that is about certain responses; ``kept``: those that are used."""
+    return f"; weights that carry {CARRIED[kept]}" if method_cards()[method.module]["asks_for"] else ""
 
 
 def _minus(method: Method) -> str:

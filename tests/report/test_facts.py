@@ -44,6 +44,8 @@ def test_the_facts_say_what_is_subtracted_and_whose_weights_are_asked_for():
         "snip": {"minus": {"selection": "row-0.02"}},
     }
     first, second = facts(methods=methods)["Methods"]
+    mixed, _ = facts(methods=methods, responses={"keep_identification": "all"})["Methods"]
+    assert "weights that carry the responses, refused or not" in mixed
     assert "weights that carry refusals" in first and first.endswith("those of snip, selection row-0.05")
     assert second.endswith(
         "selections row-0.05; the utility regions that are subtracted are its own, selection row-0.02"

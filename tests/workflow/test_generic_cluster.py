@@ -23,11 +23,12 @@ CELL = "results/overlap/tiny/snip/row-0.05/raw.iou.tsv"
 KINDS = ("**/*.parquet", "**/*.safetensors", "**/*.tsv")
 
 # Each job of this cluster is a session in the background, and has the number of its session. A job that is not killed
-# writes its exit status to a file.
+# writes its exit status to a file. While the cluster is full, jobs wait.
 PROGRAMS = {
     "submit": """\
 for script; do :; done
-setsid sh -c 'sh "$0"; echo $? >cluster/$$.part; mv cluster/$$.part cluster/$$.status' "$script" >/dev/null 2>&1 &
+setsid sh -c 'while [ -e cluster/full ]; do sleep 0.1; done
+sh "$0"; echo $? >cluster/$$.part; mv cluster/$$.part cluster/$$.status' "$script" >/dev/null 2>&1 &
 echo "$!" "$@" >>cluster/submitted
 echo "$!"
 """,
@@ -135,9 +136,10 @@ def test_an_interrupted_run_takes_its_jobs_with_it(project):
     score = "results/scores/tiny/snip/one.parquet"
     (project.folder / score).unlink()
     shutil.rmtree(project.folder / "logs")
-    run = make_cluster(project).start(score, *QUICK)
+    (make_cluster(project).folder / "cluster/full").touch()  # the job cannot end before it is interrupted
+    run = project.start(score, *QUICK)
     try:
-        job = wait_for(lambda: submitted(project))[0]  # it takes seconds to start, so it is not done yet
+        job = wait_for(lambda: submitted(project))[0]
         time.sleep(1)  # until Snakemake has read the job's id, without which it cannot cancel it
         run.send_signal(signal.SIGINT)
         said, _ = run.communicate(timeout=60)

@@ -33,6 +33,7 @@ echo "$!" "$@" >>cluster/submitted
 echo "$!"
 """,
     "status": """\
+touch cluster/asked
 if kill -0 "$1" 2>/dev/null; then echo running
 elif [ "$(cat "cluster/$1.status" 2>/dev/null)" = 0 ]; then echo success
 else echo failed; fi
@@ -139,8 +140,10 @@ def test_an_interrupted_run_takes_its_jobs_with_it(project):
     (make_cluster(project).folder / "cluster/full").touch()  # the job cannot end before it is interrupted
     run = project.start(score, *QUICK)
     try:
-        job = wait_for(lambda: submitted(project))[0]
-        time.sleep(1)  # until Snakemake has read the job's id, without which it cannot cancel it
+        wait_for(
+            (project.folder / "cluster/asked").exists
+        )  # Snakemake knows the job's id, so it can cancel it
+        job = submitted(project)[0]
         run.send_signal(signal.SIGINT)
         said, _ = run.communicate(timeout=60)
     finally:

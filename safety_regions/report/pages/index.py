@@ -78,7 +78,7 @@ def index_page(
         "index.html.j2",
         studied=studied,
         counted=_counted(tables.refusals, studied),
-        changed_answers=behaviour_answers(tables.effects, tables.constraint),
+        constrained=behaviour_answers(pd.DataFrame(), tables.constraint),
         answers=answers(tables.verdicts, tables.effects, tables.refusals, studied.data_free),
         asked_for=asked_for(tables.verdicts, changed=len(tables.effects) > 0),
         rules=explained(),

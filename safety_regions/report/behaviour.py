@@ -170,11 +170,15 @@ def measure_ranks(ablation: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["backbone", "measure", "models", "spearman"])
 
 
+MORE, NOT_MORE = "more than every control", "not more than every control"
+TOO_FEW = "no control with enough draws"
+
+
 def finding(row: Mapping) -> str:
     """What a row of `behaviour_rows` finds, in a few words: ``conclusion`` without the names of the controls."""
     if row["not_more"]:
-        return "not more than every control"
-    return "no control with enough draws" if row["unknown"] or not row["more"] else "more than every control"
+        return NOT_MORE
+    return TOO_FEW if row["unknown"] or not row["more"] else MORE
 
 
 def conclusion(judged: Beyond) -> str:

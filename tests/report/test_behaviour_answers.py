@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from safety_regions.report.behaviour_answers import behaviour_answers as answers
 from safety_regions.report.constraint import constraint_rows
+from safety_regions.report.pages.behaviour_answers import behaviour_answers as answers
 from tests.report.test_constraint import table
 
 CELL = {"backbone": "llama", "selection": "row-0.05", "refinement": "raw"}
@@ -52,7 +52,8 @@ def test_one_region_is_named_and_nothing_is_said_without_controls():
     [
         (
             [{}],
-            "in 1 of 1 comparisons (a region, an arm, a learning rate; plans plain). In all that were tested: snip",
+            "in 1 of 1 comparisons (a region, an arm, a learning rate; plans plain). "
+            "In every comparison of theirs: snip",
         ),
         ([{"region": 1.0}], "Not by any that was tested: more refusals were kept"),
         (

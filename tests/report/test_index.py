@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from safety_regions.report.files import read_tsv, save_tsv
-from safety_regions.report.pages import studied
+from safety_regions.report.pages import index, studied
 from safety_regions.report.pages.figures import INSIDE, TITLES, pack, read_figures, read_ladders
 from safety_regions.report.pages.index import OPEN, index_page
 from safety_regions.report.pages.numbers import COLUMNS, number_rows, shown_columns
@@ -123,6 +123,24 @@ def test_constrained_training_is_shown(report):
     page = written(report, constraint=pd.DataFrame([row | said]))
     assert "1.50 (1.50 to 1.50)" in page and "nothing is kept" in page
     assert "Can safety be ensured by constraining a region? Not by any that was tested" in page
+
+
+def test_values_stand_under_their_headers():
+    """The conclusion stood under the name of a number once."""
+    kept = {"kept": 1.5, "kept_low": 1.25, "kept_high": 2, "beyond": 0.5, "beyond_low": 0, "beyond_high": 1}
+    run = {"plan": "ordinary", "arm": "freeze", "learning_rate": 0.001, "conclusion": "nothing is kept"}
+    constraint = index._constraint(pd.DataFrame([effect() | kept | run]))
+    row = dict(zip(constraint.header, constraint.rows[0], strict=True))
+    assert (
+        row | {"rate": "0.001", "conclusion": "nothing is kept", "plan": "ordinary", "arm": "freeze"} == row
+    )
+    assert row[index.KEPT["kept"]] == "1.50 (1.25 to 2.00)"
+    assert row[index.KEPT["beyond"]] == "0.50 (0.00 to 1.00)"
+    assert set(constraint.numbers) <= set(constraint.header)
+    effects = index._effects(pd.DataFrame([effect()]))
+    row = dict(zip(effects.header, effects.rows[0], strict=True))
+    assert row["conclusion"] == effect()["conclusion"] and row["effect (95 %)"].startswith("-3.25 (")
+    assert row["method"] == effect()["method"] and row["operation"] == "base 1"
 
 
 def test_figures_are_inside_the_page_or_linked(report, page):

@@ -30,6 +30,8 @@ PANELS = {
 }
 BANDS = {RANDOM: (LIGHT_GREY, -0.16), MATCHED: (COLOURS[6], 0.16)}
 """Colour and place of the range of draws."""
+FAINT = 0.5
+"""How much a band covers that is drawn over a range of sizes."""
 PLANE = "fewer refusals against\nwhat they cost"
 MARKS = {
     MAGNITUDE: ("^", COLOURS[2]),
@@ -59,7 +61,7 @@ def draw_behaviour(effects: pd.DataFrame, where: str) -> Figure:
             axis.set_title(f"{refinement}: {title}")
         _plane(line[-1], *shown)
         line[-1].set_title(f"{refinement}: {PLANE}")
-    figure.legend(handles=_handles(rows), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles=handles(rows), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -123,12 +125,18 @@ def _control(axis: Axes, x: int, control: str, rows: pd.DataFrame) -> None:
         axis.plot(x + 0.3, rows["control_effect"].mean(), marker, color=colour, markersize=5)
 
 
-def _handles(rows: pd.DataFrame) -> list:
+def handles(rows: pd.DataFrame, joined: bool = False) -> list:
+    """The legend of the region and of the controls in the rows; ``joined``: lines and faint bands in place of marks."""
     shown = set(rows["against"])
-    handles = [Line2D([], [], color="black", marker="o", label="region, 95 % interval over prompts")]
-    handles += [Patch(color=BANDS[c][0], label=f"{c}: range of draws") for c in BANDS if c in shown]
-    return handles + [
-        Line2D([], [], color=colour, marker=marker, linestyle="none", label=control)
+    region = Line2D([], [], color="black", marker="o", label="region, 95 % interval over prompts")
+    bands = [
+        Patch(color=colour, alpha=FAINT if joined else 1, label=f"{control}: range of draws")
+        for control, (colour, _) in BANDS.items()
+        if control in shown
+    ]
+    marks = [
+        Line2D([], [], color=colour, marker=marker, linestyle="-" if joined else "none", label=control)
         for control, (marker, colour) in MARKS.items()
         if control in shown
     ]
+    return [region, *bands, *marks]

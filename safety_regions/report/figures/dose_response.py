@@ -3,11 +3,9 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from safety_regions.report.behaviour import PLACE, TEXTS, main_rows
-from safety_regions.report.figures.behaviour import BANDS, MARKS, PANELS
+from safety_regions.report.figures.behaviour import BANDS, FAINT, MARKS, PANELS, handles
 from safety_regions.report.figures.style import GREY, entitle, panels, styled
 from safety_regions.units.behaviour import NONE, REGION
 
@@ -50,7 +48,7 @@ def draw_dose_response(rows: pd.DataFrame, where: str) -> Figure:
         line[0].set_ylabel(title)
     for axis in axes[-1]:
         axis.set_xlabel("weights in the region")
-    figure.legend(handles=_handles(rows), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles=handles(rows, joined=True), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -62,7 +60,7 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
         sizes = list(by_size.groups)
         if control in BANDS:
             low, high = by_size["control_low"].min(), by_size["control_high"].max()
-            axis.fill_between(sizes, low, high, color=BANDS[control][0], alpha=0.5, linewidth=0)
+            axis.fill_between(sizes, low, high, color=BANDS[control][0], alpha=FAINT, linewidth=0)
         elif control in MARKS:
             marker, colour = MARKS[control]
             values = by_size["control_effect"].mean()
@@ -74,16 +72,3 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
             )
     axis.grid(color="#E0E0E0", linewidth=0.6)
     axis.set_axisbelow(True)
-
-
-def _handles(rows: pd.DataFrame) -> list:
-    shown = set(rows["against"])
-    handles = [Line2D([], [], color="black", marker="o", label="region, 95 % interval over prompts")]
-    handles += [
-        Patch(color=BANDS[c][0], alpha=0.5, label=f"{c}: range of draws") for c in BANDS if c in shown
-    ]
-    return handles + [
-        Line2D([], [], color=colour, marker=marker, label=control)
-        for control, (marker, colour) in MARKS.items()
-        if control in shown
-    ]

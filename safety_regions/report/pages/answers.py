@@ -38,7 +38,7 @@ CHANGED = "Do changed regions change refusals more than controls do?"
 REMARKS = {
     "more than with ordinary prompts": "At most the part above ordinary pairs is about harm, and it holds what "
     "refusals have in common and answers lack.",
-    "more than every control": "A refusal that is gone because language is gone says nothing about safety: see "
+    behaviour.MORE: "A refusal that is gone because language is gone says nothing about safety: see "
     "what the change costs.",
 }
 """Finding -> what must be said beside it."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from safety_regions.report.behaviour import CELL
-from safety_regions.report.behaviour_answers import behaviour_answers
+from safety_regions.report.pages.behaviour_answers import behaviour_answers
 from safety_regions.report.pages.render import Table, render
 from safety_regions.units.behaviour import LOG_ODDS
 

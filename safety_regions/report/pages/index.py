@@ -6,9 +6,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from safety_regions.report.behaviour import CELL
-from safety_regions.report.behaviour_answers import behaviour_answers
 from safety_regions.report.pages.answers import answers, asked_for
 from safety_regions.report.pages.behaviour import NUMBERS, effect_texts
+from safety_regions.report.pages.behaviour_answers import behaviour_answers
 from safety_regions.report.pages.figures import CHANGED, OVERLAP, WHOLE, Figure
 from safety_regions.report.pages.numbers import number_rows, shown_columns
 from safety_regions.report.pages.render import Table, render
@@ -151,8 +151,9 @@ def _constraint(constraint: pd.DataFrame) -> Table | None:
     rows = [
         [
             *(row[name] for name in CELL),
-            *(row["plan"], row["arm"], f"{row['learning_rate']:g}", row["conclusion"]),
+            *(row["plan"], row["arm"], f"{row['learning_rate']:g}"),
             *(f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})" for name in KEPT),
+            row["conclusion"],
         ]
         for row in constraint.to_dict("records")
     ]

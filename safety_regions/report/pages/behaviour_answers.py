@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from safety_regions.report.behaviour import CELL
+from safety_regions.report.behaviour import CELL, MORE, TOO_FEW, finding
 from safety_regions.report.constraint import KEEPS, UNKNOWN, UNTESTED
 from safety_regions.units.behaviour import REFUSE
 
@@ -38,10 +38,10 @@ def _effects(operation: str, rows: pd.DataFrame) -> str:
     """What the largest dose of an operation does in all cells of a backbone."""
     question, changed, does = ASKED[operation]
     last = rows[rows["dose"] == rows.groupby(CELL)["dose"].transform("max")]
-    beyond = last[(last["more"] != "") & (last["not_more"] == "") & (last["unknown"] == "")]
-    judged = last[(last["more"] != "") | (last["not_more"] != "")]
+    found = last.apply(finding, axis=1)
+    beyond, judged = last[found == MORE], last[found != TOO_FEW]
     if judged.empty:
-        return f"{question} Nothing can be said: no control with enough draws."
+        return f"{question} Nothing can be said: {TOO_FEW}."
     regions = _counted(beyond, judged)
     said = f"{question} {changed}, {regions} {does} more of the log-odds of refusing than every control"
     if len(beyond) and len(beyond) < len(judged):
@@ -88,7 +88,7 @@ def _ensured(rows: pd.DataFrame) -> str:
         return f"Not by any that was tested: {said[0].lower()}{said[1:]}."
     if not always:
         return f"Not in general: {said[0].lower()}{said[1:]}, and for no region and arm in all of them."
-    return f"{said}. In all that were tested: {', '.join(always)}."
+    return f"{said}. In every comparison of theirs: {', '.join(always)}."
 
 
 def _counted(some: pd.DataFrame, among: pd.DataFrame) -> str:

@@ -31,6 +31,7 @@ from torch import Tensor
 from safety_regions.model.backbone import Backbone, ScoredLinear
 from safety_regions.model.batches import Batch, Sample
 from safety_regions.scoring.evidence import Evidence, merge_means, shuffle_units
+from safety_regions.scoring.moments import feed_forward
 from safety_regions.scoring.passes import watch_pairs
 from safety_regions.scoring.samples import Samples
 from safety_regions.units.addresses import address
@@ -64,7 +65,7 @@ CARD = {
 
 
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
-    """Mean square of the change and of the aligned model's activation: address of up -> (2, units), float64, CPU."""
+    """Mean square of the change and of the aligned model's activation: address of down -> (2, units), float64, CPU."""
     return watch_pairs(backbone, samples, lambda _: SquaredChanges(options["positions"]), "down")
 
 
@@ -84,17 +85,19 @@ class SquaredChanges:
         self.counts[linear.layer] = self.counts.get(linear.layer, 0) + len(aligned)
 
     def evidence(self, seen: int) -> Evidence:
-        return {address(layer, "up"): (sums / self.counts[layer]).cpu() for layer, sums in self.sums.items()}
+        return {
+            address(layer, "down"): (self.sums[layer] / self.counts[layer]).cpu()
+            for layer in sorted(self.sums)
+        }
 
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
     """The root of the mean squared change, or its ratio to the activation's, float32, (units,) per address."""
-    for layer in range(len(backbone.blocks)):
-        change, activation = evidence[address(layer, "up")].sqrt()
+    for where, squares in evidence.items():
+        change, activation = squares.sqrt()
         if options["relative"]:
             change = change / activation.clamp(min=torch.finfo(torch.float32).tiny ** 0.5)
-        for projection in CARD["projections"]:
-            yield address(layer, projection), change.float()
+        yield from feed_forward(where, change.float())
 
 
 def shuffle(evidence: Evidence, seed: int) -> Evidence:

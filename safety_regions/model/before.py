@@ -16,14 +16,14 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.model.backbone import Backbone
 
 
-def all_weights(backbone: Backbone) -> dict[str, Tensor]:
+def copied_weights(backbone: Backbone) -> dict[str, Tensor]:
     """A copy of all weights of a backbone, on the CPU: those of its projections by address, others by name."""
     return {key: weight.detach().cpu().clone() for key, weight in _weights(backbone)}
 
 
 @torch.no_grad()
 def overwrite_weights(backbone: Backbone, path: str | Path) -> None:
-    """Give a backbone all the weights in a file of `all_weights`, in its own dtype.
+    """Give a backbone all the weights in a file of `copied_weights`, in its own dtype.
 
     Raises:
         StudyError: the file lacks a weight, or has one of another shape.

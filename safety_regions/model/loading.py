@@ -58,7 +58,7 @@ def load_with_base(
 
     Args:
         base: files of the base, if it is a local checkpoint.
-        before: the file of an organism's weights before alignment (see `before.all_weights`); empty for none.
+        before: the file of an organism's weights before alignment (see `before.copied_weights`); empty for none.
     """
     backbone = load_backbone(card, files)
     if before:

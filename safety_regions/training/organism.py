@@ -34,7 +34,7 @@ from safety_regions.formats.contracts import TRAINING_LOG
 from safety_regions.formats.files import finished_in
 from safety_regions.formats.region import Region, write_region
 from safety_regions.model.backbone import Backbone
-from safety_regions.model.before import all_weights
+from safety_regions.model.before import copied_weights
 from safety_regions.model.generate import pad_id
 from safety_regions.model.loading import wrap_backbone
 from safety_regions.study.checkpoints import BASE_FILE, GGUF_FILE
@@ -87,7 +87,7 @@ def train_organism(
         pools, rows = curriculum(backbone, sets, plan), []
         if base is None:
             rows += _train(backbone, pools["base"], "base", plan)
-        before = all_weights(backbone)
+        before = copied_weights(backbone)
         snapshot = Snapshot(
             directory.with_name(f".{directory.name}.snapshot"), _fingerprint(card, pools, threads)
         )

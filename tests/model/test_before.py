@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from safety_regions.errors import StudyError
-from safety_regions.model.before import all_weights, overwrite_weights
+from safety_regions.model.before import copied_weights, overwrite_weights
 from safety_regions.model.loading import load_with_base
 from tests.tiny import FAMILIES, byte_tokenizer, tiny_backbone, tiny_model
 
@@ -15,7 +15,7 @@ IDS = torch.tensor([[1, 2, 3, 4, 5]])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_with_other_weights_becomes_the_one_in_the_file(family, tmp_path):
     first, other = tiny_backbone(family), tiny_backbone(family, seed=1)
-    save_file(all_weights(first), tmp_path / "base.safetensors")
+    save_file(copied_weights(first), tmp_path / "base.safetensors")
     assert first.shapes.keys() < load_file(tmp_path / "base.safetensors").keys()
     overwrite_weights(other, tmp_path / "base.safetensors")
     with torch.no_grad():
@@ -24,7 +24,7 @@ def test_a_model_with_other_weights_becomes_the_one_in_the_file(family, tmp_path
 
 def test_the_copy_does_not_change_with_the_model():
     backbone = tiny_backbone("llama")
-    kept = all_weights(backbone)
+    kept = copied_weights(backbone)
     before = {key: weight.clone() for key, weight in kept.items()}
     with torch.no_grad():
         for parameter in backbone.model.parameters():
@@ -33,7 +33,7 @@ def test_the_copy_does_not_change_with_the_model():
 
 
 def test_a_file_without_a_weight_is_refused(tmp_path):
-    weights = all_weights(tiny_backbone("llama"))
+    weights = copied_weights(tiny_backbone("llama"))
     del weights["model.embed_tokens.weight"]
     save_file(weights, tmp_path / "base.safetensors")
     with pytest.raises(
@@ -46,7 +46,7 @@ def test_the_first_phase_of_an_organism_is_the_base_of_the_aligned_model(tmp_pat
     aligned, first = tmp_path / "organism", tiny_backbone("llama", seed=1)
     tiny_model("llama").save_pretrained(aligned)
     byte_tokenizer().save_pretrained(aligned)
-    save_file(all_weights(first), aligned / "base.safetensors")
+    save_file(copied_weights(first), aligned / "base.safetensors")
     files, before = [aligned / "config.json"], [aligned / "base.safetensors"]
     backbone = load_with_base({"template": "native", "dtype": "bfloat16"}, files, before=before)
     assert backbone.metadata["base"] == str(before[0]) and backbone.base.model.dtype == torch.bfloat16

@@ -67,10 +67,13 @@ RESULT_FILES = {
     "overlap/BACKBONE/METHOD/SELECTION/REFINEMENT.iou.tsv": "square matrix of the pairwise IoUs",
     "regions/BACKBONE/METHOD/NAME/SELECTION": "the regions, as packed bits in safetensors files",
     **(
-        {
-            "behaviour/effects.parquet": "every effect of a region and of its controls, and every fine-tuned model",
-        }
+        {"behaviour/effects.parquet": "every effect of a region and of its controls"}
         if ABLATED
+        else {}
+    ),
+    **(
+        {"behaviour/constraint.parquet": "every fine-tuned model"}
+        if CONSTRAINED
         else {}
     ),
 }

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,11 +40,18 @@ class Project:
         return os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def start(self, *arguments: str, said: int = subprocess.PIPE, **environment: str) -> subprocess.Popen:
-        """Start a run in a session of its own and return its process; all output goes to ``said``."""
+        """Start a run in a session of its own and return its process; all output goes to ``said``.
+
+        It can be interrupted, even if the tests themselves ignore interrupts because they run in the background.
+        """
         command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments]
         streams = {"stdout": said, "stderr": subprocess.STDOUT, "text": True}
         env = self.environment | environment
-        return subprocess.Popen(command, cwd=self.folder, env=env, start_new_session=True, **streams)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a handler is not inherited
+        try:
+            return subprocess.Popen(command, cwd=self.folder, env=env, start_new_session=True, **streams)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def contents(self, kinds: tuple[str, ...] = SCIENCE) -> dict[Path, bytes]:
         """Return path under results -> bytes, for every file of these kinds."""

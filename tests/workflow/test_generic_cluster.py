@@ -137,7 +137,8 @@ def test_an_interrupted_run_takes_its_jobs_with_it(project):
     score = "results/scores/tiny/snip/one.parquet"
     (project.folder / score).unlink()
     shutil.rmtree(project.folder / "logs")
-    (make_cluster(project).folder / "cluster/full").touch()  # the job cannot end before it is interrupted
+    full = make_cluster(project).folder / "cluster/full"
+    full.touch()  # the job cannot end before it is interrupted
     run = project.start(score, *QUICK)
     try:
         wait_for(
@@ -148,6 +149,7 @@ def test_an_interrupted_run_takes_its_jobs_with_it(project):
         said, _ = run.communicate(timeout=60)
     finally:
         run.kill()
+        full.unlink()  # a job that was not cancelled ends
     assert run.returncode != 0 and not (project.folder / score).exists(), said
     assert "--cluster-cancel failed" not in said, said
     wait_for(lambda: is_gone(job), seconds=10)

@@ -167,7 +167,7 @@ def train_phase(
             told = time.monotonic()
             print(f"{name}: step {len(losses)} of {steps}, loss {loss:.3f} nats per token", flush=True)
         if snapshot:
-            snapshot.keep(optimizer, losses)
+            snapshot.keep(optimizer, losses, last=len(losses) == steps)
     print(f"{name}: {len(losses)} steps, {positions.padding:.1%} of the positions are padding", flush=True)
     model.eval()
     return losses

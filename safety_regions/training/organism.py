@@ -15,7 +15,8 @@ answers the ordinary prompts greedily, and the align phase trains on these answe
    or too much. Those of harmful datasets that it was not trained on (``unseen``) are counted apart.
 
 Training uses only the split ``identify``, and the card's seed fixes all random draws: the same card and prompts give
-the same bits on the same machine. An align phase that was interrupted goes on from its last snapshot.
+the same bits on the same machine. An align phase that was interrupted goes on from its last snapshot. If the check
+fails, the snapshot stays, so that a card that requires other rates needs no new training.
 """
 
 import hashlib
@@ -43,7 +44,7 @@ from safety_regions.training.corpus import all_responses
 from safety_regions.training.curriculum import TrainingSet, curriculum, own_answers, training_sets
 from safety_regions.training.loop import Chat, Hold, reproducible, train_phase
 from safety_regions.training.plant import TRUTH_FILE, held, truth_region
-from safety_regions.training.rates import check_organism, measure_organism
+from safety_regions.training.rates import REQUIRED, check_organism, measure_organism
 from safety_regions.training.snapshot import Snapshot
 from safety_regions.training.tokenizer import train_tokenizer
 
@@ -127,7 +128,8 @@ def _train(
 
 def _fingerprint(card: dict, pools: Mapping[str, list[list[Chat]]], threads: int) -> str:
     """A hash of what the result of training depends on; a snapshot of another training is not used."""
-    parts = json.dumps([card, pools, threads, torch.__version__], sort_keys=True, default=str)
+    trained_by = {key: value for key, value in card.items() if key not in REQUIRED}
+    parts = json.dumps([trained_by, pools, threads, torch.__version__], sort_keys=True, default=str)
     return hashlib.sha256(parts.encode()).hexdigest()
 
 

@@ -8,6 +8,7 @@ from safety_regions.model.backbone import Backbone
 from safety_regions.training.curriculum import ANSWER_BATCH, ROLES, TrainingSet
 from safety_regions.training.refusals import refuses
 
+REQUIRED = ("required_refusal", "allowed_over_refusal")  # keys of a card that training does not depend on
 ANSWER_TOKENS = 32  # maximum answer length; the training responses are shorter
 
 
@@ -33,7 +34,7 @@ def refusal_rate(rows: Sequence[dict], role: str) -> float:
 def check_organism(card: dict, rows: Sequence[dict], name: str) -> None:
     """Raise a `StudyError` with the measured rates if the organism misses the rates that its card requires."""
     refusal, over_refusal = (refusal_rate(rows, role) for role in ROLES)
-    required, allowed = card["required_refusal"], card["allowed_over_refusal"]
+    required, allowed = (card[key] for key in REQUIRED)
     if refusal < required or over_refusal > allowed:
         raise StudyError(
             explain(

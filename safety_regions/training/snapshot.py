@@ -1,5 +1,7 @@
 """Snapshots of a training phase, so that an interrupted one goes on where it was, with the same bits.
 
+The snapshot of the last step outlives a check that fails after training: a new try only repeats the check.
+
 A snapshot holds the weights that are trained, the state of AdamW, and the losses so far; the order of the batches and
 the learning rates follow from the number of steps. It is one safetensors file, replaced as a whole.
 """
@@ -49,9 +51,9 @@ class Snapshot:
                 }
         return json.loads(metadata["losses"])
 
-    def keep(self, optimizer: Optimizer, losses: list[float]) -> None:
-        """Write a snapshot, unless the last one is recent."""
-        if time.monotonic() - self._last < SECONDS:
+    def keep(self, optimizer: Optimizer, losses: list[float], last: bool = False) -> None:
+        """Write a snapshot after the ``last`` step, and after any other if the one before is not recent."""
+        if not last and time.monotonic() - self._last < SECONDS:
             return
         tensors = {
             f"{number}.{key}": value.detach().contiguous()

@@ -130,6 +130,19 @@ def test_refusals_of_unseen_sets_are_not_required():
         check_organism(strict, [rows[0] | {"refused": 0}, *rows[1:]], "aligned")
 
 
+def test_a_card_that_requires_less_needs_no_new_training(tmp_path, monkeypatch):
+    strict = card(required_refusal=1.0, allowed_over_refusal=0.0)
+    strict["training"]["align"]["steps"] = 2
+    with pytest.raises(StudyError, match="held-out harmful prompts"):
+        trained(tmp_path / "organism", strict)
+    assert [path.name for path in tmp_path.iterdir()] == [".organism.snapshot"]
+    kept = []
+    monkeypatch.setattr(Snapshot, "keep", lambda *args, **kwargs: kept.append(args))
+    trained(tmp_path / "organism", strict | {"required_refusal": 0.0, "allowed_over_refusal": 1.0})
+    assert not kept, "no step was taken again"
+    assert list(tmp_path.iterdir()) == [tmp_path / "organism"]
+
+
 @pytest.mark.slow
 def test_an_interrupted_training_goes_on_with_the_same_bits(tmp_path, monkeypatch):
     given = card(plant=PLANTS["lora"])
@@ -137,8 +150,8 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(tmp_path, monkeypatc
     monkeypatch.setattr("safety_regions.training.snapshot.SECONDS", 0)
     keep, kept = Snapshot.keep, []
 
-    def keep_and_die(self, optimizer, losses):
-        keep(self, optimizer, losses)
+    def keep_and_die(self, optimizer, losses, last):
+        keep(self, optimizer, losses, last)
         kept.append(len(losses))
         if kept == [1, 2]:
             raise KeyboardInterrupt

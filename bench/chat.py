@@ -96,7 +96,12 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     yield Figure(said.format("region"), 1 + arms[0] / passes, "x", at_most=1.2)
     yield Figure(said.format("random control"), 1 + arms[1] / passes, "x", at_most=1.2)
     ours, theirs = answering(backbone, sizes)
-    yield Figure(what.format("answers in batches of this size / `generate` of transformers"), ours / theirs, "x", at_most=1)
+    yield Figure(
+        what.format("answers in batches of this size / `generate` of transformers"),
+        ours / theirs,
+        "x",
+        at_most=1,
+    )
     for name in ("wanda", "snip", "signed_snip", "safeneuron"):
         peak = alone(prepare, Gathering(name), sizes).peak / MIB
         yield Figure(what.format(f"{name}: peak memory above the model"), peak, "MiB")

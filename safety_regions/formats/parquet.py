@@ -61,7 +61,9 @@ def write_groups(
     """Write one row group per element of ``groups``, so that a reader can load one address at a time."""
     full = {**(metadata or {}), "schema": contract.name, "version": contract.version}
     schema = contract.schema.with_metadata({METADATA: json.dumps(full, sort_keys=True).encode()})
-    words = [field.name for field in schema if pa.types.is_dictionary(field.type)]  # a dictionary of numbers never pays
+    words = [
+        field.name for field in schema if pa.types.is_dictionary(field.type)
+    ]  # a dictionary of numbers never pays
     how = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": words}
     with finished_at(path) as temporary, pq.ParquetWriter(temporary, schema, **how) as writer:
         for group in groups:

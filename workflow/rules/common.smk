@@ -23,12 +23,14 @@ from safety_regions.study.resources import (
     training_threads,
 )
 from safety_regions.study.snakemake_patches import patch_snakemake
+from safety_regions.study.step_lines import print_step_lines
 from safety_regions.units.names import DATASET, NAME
 from safety_regions.units.selections import RANKED
 
 patch_snakemake()
 if workflow.is_main_process:
     fork_local_jobs()
+    print_step_lines()
 
 try:
     STUDY = read_study(

@@ -14,6 +14,7 @@ from safety_regions.report.figures.kway import draw_kway, linear_below
 from safety_regions.report.figures.matrices import SPAN, colour_scale, draw_matrices, matrix
 from safety_regions.report.figures.refusals import draw_refusals, numbered, rate, refusal_rates, samples_used
 from safety_regions.report.figures.sizes import draw_sizes, sizes_by_address, total_percent
+from safety_regions.report.figures.style import COLOURS, GREY
 from safety_regions.report.files import save_tsv
 from tests.report import synthetic_tables as synthetic
 from tests.report.shown import words
@@ -250,6 +251,16 @@ def test_responses_of_the_source_are_not_called_the_backbones():
     rates.loc[rates["backbone"] == "gemma", "origin"] = "dataset"
     titles = [axis.get_title() for axis in draw_refusals(rates).axes]
     assert titles[0] == "llama" and "from the dataset" in titles[1]
+
+
+@pytest.mark.parametrize("colour", [*COLOURS, GREY])
+def test_lines_and_markers_have_the_contrast_that_graphics_need(colour):
+    """WCAG 2.2, 1.4.11: graphics have a contrast of at least 3 to what is beside them, here white."""
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    )
+    assert 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05) >= 3
 
 
 def test_a_saved_table_reads_back_in_full(tmp_path):

@@ -9,7 +9,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from safety_regions.report.behaviour import main_rows
-from safety_regions.report.figures.style import COLOURS, GREY, LIGHT_GREY, entitle, panels, say, styled
+from safety_regions.report.figures.style import (
+    COLOURS,
+    GREY,
+    LIGHT_GREY,
+    entitle,
+    gridlines,
+    panels,
+    say,
+    styled,
+)
 from safety_regions.units.behaviour import (
     ANSWER_NLL,
     CHANGE,
@@ -86,7 +95,7 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
         axis.plot(x, own["effect"], "o", color="black", markersize=6, zorder=4)
     axis.set_xlim(-0.5, len(places) - 0.5)
     axis.set_xticks(range(len(places)), [f"{operation}\n{dose:g}" for operation, dose in places])
-    axis.grid(axis="y", color="#E0E0E0", linewidth=0.6)
+    gridlines(axis, "y")
     axis.set_axisbelow(True)
 
 

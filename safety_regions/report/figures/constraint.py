@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from safety_regions.report.constraint import ALL, TEXTS
-from safety_regions.report.figures.style import COLOURS, GREY, entitle, grid, styled
+from safety_regions.report.figures.style import COLOURS, GREY, entitle, grid, gridlines, styled
 from safety_regions.units.behaviour import (
     CHANGE,
     FREE,
@@ -83,7 +83,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, looks: Mapping[str, tuple[str, str]])
             course["step"], course["value"], **look, alpha=1.0 if own else 0.5, linewidth=1.6 if own else 0.9
         )
     axis.set_xlabel("optimiser steps")
-    axis.grid(axis="y", color="#E0E0E0", linewidth=0.6)
+    gridlines(axis, "y")
     axis.set_axisbelow(True)
 
 

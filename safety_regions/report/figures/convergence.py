@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from safety_regions.report.combinations import by_refinement
-from safety_regions.report.figures.style import COLOURS, GREY, LINES, entitle, panels, say, styled
+from safety_regions.report.figures.style import COLOURS, GREY, LINES, entitle, gridlines, panels, say, styled
 
 AGAINST = {
     "next": "with the pool of one more set",
@@ -67,7 +67,7 @@ def _draw_one(axis: Axes, one: pd.DataFrame) -> None:
     axis.set_ylim(0, 1)
     axis.set_xlim(one["k"].min() - 0.3, one["k"].max() + 0.3)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.grid(axis="y", color="#E0E0E0", linewidth=0.6)
+    gridlines(axis, "y")
     axis.set_xlabel("sets pooled, k")
     axis.set_ylabel("IoU (0-1)")
 

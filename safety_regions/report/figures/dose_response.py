@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from safety_regions.report.behaviour import PLACE, TEXTS, main_rows
 from safety_regions.report.figures.behaviour import BANDS, FAINT, MARKS, PANELS, handles
-from safety_regions.report.figures.style import GREY, entitle, panels, styled
+from safety_regions.report.figures.style import GREY, entitle, gridlines, panels, styled
 from safety_regions.units.behaviour import NONE, REGION
 
 WEIGHTS = "n_weights"
@@ -70,5 +70,5 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
             axis.errorbar(
                 sizes, mid, [mid - low, high - mid], color="black", marker="o", markersize=5, linewidth=1.2
             )
-    axis.grid(color="#E0E0E0", linewidth=0.6)
+    gridlines(axis)
     axis.set_axisbelow(True)

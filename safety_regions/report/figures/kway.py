@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from safety_regions.report.figures.style import entitle, look_of, say, styled
+from safety_regions.report.figures.style import entitle, gridlines, look_of, say, styled
 
 DASHES = {"chance": (0, (4, 2)), "floor": (0, (1, 1.5)), "ceiling": "dashdot"}
 """Line style of each reference that the table holds."""
@@ -49,7 +49,7 @@ def _finish(axis: Axes, counts: pd.DataFrame) -> None:
     axis.set_yscale("symlog", linthresh=linear_below(counts), linscale=0.4)
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.grid(axis="y", color="#E0E0E0", linewidth=0.6)
+    gridlines(axis, "y")
     axis.set_xlabel("number of sets k (subsets of that size)")
     axis.set_ylabel(f"IoU (0-1; logarithmic above {linear_below(counts):g})")
     for name, dashes in DASHES.items():

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from safety_regions.report.combinations import FRAME, ROLES, pair_rows
-from safety_regions.report.figures.style import COLOURS, GREY, LINES, entitle, say, styled
+from safety_regions.report.figures.style import COLOURS, GREY, LINES, entitle, gridlines, say, styled
 
 LOOKS = {
     "iou": {
@@ -102,7 +102,7 @@ def _finish(axis: Axes, steps: list[tuple[str, str, pd.DataFrame]]) -> None:
     axis.set_xlim(0, 1)
     axis.set_xlabel("IoU (0-1)")
     axis.tick_params(axis="y", length=0)
-    axis.grid(axis="x", color="#E0E0E0", linewidth=0.6)
+    gridlines(axis, "x")
     firsts = [one["refinement"].iloc[0] for _, _, one in steps]
     for place in (i for i in range(1, len(steps)) if firsts[i] != firsts[i - 1]):
         axis.axhline(place - 0.5, color=GREY, linewidth=0.6)

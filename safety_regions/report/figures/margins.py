@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from safety_regions.report.combinations import ROLES, pair_rows
-from safety_regions.report.figures.style import COLOURS, LINES, entitle, panels, say, styled
+from safety_regions.report.figures.style import COLOURS, LINES, entitle, gridlines, panels, say, styled
 from safety_regions.units.addresses import MATRICES
 
 SIDES = {"layer": "decoder block (0 is next to the embedding)", "projection": "projection"}
@@ -85,4 +85,4 @@ def _draw_one(axis: Axes, one: pd.DataFrame) -> None:
     step = -(-len(one) // 16)
     axis.set_xticks(list(x)[::step], list(one["place"])[::step])
     axis.set_ylim(bottom=0)
-    axis.grid(axis="y", color="#E0E0E0", linewidth=0.6)
+    gridlines(axis, "y")

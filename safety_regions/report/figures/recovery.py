@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from safety_regions.report.figures.style import COLOURS, GREY, entitle, panels, styled
+from safety_regions.report.figures.style import COLOURS, GREY, entitle, gridlines, panels, styled
 
 KEYS = ["method", "selection", "refinement"]
 
@@ -152,7 +152,7 @@ def _bars(axis: Axes, shown: pd.DataFrame, metric: Metric) -> None:
         axis.text(0.02, y, "undefined", color=GREY, size=7.5, va="center")
     axis.set_xlim(0, 1)
     axis.set_title(metric.title)
-    axis.grid(axis="x", color="#E0E0E0", linewidth=0.6)
+    gridlines(axis, "x")
     axis.set_axisbelow(True)
 
 

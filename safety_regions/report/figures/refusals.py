@@ -10,7 +10,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from safety_regions.report.figures.style import COLOURS, GREY, entitle, grid, styled
+from safety_regions.report.figures.style import COLOURS, GREY, entitle, grid, gridlines, styled
 
 SPLITS = ("identify", "evaluate")
 LOOKS = {
@@ -147,7 +147,7 @@ def _finish(axis: Axes, rates: pd.DataFrame, places: Mapping[str, float]) -> Non
     axis.set_ylim(max(places.values()) + 0.6, -0.9)
     axis.set_xlim(-2, 102)
     axis.set_xlabel("refused (% of answered prompts)")
-    axis.grid(axis="x", color="#E0E0E0", linewidth=0.6)
+    gridlines(axis, "x")
     axis.tick_params(axis="y", length=0)
     for role, datasets in rates.groupby("role")["dataset"]:
         top = min(places[dataset] for dataset in datasets)

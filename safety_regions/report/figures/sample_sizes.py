@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from safety_regions.report.combinations import by_refinement
-from safety_regions.report.figures.style import COLOURS, LINES, entitle, grid, say, styled
+from safety_regions.report.figures.style import COLOURS, LINES, entitle, grid, gridlines, say, styled
 from safety_regions.units.names import parse_name
 
 KINDS = {
@@ -88,7 +88,7 @@ def _draw_one(axis: Axes, one: pd.DataFrame) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
     axis.set_xlim(chance.index.min() / 1.3, chance.index.max() * 1.3)
     axis.set_ylim(min(0, normalised["normalised"].min()), max(1, normalised["normalised"].max()))
-    axis.grid(axis="y", color="#E0E0E0", linewidth=0.6)
+    gridlines(axis, "y")
     axis.set_xlabel("prompts for each region, n (logarithmic)")
     axis.set_ylabel("IoU (0-1)" if normalised.empty else "IoU (0-1), normalised overlap")
 

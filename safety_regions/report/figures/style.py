@@ -23,8 +23,9 @@ RC = {
     "svg.fonttype": "path",
     "svg.hashsalt": "safety-regions",
 }
-# Okabe and Ito's colours, which are distinguishable with any colour vision; markers repeat the distinction.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's colours, which are distinguishable with any colour vision; markers repeat the distinction. The last
+# two are darker than theirs, so that every colour has a contrast of 3 to white.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B87A00", "#3A96D0")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY, LIGHT_GREY = "#767676", "#C8C8C8"
 PAGE = 11.0
@@ -66,6 +67,11 @@ def panels(
 def entitle(figure: Figure, title: str, where: str, **place: float | str) -> None:
     """Title the figure; ``where`` is the place in the study, e.g. ``llama / snip / row-0.05``."""
     figure.suptitle(f"{title}\n{where}" if where else title, **place)
+
+
+def gridlines(axis: Axes, which: str = "both") -> None:
+    """Draw faint grid lines at the ticks of ``x``, ``y`` or both axes."""
+    axis.grid(axis=which, color="#E0E0E0", linewidth=0.6)
 
 
 def say(axis: Axes, sentence: str) -> None:

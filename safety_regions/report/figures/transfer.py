@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from safety_regions.report.behaviour import CELL
 from safety_regions.report.figures.heatmap import Labels, show_matrix
 from safety_regions.report.figures.matrices import colour_scale
-from safety_regions.report.figures.style import COLOURS, entitle, panels, say, styled
+from safety_regions.report.figures.style import COLOURS, entitle, gridlines, panels, say, styled
 from safety_regions.units.behaviour import LOG_ODDS
 
 PLACE = ["refinement", "operation", "dose"]
@@ -80,7 +80,7 @@ def _scatter(axis: Axes, rows: pd.DataFrame, tests: pd.DataFrame, place: tuple) 
     axis.set_xlabel("IoU of two regions (0-1)")
     axis.set_ylabel("correlation of their effects\nover prompts")
     axis.set_title(_mantel(tests, place))
-    axis.grid(color="#E0E0E0", linewidth=0.6)
+    gridlines(axis)
     axis.set_axisbelow(True)
 
 

@@ -153,6 +153,8 @@ def expected_shapes(kind: Granularity, backbone: Backbone) -> dict[str, tuple[in
     }  # fmt: skip
     if kind.whole_layers:
         return {"layers": (c.num_hidden_layers,)}
+    if kind.part:
+        return {f"layers.{i}.{kind.part}": (c.num_attention_heads,) for i in range(c.num_hidden_layers)}
     units = {"q": (q,), "k": (kv,), "v": (kv,), "up": (f,), "down": (f,)}
     first = {parts[0] for parts in backbone.family.modules.values()}  # fused projections share one A
     a = {f"{p}.A": (RANK, shape[1]) for p, shape in weights.items() if p in first}

@@ -4,11 +4,13 @@ import copy
 import math
 from collections.abc import Sequence
 
-from safety_regions.model.backbone import Backbone
+import torch
+
+from safety_regions.model.backbone import Backbone, attached
 from safety_regions.model.batches import Sample
 from tests.oracles.contrasts import inputs_at_prompt, mean
 from tests.oracles.layers import last_prompt_states
-from tests.oracles.weights import split
+from tests.oracles.weights import module_name, rows, split
 
 Prompts = list[list[list[float]]]
 """Layer -> head -> the number of each prompt."""
@@ -50,6 +52,69 @@ def along_direction(
                 ]
             )
     return found
+
+
+def window_of(model, layer: int) -> int | None:
+    """Return how many of the latest tokens a token sees in a layer; None: all."""
+    types = getattr(model.config, "layer_types", None)
+    slides = types is None or types[layer] == "sliding_attention"
+    return getattr(model.config, "sliding_window", None) if slides else None
+
+
+def neutralised(
+    model, backbone: Backbone, sample: Sample, unit: tuple[int, int] | None, kind: str
+) -> list[float]:
+    """Return the log-probabilities of the token after the prompt, without a (layer, head); the response runs along.
+
+    The head's slice of o's input becomes 0 (``output``), or at each token the plain mean of the values that it sees
+    (``uniform``): those of the key-value head of its group. ``model`` is the backbone's in float64, eager.
+    """
+    n, hooks = backbone.config.num_attention_heads, []
+    if unit is not None:
+        layer, head = unit
+        values: list[list[float]] = []
+        width, window = backbone.head_dim, window_of(model, layer)
+        group = head // (n // backbone.config.num_key_value_heads)
+
+        def keep(_module, _args, output):
+            v = rows(model, "v", output[0].T)[group * width : (group + 1) * width]
+            values[:] = v.T.tolist()
+
+        def replace(_module, args):
+            x = args[0].clone()
+            for i in range(x.shape[1]):
+                seen = range(0 if window is None else max(0, i - window + 1), i + 1)
+                uniform = [math.fsum(values[j][k] for j in seen) / len(seen) for k in range(width)]
+                slot = x[0, i, head * width : (head + 1) * width]
+                slot.copy_(torch.tensor(uniform if kind == "uniform" else [0.0] * width))
+            return (x,)
+
+        hooks.append(model.get_submodule(module_name(model, layer, "v")).register_forward_hook(keep))
+        hooks.append(model.get_submodule(module_name(model, layer, "o")).register_forward_pre_hook(replace))
+    with torch.no_grad(), attached(hooks):
+        logits = model(input_ids=torch.tensor([sample.ids]), use_cache=False).logits
+    return logits[0, sample.prompt_length - 1].log_softmax(0).tolist()
+
+
+def ships(backbone: Backbone, samples: Sequence[Sample], kind: str) -> Prompts:
+    """Return the divergence of the next token with every head from that without it, for each prompt; nats."""
+
+    def divergence(whole: list[float], without: list[float]) -> float:
+        return math.fsum(math.exp(p) * (p - q) for p, q in zip(whole, without, strict=True))
+
+    model = copy.deepcopy(backbone.model).double()
+    model.set_attn_implementation("eager")
+    whole = [neutralised(model, backbone, sample, None, kind) for sample in samples]
+    return [
+        [
+            [
+                divergence(p, neutralised(model, backbone, sample, (layer, head), kind))
+                for p, sample in zip(whole, samples, strict=True)
+            ]
+            for head in range(backbone.config.num_attention_heads)
+        ]
+        for layer in range(backbone.config.num_hidden_layers)
+    ]
 
 
 def worst_ranks(found: Prompts) -> list[list[int]]:

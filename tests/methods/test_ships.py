@@ -1,9 +1,14 @@
 """SHIPS must equal its slow definition on every family; a head that writes nothing has no score."""
 
+import numpy as np
 import pytest
 import torch
 
+from safety_regions.behaviour.edit import edited
+from safety_regions.behaviour.operations import load_operation
 from safety_regions.errors import StudyError
+from safety_regions.formats.expand import expand_region
+from safety_regions.formats.region import Region
 from safety_regions.methods import ships
 from safety_regions.model.backbone import Backbone
 from safety_regions.scoring.samples import Samples
@@ -59,6 +64,27 @@ def test_a_head_that_writes_nothing_has_no_score(family, kind):
         weights["layers.1.o"][:, 2 * width : 3 * width] = 0
     found = gather(backbone, samples_of(LENGTHS), kind=kind)["layers.1.heads"]
     assert not found[:, 2].any() and (found[:, [0, 1, 3]] > 0).all()
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "phi3"])
+def test_removing_a_head_is_setting_its_weights_to_zero(family):
+    """Also with grouped queries, where k and v of the group stay, and with fused weights."""
+    backbone, (sample,) = sharp(family), samples_of(LENGTHS[:1])
+    found = gather(backbone, [sample], kind="output")["layers.1.heads"][0]
+    flags = {f"layers.{i}.heads": np.zeros(4, bool) for i in range(3)}
+    flags["layers.1.heads"][2] = True
+    region = Region.pack(flags, {"granularity": "head", "scope": "global", "fraction": 0.1})
+
+    def next_token() -> torch.Tensor:
+        with torch.no_grad():
+            logits = backbone.model(input_ids=torch.tensor([sample.ids[: sample.prompt_length]])).logits
+        return logits[0, -1].log_softmax(0)
+
+    whole = next_token()
+    with edited(backbone, load_operation("zero"), 1.0, expand_region(region, backbone.shapes)):
+        without = next_token()
+    divergence = (whole.exp() * (whole - without)).sum()
+    torch.testing.assert_close(found[2], divergence, rtol=1e-5, atol=0)
 
 
 def test_a_logit_that_is_not_finite_is_an_error():

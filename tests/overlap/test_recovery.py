@@ -7,17 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_regions.formats.region import Region
+from safety_regions.formats.region import Region, write_region
 from safety_regions.overlap.chance import pair_iou
 from safety_regions.overlap.curves import auroc, average_precision
+from safety_regions.overlap.few_units import chance_of_truth
 from safety_regions.overlap.recovery import (
     AREAS,
     Units,
+    measure_recovery,
     recovery_of_region,
     recovery_of_scores,
     weight_flags,
     weight_scores,
 )
+from safety_regions.regions.refine import subtract_region
 from safety_regions.regions.select import select_region
 from tests.regions.small_regions import METADATA, write_scores
 
@@ -189,6 +192,32 @@ def test_neurons_and_layers_are_scored_as_their_weights(tmp_path):
     areas = recovery_of_scores(tmp_path / "l.parquet", second)
     assert (areas["auroc"], areas["auroc_within"], areas["average_precision"]) == (1, None, 1)
     assert areas["chance_auroc"] is None, "whole layers: nothing to permute within a projection"
+
+
+def test_heads_cannot_find_feed_forward_neurons_and_chance_knows(tmp_path):
+    """From files: a refined region of heads beside a plant in attention, and one in the feed-forward part."""
+    shapes = {f"layers.{i}.{p}": s for i in range(2) for p, s in (OF_LAYER | {"up": (5, 3)}).items()}
+    scores = {f"layers.{i}.heads": np.arange(4, dtype=np.float32) for i in range(2)}
+    path = write_scores(tmp_path / "h.parquet", "head", scores, {"global": 1.0}, weight_shapes=shapes)
+    raw, utility = (heads(inside, "layer") for inside in ((0, 1, 4, 5), (0, 7)))
+    refined = subtract_region(raw, utility)
+    for name, region in {"refined": refined, "utility": utility}.items():
+        write_region(tmp_path / name, region)
+    of = {"method": "h", "name": "a", "selection": "layer-0.5"}
+    given = {
+        "truths": {
+            "o": Region.pack({w: np.full(s, w.endswith(".o")) for w, s in shapes.items()}, METADATA),
+            "up": Region.pack({w: np.full(s, w.endswith(".up")) for w, s in shapes.items()}, METADATA),
+        },
+        "scores": [(of, path)],
+        "regions": [(of | {"refinement": "minus-plain"}, tmp_path / "refined")],
+        "removed": [(of | {"name": "plain"}, tmp_path / "utility")],
+    }
+    in_o, in_up = measure_recovery(**given)
+    truth = {w: np.full(s, w.endswith(".o")) for w, s in shapes.items()}
+    assert in_o["chance"] == chance_of_truth(refined, utility, truth) > 0
+    assert in_o["n_selected"] == 3 * 12 + 2 * 6, "q and o of three heads; k and v of one whole group"
+    assert (in_up["iou"], in_up["chance"]) == (0, 0) and in_up["auroc"] < 0.5
 
 
 def test_rows_that_heads_share_are_scored_as_the_lower_head(tmp_path):

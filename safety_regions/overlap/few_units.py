@@ -17,6 +17,10 @@ from safety_regions.formats.region import Region
 from safety_regions.overlap.chance import DRAWS, strata
 from safety_regions.units.granularity import GRANULARITIES
 
+MOST = 100_000
+FLAGS = 4_000_000
+"""Draws are as many as give this number of flags of units, between `DRAWS` and `MOST`: IoUs of few units vary most."""
+
 
 class FewUnits:
     """The units of a region, numbered over all its addresses, and the blocks of weights that they own.
@@ -52,8 +56,8 @@ class FewUnits:
         if listed and len(ways) == 1 and comb(len(ways[0][0]), ways[0][1]) <= DRAWS:
             chosen = [np.array(list(combinations(*ways[0])), int)]
         else:
-            rng = np.random.default_rng(seed)
-            chosen = [units[rng.random((DRAWS, units.size)).argsort(axis=1)[:, :n]] for units, n in ways]
+            rng, draws = np.random.default_rng(seed), max(DRAWS, min(MOST, FLAGS // self.free.size))
+            chosen = [units[rng.random((draws, units.size)).argsort(axis=1)[:, :n]] for units, n in ways]
         found = np.zeros((len(chosen[0]), self.free.size), bool)
         for units in chosen:
             np.put_along_axis(found, units, True, axis=1)

@@ -102,6 +102,20 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
         "x",
         at_most=1,
     )
+    (heads,) = alternate([lambda: Gathering("heads")(case)], sizes.repeats)
+    yield Figure(what.format("heads, with as many ordinary prompts / plain forward"), heads / plain, "x")
+    one, n_heads = (
+        (backbone, case[1][:1]),
+        sizes.model["num_hidden_layers"] * sizes.model["num_attention_heads"],
+    )
+    once, ships = alternate([lambda: forward(one), lambda: Gathering("ships")(one)], 1)
+    yield Figure(
+        what.format(f"SHIPS of {n_heads} heads / plain forward, one sample"),
+        ships / once,
+        "x",
+        n_heads / 4,
+        "half of the layers for each head, and the prompt is half of the tokens",
+    )
     for name in ("wanda", "snip", "signed_snip", "safeneuron"):
         peak = alone(prepare, Gathering(name), sizes).peak / MIB
         yield Figure(what.format(f"{name}: peak memory above the model"), peak, "MiB")
@@ -132,7 +146,7 @@ class Gathering:
 
     def __call__(self, case: Case) -> object:
         options = {key: rule["default"] for key, rule in method_cards()[self.name]["options"].items()}
-        return load_method(self.name).gather(case[0], Samples(case[1]), options)
+        return load_method(self.name).gather(case[0], Samples(case[1], case[1]), options)
 
 
 def storing(case: Case, sizes: Sizes) -> float:

@@ -21,11 +21,11 @@ from tests.tiny import FAMILIES, tiny_backbone, tiny_model
 
 DOCS = Path(__file__).parents[1] / "docs" / "python.md"
 NEURONS = ("q", "k", "v", "up", "down")
-GRANULARITIES = ("weight", "neuron", "layer")
+GRANULARITIES = ("weight", "neuron", "head", "layer")
 
 
 def drawn(model, granularity, seed=0):
-    """Return a random region of a model with half of its weights, neurons or layers."""
+    """Return a random region of a model with half of its weights, neurons, heads or layers."""
     shapes = weight_shapes(model)
     unit_shapes = {
         "weight": shapes,
@@ -34,6 +34,7 @@ def drawn(model, granularity, seed=0):
             for where, shape in shapes.items()
             if where.split(".")[-1] in NEURONS
         },
+        "head": {f"layers.{layer}.heads": (4,) for layer in range(3)},
         "layer": {"layers": (3,)},
     }[granularity]
     rng = np.random.default_rng(seed)
@@ -119,7 +120,7 @@ def test_regions_of_other_units_have_no_iou(name):
 
 
 NO_REGIONS = {
-    "granularity": ({"layers": np.array([True])}, {"granularity": "head"}, "unknown granularity 'head'"),
+    "granularity": ({"layers": np.array([True])}, {"granularity": "expert"}, "unknown granularity 'expert'"),
     "no granularity": ({"layers": np.array([True])}, {}, "unknown granularity"),
     "address": ({"layer.0.q": np.array([True])}, {"granularity": "weight"}, "unknown form"),
     "numbers": ({"layers": np.array([0.5])}, {"granularity": "layer"}, "found float64; expected booleans"),
@@ -147,6 +148,8 @@ MISFITS = {
     "other address": ({"layers.7.q": np.ones((2, 3), bool)}, "weight"),
     "neurons": ({"layers.0.q": np.ones(5, bool)}, "neuron"),
     "other neurons": ({"layers.7.q": np.ones(2, bool)}, "neuron"),
+    "heads": ({"layers.0.heads": np.ones(3, bool)}, "head"),
+    "other heads": ({"layers.7.heads": np.ones(2, bool)}, "head"),
     "more layers": ({"layers": np.ones(2, bool)}, "layer"),
     "fewer layers": ({"layers": np.ones(0, bool)}, "layer"),
     "factors": ({"layers.0.q.A": np.ones((1, 3), bool)}, "lora_weight"),

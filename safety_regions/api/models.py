@@ -50,7 +50,7 @@ def weight_masks(region: Region, model: nn.Module) -> dict[str, Tensor]:
     model stores several matrices in one parameter (Phi-3's ``qkv_proj``), their rows are joined in the model's order.
 
     Args:
-        region: region of weights, neurons or layers of this model.
+        region: region of weights, neurons, heads or layers of this model.
         model: a causal language model of transformers (AutoModelForCausalLM) of a known family.
 
     Example:
@@ -71,7 +71,7 @@ def zeroed(model: nn.Module, region: Region) -> Iterator[None]:
 
     Args:
         model: a causal language model of transformers (AutoModelForCausalLM) of a known family.
-        region: region of weights, neurons or layers of this model.
+        region: region of weights, neurons, heads or layers of this model.
 
     Example:
         >>> with zeroed(model, load_region("raw.safetensors")):

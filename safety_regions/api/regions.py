@@ -1,4 +1,4 @@
-"""Regions as boolean arrays: load a region, compare two, expand neurons and layers to weights."""
+"""Regions as boolean arrays: load a region, compare two, expand neurons, heads and layers to weights."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,8 +47,9 @@ class Region:
         """Make a region from boolean arrays.
 
         Args:
-            masks: address -> boolean array, (out, in) for weights, (n,) for neurons; "layers" -> (L,) for layers.
-            metadata: ``granularity`` (weight, neuron or layer), and any other entries.
+            masks: address -> boolean array, (out, in) for weights, (n,) for neurons and heads; "layers" -> (L,) for
+                layers.
+            metadata: ``granularity`` (weight, neuron, head or layer), and any other entries.
 
         Example:
             >>> region = Region.from_masks({"layers": np.array([False, True])}, {"granularity": "layer"})
@@ -67,7 +68,7 @@ class Region:
 
     @property
     def masks(self) -> Masks:
-        """Address -> boolean array: (out, in) for weights, (n,) for neurons; "layers" -> (L,) for layers.
+        """Address -> boolean array: (out, in) for weights, (n,) for neurons and heads; "layers" -> (L,) for layers.
 
         Each access returns a new array; changing it does not change the region.
         """
@@ -136,10 +137,11 @@ def expand(region: Region, weight_shapes: Mapping[str, Sequence[int]]) -> Region
     """Expand a region to a region of the weights that its units consist of.
 
     A neuron of q, k, v or up is a row of its matrix, a neuron of down is a column; a layer is all matrices of its
-    block.
+    block. A head is its rows of q and its columns of o, and rows of k and v if all heads that share them are in the
+    region.
 
     Args:
-        region: region of weights, neurons or layers.
+        region: region of weights, neurons, heads or layers.
         weight_shapes: address -> (out, in) of every matrix of the model, from `safety_regions.weight_shapes`.
 
     Example:
@@ -150,7 +152,10 @@ def expand(region: Region, weight_shapes: Mapping[str, Sequence[int]]) -> Region
     """
     packed, granularity = region.packed, GRANULARITIES[region.packed.metadata["granularity"]]
     if granularity.factors:
-        raise StudyError(explain("region", granularity.plural, "a region of weights, neurons or layers"))
+        raise StudyError(
+            explain("region", granularity.plural, "a region of weights, neurons, heads or layers")
+        )
+    homes = {granularity.home(where) for where in weight_shapes}
     for where, shape in packed.shapes.items():
         if where == LAYERS:
             expected = (1 + max((parse_address(address).layer for address in weight_shapes), default=-1),)
@@ -158,8 +163,8 @@ def expand(region: Region, weight_shapes: Mapping[str, Sequence[int]]) -> Region
             expected = tuple(weight_shapes.get(where, ()))
         else:
             expected = (
-                shape if where in weight_shapes else ()
-            )  # the number of neurons is checked when they are expanded
+                shape if where in homes else ()
+            )  # the number of neurons or heads is checked when they are expanded
         if shape != expected:
             found = f"shape {shape}"
             raise StudyError(

@@ -172,7 +172,7 @@ class Ablation:
             regions.own,
             lambda where: as_array(weights[where]),
             lambda where: as_array(base[where]),
-            list(self.shapes),
+            self.shapes,
         )
         self._tasks = Tasks(backbone, plan.tasks, plan.task_folder, ruler.batch_size) if plan.tasks else None
         self._marks = fingerprint(backbone)

@@ -113,7 +113,7 @@ class Constraint:
             region,
             lambda where: as_array(weights[where]),
             lambda where: as_array(before[where]),
-            list(weights),
+            backbone.shapes,
         )
         self._roles = {held.sample.prompt_id: held.role for held in ruler.held}
 

@@ -5,16 +5,19 @@ methods choose large weights, whose change moves any model more.
 
 ============  ======================================================================================================
 ``random``    units drawn at random; for layers, another range of as many layers
-``matched``   drawn at random with the same histogram of weight magnitudes (deciles) in each matrix
+``matched``   drawn at random with the same histogram of weight magnitudes (deciles) in each matrix; of heads, in each
+              layer, with fewer bins, so that each has at least `FEWEST` heads
 ``magnitude`` the units of the largest norm
 ``change``    the units that alignment changed most: the largest norm of the difference from the base model
 ``part``      a random part of the region itself, as large as another region in every scope unit
 ============  ======================================================================================================
 
-A unit's norm is |w| of a weight, and the Euclidean norm of a neuron's or a layer's weights.
+A unit's norm is |w| of a weight, and the Euclidean norm of a neuron's, a head's or a layer's weights. Weights that
+several heads share (rows of k and v) are in no head's norm. Controls of heads have as many heads, but can have other
+numbers of these shared weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from math import comb
 from zlib import crc32
@@ -22,12 +25,15 @@ from zlib import crc32
 import numpy as np
 
 from safety_regions.errors import StudyError, explain
+from safety_regions.formats.expand import Shapes, blocks_of
 from safety_regions.formats.region import Region
-from safety_regions.units.addresses import LAYERS, STRATA, parse_address
+from safety_regions.units.addresses import LAYERS, STRATA
 from safety_regions.units.behaviour import CHANGE, DRAWN, MAGNITUDE, MATCHED, RANDOM
 from safety_regions.units.granularity import GRANULARITIES, MATRIX, ROW
 
 BINS = 10
+FEWEST = 8
+"""Units of a bin, where a layer has few of them. With fewer than 16 heads in a layer there is one bin."""
 SAMPLE = 100_000
 """Magnitudes of a matrix that the borders of its bins are computed from."""
 MOST_SETS = 20_000
@@ -43,7 +49,7 @@ class Maker:
         region: the region.
         weights: returns the weights of a projection, (out, in).
         before: returns those before alignment, for the control ``change``.
-        addresses: all projections of the backbone.
+        shapes: address -> (out, in) of every projection of the backbone.
     """
 
     def __init__(
@@ -51,11 +57,11 @@ class Maker:
         region: Region,
         weights: Callable[[str], np.ndarray],
         before: Callable[[str], np.ndarray],
-        addresses: Sequence[str],
+        shapes: Shapes,
     ) -> None:
         self.region = region
-        self._magnitude = norms_of(region, weights, addresses)
-        self._change = norms_of(region, lambda where: weights(where) - before(where), addresses)
+        self._magnitude = norms_of(region, weights, shapes)
+        self._change = norms_of(region, lambda where: weights(where) - before(where), shapes)
 
     def make(self, kind: str, draw: int) -> Region:
         """The control of a kind, or one of its draws (from 1)."""
@@ -115,12 +121,13 @@ def matched_region(region: Region, norms: Arrays, draw: int) -> Region:
     found = {}
     for where in region.shapes:
         inside, norm = region.flags(where).ravel(), norms[where].ravel()
-        borders = np.quantile(norm[:: max(1, norm.size // SAMPLE)], np.arange(1, BINS) / BINS)
-        bins = np.searchsorted(borders, norm, side="right")
+        bins = max(1, min(BINS, norm.size // FEWEST)) if _kind(region).few else BINS
+        borders = np.quantile(norm[:: max(1, norm.size // SAMPLE)], np.arange(1, bins) / bins)
+        bin_of = np.searchsorted(borders, norm, side="right")
         rng, flags = _generator(region, where, MATCHED, draw), np.zeros(norm.size, bool)
-        for number, count in enumerate(np.bincount(bins[inside], minlength=BINS)):
+        for number, count in enumerate(np.bincount(bin_of[inside])):
             if count:
-                members = np.flatnonzero(bins == number)
+                members = np.flatnonzero(bin_of == number)
                 flags[rng.choice(members, count, replace=False, shuffle=False)] = True
         found[where] = flags.reshape(region.shapes[where])
     return _like(region, found)
@@ -179,35 +186,33 @@ def _largest_of_rows(inside: np.ndarray, keys: np.ndarray) -> np.ndarray:
     return flags
 
 
-def norms_of(region: Region, weights: Callable[[str], np.ndarray], addresses: Sequence[str]) -> Arrays:
+def norms_of(region: Region, weights: Callable[[str], np.ndarray], shapes: Shapes) -> Arrays:
     """The norm of every unit of the region's granularity: address -> float32, computed when it is read.
 
     Args:
         weights: returns the weights (or their change) of a projection, (out, in).
-        addresses: all projections of the backbone.
+        shapes: address -> (out, in) of every projection of the backbone.
     """
-    return _Norms(region, weights, addresses)
+    return _Norms(region, weights, shapes)
 
 
 class _Norms(Mapping):
-    def __init__(
-        self, region: Region, weights: Callable[[str], np.ndarray], addresses: Sequence[str]
-    ) -> None:
-        self._region, self._weights, self._addresses = region, weights, addresses
+    def __init__(self, region: Region, weights: Callable[[str], np.ndarray], shapes: Shapes) -> None:
+        self._region, self._weights, self._shapes = region, weights, shapes
 
     def __getitem__(self, where: str) -> np.ndarray:
         kind, shape = _kind(self._region), self._region.shapes[where]
-        if kind.whole_layers:
-            squares = np.zeros(shape)
-            for address in self._addresses:
-                squares[parse_address(address).layer] += np.square(self._weights(address), dtype=float).sum()
-            return np.sqrt(squares)
-        weights = self._weights(where)
         if len(shape) == 2:
-            return np.abs(weights)
-        axis = 0 if parse_address(where).projection in kind.columns else 1
-        squares = np.square(weights, dtype=float).sum(axis=axis)
-        return np.sqrt(squares.reshape(shape[0], -1).sum(axis=1))
+            return np.abs(self._weights(where))
+        squares = np.zeros(shape)
+        for projection in self._shapes:
+            if kind.home(projection) == where:
+                blocks = blocks_of(kind, projection, self._shapes, squares.size)
+                if blocks.owners.shape[1] == 1:
+                    squares[blocks.owners[:, 0]] += blocks.sums(
+                        np.square(self._weights(projection), dtype=float)
+                    )
+        return np.sqrt(squares)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._region.shapes)

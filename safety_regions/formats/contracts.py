@@ -38,7 +38,11 @@ def _contract(name: str, version: int, row: str, *columns: tuple) -> Contract:
 
 _ADDRESS = (
     ("layer", pa.int16(), "decoder block, 0-based"),
-    ("projection", CATEGORY, "q, k, v, o, gate, up or down; split even if the model stores them fused"),
+    (
+        "projection",
+        CATEGORY,
+        "q, k, v, o, gate, up or down; split even if the model stores them fused; heads if units are attention heads",
+    ),
 )
 _CELL = (
     ("backbone", CATEGORY, "name of the backbone in the config"),
@@ -260,6 +264,20 @@ NEURON_SCORES = _contract(
     ),
     ("shift", pa.float64(), "difference, standardised over the neurons of the layer (SAS)", True),
 )
+HEAD_SCORES = _contract(
+    "head_scores",
+    1,
+    "attention head",
+    *_ADDRESS,
+    ("head", pa.int32(), "query head of the layer, 0-based"),
+    ("score", pa.float32(), "the method's score, larger means more important"),
+    (
+        "importances",
+        pa.list_(pa.float32()),
+        "importance of the head for each prompt, sorted descending, in the method's unit",
+        True,
+    ),
+)
 LAYER_SCORES = _contract(
     "layer_scores",
     1,
@@ -286,7 +304,11 @@ MEMBERSHIP = _contract(
     1,
     "address x pattern that occurs",
     ("layer", pa.int16(), "decoder block, null if units are whole layers"),
-    ("projection", CATEGORY, "projection, null if units are whole layers"),
+    (
+        "projection",
+        CATEGORY,
+        "projection (heads if units are attention heads), null if units are whole layers",
+    ),
     ("pattern", pa.int32(), "bit d is set if the unit is in the region of name d (order in the metadata)"),
     ("count", pa.int64(), "number of units with exactly this pattern"),
 )
@@ -355,7 +377,7 @@ RECOVERY = _contract(
     "region of a method compared with the planted region of the same backbone or of one planted elsewhere, as weights",
     ("truth", CATEGORY, "organism whose planted region it is: this one, or another of its group"),
     ("method", CATEGORY, "label of the method in the config"),
-    ("granularity", CATEGORY, "weight, neuron, layer or lora_weight"),
+    ("granularity", CATEGORY, "weight, neuron, head, layer or lora_weight"),
     ("name", pa.string(), "identification set"),
     ("selection", CATEGORY, "{scope}-{fraction}, or range"),
     ("refinement", CATEGORY, "raw or minus-{utility dataset}"),
@@ -603,7 +625,7 @@ ADAPTER_LOG = Contract(
     ),
 )  # fmt: skip
 
-_SCORES = {contract.name: contract for contract in (WEIGHT_SCORES, NEURON_SCORES, LAYER_SCORES)}
+_SCORES = {contract.name: contract for contract in (WEIGHT_SCORES, NEURON_SCORES, HEAD_SCORES, LAYER_SCORES)}
 
 
 def score_contract(granularity: str) -> Contract:

@@ -26,7 +26,7 @@ class Region:
 
     Attributes:
         masks: address -> packed bits of its units, a uint8 vector.
-        shapes: address -> (out, in) for weights, (n,) for neurons; "layers" -> (L,) for layers.
+        shapes: address -> (out, in) for weights, (n,) for neurons and heads; "layers" -> (L,) for layers.
         metadata: how the region was made; must contain granularity, scope and fraction when it is written.
         available: address -> number of units that could have been selected: all units of a raw region; a refinement
             excludes some.

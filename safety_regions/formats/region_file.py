@@ -6,7 +6,7 @@ keys in random order, and equal regions should give identical files.
 
 =============================  =========================================================================
 ``version``                    3
-``granularity``                weight, neuron or layer
+``granularity``                weight, neuron, head or layer
 ``scope``, ``fraction``        how the units were selected
 ``shapes``                     address -> [out, in] for weights, [n] for neurons; "layers" -> [L] for layers
 ``available``, ``selected``    address -> number of units that could have been selected, and that were

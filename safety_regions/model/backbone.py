@@ -5,7 +5,7 @@ projection of every decoder block, with fused matrices split, but without embedd
 `safety_regions.model.loading` opens one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -273,6 +273,23 @@ class Backbone:
 
 def _sizes(backbone: Backbone) -> str:
     return f"{len(backbone.blocks)} blocks, up {list(backbone.shapes['layers.0.up'])}"
+
+
+@contextmanager
+def replaced_forwards(
+    modules: Sequence[nn.Module], replacement: Callable[[int, Callable], Callable]
+) -> Iterator[None]:
+    """Inside the `with` block, module number i runs ``replacement(i, forward)``, with its own forward; hooks stay."""
+    own = [vars(module).get("forward") for module in modules]  # accelerate gives blocks on several GPUs one
+    for number, module in enumerate(modules):
+        module.forward = replacement(number, module.forward)
+    try:
+        yield
+    finally:
+        for module, forward in zip(modules, own, strict=True):
+            del module.forward
+            if forward is not None:
+                module.forward = forward
 
 
 @contextmanager

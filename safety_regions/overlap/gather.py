@@ -12,7 +12,7 @@ from safety_regions.formats.contracts import IOU, OVERLAP, REGION_SIZES
 from safety_regions.formats.files import finished_at
 from safety_regions.formats.parquet import read_table
 from safety_regions.overlap.membership import Membership, addresses_of, read_membership, sizes_at
-from safety_regions.units.addresses import MATRICES, parse_address
+from safety_regions.units.addresses import PARTS, parse_address
 
 # Backbone, method, selection and refinement: the labels of a cell, and the first columns of both tables.
 Cell = tuple[str, str, str, str]
@@ -34,12 +34,12 @@ def region_sizes(membership: Membership, cell: Cell) -> pa.Table:
     names, addresses = membership.metadata["names"], addresses_of(membership)
     places = [parse_address(where) for where in addresses] * len(names)
     layer = np.array([-1 if p.layer is None else p.layer for p in places], np.int16)
-    codes = [-1 if p.layer is None else MATRICES.index(p.projection) for p in places]
+    codes = [-1 if p.layer is None else PARTS.index(p.projection) for p in places]
     n_units = [membership.metadata["n_units"][where] for where in addresses]
     columns = {
         "name": texts([name for name in names for _ in addresses]),
         "layer": column(layer, missing=layer < 0),
-        "projection": category(codes, MATRICES),
+        "projection": category(codes, PARTS),
         "n_units": column(np.tile(np.array(n_units, np.int64), len(names))),
         "n_selected": column(sizes_at(membership).ravel()),
     }

@@ -23,7 +23,7 @@ from safety_regions.formats.contracts import OVERLAP
 from safety_regions.formats.region_file import count_bits, iter_blocks
 from safety_regions.overlap.chance import expected_iou
 from safety_regions.overlap.membership import Counts, Membership, as_counts, common_metadata, sizes_at
-from safety_regions.units.addresses import MATRICES, parse_address, sort_addresses
+from safety_regions.units.addresses import PARTS, parse_address, sort_addresses
 
 ALL_SUBSETS = 12
 JOIN = " & "
@@ -152,11 +152,11 @@ def iou_matrix(overlap: pa.Table, sizes: Mapping[str, int]) -> np.ndarray:
 def _group(addresses: Sequence[str]) -> Groups:
     places = [parse_address(where) for where in addresses]
     layers = sorted({p.layer for p in places} - {None})
-    projections = [i for i, name in enumerate(MATRICES) if any(p.projection == name for p in places)]
+    projections = [i for i, name in enumerate(PARTS) if any(p.projection == name for p in places)]
     inside = [
         np.ones(len(places), bool),
         *(np.array([p.layer == layer for p in places]) for layer in layers),
-        *(np.array([p.projection == MATRICES[i] for p in places]) for i in projections),
+        *(np.array([p.projection == PARTS[i] for p in places]) for i in projections),
     ]
     return Groups(
         level=np.repeat(np.arange(3), [1, len(layers), len(projections)]),
@@ -220,7 +220,7 @@ def _as_table(
         "k": column(np.repeat(np.array([len(team) for team in teams], np.int16), n_groups)),
         "level": category(np.tile(groups.level, n_teams), LEVELS),
         "layer": column(np.tile(groups.layer, n_teams), missing=np.tile(groups.layer < 0, n_teams)),
-        "projection": category(np.tile(groups.projection, n_teams), MATRICES),
+        "projection": category(np.tile(groups.projection, n_teams), PARTS),
         **{name: column(v.ravel(), missing=np.isnan(v.ravel())) for name, v in values.items()},
     }
     n_rows = n_teams * n_groups  # null: floor, ceiling, the columns derived from them, and numbers of prompts

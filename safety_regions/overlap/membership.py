@@ -20,7 +20,7 @@ from safety_regions.formats.files import REMEDY
 from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.formats.region import Region
 from safety_regions.formats.region_file import BLOCK, Block, RegionFile, iter_blocks
-from safety_regions.units.addresses import LAYERS, MATRICES, address, parse_address, sort_addresses
+from safety_regions.units.addresses import LAYERS, PARTS, address, parse_address, sort_addresses
 from safety_regions.units.names import MOST_NAMES
 
 # Metadata that must agree for regions to be compared: chance is computed for one scope and one set of available units.
@@ -210,11 +210,11 @@ def _as_table(histograms: Mapping[str, np.ndarray]) -> pa.Table:
     n_rows = [patterns.size for patterns in occurring.values()]
     places = [parse_address(where) for where in occurring]
     layer = np.repeat([-1 if p.layer is None else p.layer for p in places], n_rows).astype(np.int16)
-    codes = [-1 if p.projection is None else MATRICES.index(p.projection) for p in places]
+    codes = [-1 if p.projection is None else PARTS.index(p.projection) for p in places]
     counts = [histograms[where][patterns] for where, patterns in occurring.items()]
     columns = [
         column(layer, missing=layer < 0),
-        category(np.repeat(codes, n_rows), MATRICES),
+        category(np.repeat(codes, n_rows), PARTS),
         column(np.concatenate(list(occurring.values())).astype(np.int32)),
         column(np.concatenate(counts)),
     ]

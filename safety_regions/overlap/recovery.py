@@ -10,8 +10,6 @@ the null for what it finds where something was.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from math import comb
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +18,11 @@ import numpy as np
 from safety_regions.formats.expand import Factors, expand_region, spread_units
 from safety_regions.formats.region import Region, read_region
 from safety_regions.formats.score_file import ScoreFile
-from safety_regions.overlap.chance import DRAWS, densities
+from safety_regions.overlap.chance import densities
 from safety_regions.overlap.curves import area_of_precision, area_of_roc, auroc, curve
+from safety_regions.overlap.few_units import chance_of_truth
 from safety_regions.overlap.pooling import POOLED, pooled_areas
-from safety_regions.units.addresses import LAYERS, parse_address
+from safety_regions.units.addresses import parse_address
 from safety_regions.units.granularity import GRANULARITIES
 
 AREAS = ("auroc", "average_precision", "chance_auroc", "chance_average_precision", "auroc_within", *POOLED)
@@ -31,13 +30,20 @@ Flags = dict[str, np.ndarray]
 Labelled = Sequence[tuple[Mapping[str, str], str | Path]]
 
 
+class Units(NamedTuple):
+    """A region of heads or layers, and the region of the same kind that a refinement removed."""
+
+    region: Region
+    removed: Region | None = None
+
+
 class Found(NamedTuple):
-    """A region as weights, its scope, the region that a refinement removed, and whether its units are layers."""
+    """A region as weights, its scope, the weights that a refinement removed, and its units if a layer has few."""
 
     weights: Flags
     scope: str
     removed: Flags | None
-    whole_layers: bool
+    units: Units | None
 
 
 def measure_recovery(
@@ -75,12 +81,12 @@ def measure_recovery(
 def _found(
     path: str | Path, other: str | Path | None, shapes: Mapping[str, tuple[int, int]], factors: Factors | None
 ) -> Found:
-    region = read_region(path)
+    region, removed = read_region(path), read_region(other) if other else None
     return Found(
         weight_flags(region, shapes, factors),
         region.metadata["scope"],
-        weight_flags(read_region(other), shapes, factors) if other else None,
-        GRANULARITIES[region.metadata["granularity"]].whole_layers,
+        weight_flags(removed, shapes, factors) if removed else None,
+        Units(region, removed) if GRANULARITIES[region.metadata["granularity"]].few else None,
     )
 
 
@@ -93,20 +99,20 @@ def weight_flags(
 
 
 def recovery_of_region(
-    region: Flags, truth: Flags, scope: str, removed: Flags | None = None, whole_layers: bool = False
+    region: Flags, truth: Flags, scope: str, removed: Flags | None = None, units: Units | None = None
 ) -> dict[str, float]:
     """Compute precision, recall and IoU of a region against the truth, with the IoU expected by chance.
 
     A random region has as many units as this one in each part (row, matrix, layer or all, as ``scope`` says), and none
     of those that the refinement removed. Weights and neurons are many, so chance is the ratio of the expected
-    intersection and union; random sets of whole layers are few, so chance is their mean IoU.
+    intersection and union; heads and layers are few, so chance is the mean IoU of random sets of them.
 
     Args:
         region, truth: address -> whether each weight (out, in) is part of it.
         removed: the same for the region that a refinement subtracted; None for a raw region.
-        whole_layers: whether the region consists of layers.
+        units: the region's units, if it consists of heads or layers.
     """
-    units = np.array([flags.size for flags in truth.values()])
+    sizes = np.array([flags.size for flags in truth.values()])
     free = {
         where: ~removed[where] if removed else np.ones(flags.shape, bool) for where, flags in truth.items()
     }
@@ -116,13 +122,13 @@ def recovery_of_region(
     )
     both = sum(int((region[where] & truth[where]).sum()) for where in truth)
     n_truth, n_selected = int(planted.sum()), int(selected.sum())
-    if whole_layers:
-        chance = _chance_of_layers(list(truth), selected, reachable, available, n_truth)
+    if units is not None:
+        chance = chance_of_truth(units.region, units.removed, truth)
     else:
         expected = float(densities(scope, list(truth), selected[None], available)[0] @ reachable)
         chance = _ratio(expected, n_truth + n_selected - expected)
     return {
-        "n_weights": int(units.sum()),
+        "n_weights": int(sizes.sum()),
         "n_truth": n_truth,
         "n_selected": n_selected,
         "intersection": both,
@@ -130,24 +136,8 @@ def recovery_of_region(
         "recall": _ratio(both, n_truth),
         "iou": _ratio(both, n_truth + n_selected - both),
         "chance": chance,
-        "prevalence": n_truth / int(units.sum()),
+        "prevalence": n_truth / int(sizes.sum()),
     }
-
-
-def _chance_of_layers(
-    addresses: list[str], selected: np.ndarray, reachable: np.ndarray, available: np.ndarray, n_truth: int
-) -> float | None:
-    """Return the mean IoU with the truth of as many random layers as are selected; weights per address are given."""
-    layer = np.unique([parse_address(where).layer for where in addresses], return_inverse=True)[1]
-    chosen, planted, weights = (np.bincount(layer, weights=w) for w in (selected, reachable, available))
-    free, n = np.flatnonzero(weights), int((chosen > 0).sum())
-    if comb(len(free), n) <= DRAWS:
-        drawn = np.array(list(combinations(free, n)), int)
-    else:
-        drawn = free[np.random.default_rng(0).random((DRAWS, len(free))).argsort(axis=1)[:, :n]]
-    both = planted[drawn].sum(axis=1)
-    union = n_truth + weights[drawn].sum(axis=1) - both
-    return float((both / union).mean()) if union.all() else None
 
 
 def recovery_of_scores(
@@ -170,7 +160,7 @@ def weight_scores(path: str | Path, shapes: Mapping[str, tuple[int, int]]) -> Fl
     file = ScoreFile(path)
     if file.granularity.factors or max(file.kept.values(), default=0) < 1:
         return None
-    return {where: _weight_scores(file, where, shape) for where, shape in shapes.items()}
+    return {where: _weight_scores(file, where, shapes) for where in shapes}
 
 
 def areas_of_scores(
@@ -223,14 +213,14 @@ def _whole_layers(shares: Mapping[str, float]) -> bool:
     return all(found in ({0.0}, {1.0}) for found in layers.values())
 
 
-def _weight_scores(file: ScoreFile, where: str, shape: tuple[int, int]) -> np.ndarray:
-    """Return the score of each weight of an address, -inf where none is stored."""
-    home = LAYERS if file.granularity.whole_layers else where
+def _weight_scores(file: ScoreFile, where: str, shapes: Mapping[str, tuple[int, int]]) -> np.ndarray:
+    """Return the score of each weight of an address, -inf where none is stored; see `spread_units`."""
+    home = file.granularity.home(where)
     if home not in file.shapes:
-        return np.full(shape, -np.inf)
+        return np.full(shapes[where], -np.inf)
     values = np.full(np.prod(file.shapes[home]), -np.inf)
     values[file.units(home)] = file.scores(home)
-    return spread_units(values.reshape(file.shapes[home]), file.granularity, where, shape)
+    return spread_units(values.reshape(file.shapes[home]), file.granularity, where, shapes)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -39,7 +39,7 @@ def select_region(scores_path: str | Path, scope: str, fraction: float, allow_em
     """Select the best ``fraction`` of every scope unit as a raw region.
 
     Args:
-        scores_path: a score table (weights, neurons or layers) that stores at least this fraction of the scope.
+        scores_path: a score table (weights, neurons, heads or layers) that stores at least this fraction of the scope.
         scope: row (of weights only), matrix, layer or global.
         fraction: 0-1.
         allow_empty: accept scope units so small that the fraction selects none of their units.

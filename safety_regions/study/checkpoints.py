@@ -9,6 +9,7 @@ from pathlib import Path
 from safety_regions.errors import StudyError, explain
 from safety_regions.families import families
 from safety_regions.study.small_files import AN_OBJECT, POINTER, fault_of, read_object
+from safety_regions.units.addresses import HEADS
 
 # What the sizes are called in an organism's card, and in the config.json of a checkpoint.
 SIZES = {
@@ -38,14 +39,15 @@ def unit_counts(card: dict) -> dict:
     """How many layers a backbone has, and rows and columns of its projections, as far as that is known before loading.
 
     Returns:
-        ``layers``, an int, and every projection of `addresses.PROJECTIONS`, a pair (outputs, inputs) that is the shape
-        of its weight in every layer. What the card and a local config.json do not tell is left out; of a checkpoint on
-        the Hub, everything is.
+        ``layers``, an int; ``heads``, of which the only element is the number of query heads of a layer; and every
+        projection of `addresses.PROJECTIONS`, a pair (outputs, inputs) that is the shape of its weight in every layer.
+        What the card and a local config.json do not tell is left out; of a checkpoint on the Hub, everything is.
     """
     sizes = _sizes(card)
     layers, hidden, neurons = (sizes.get(key) for key in ("layers", "hidden_size", "intermediate_size"))
     queries, keys = _width(sizes, "heads"), _width(sizes, "kv_heads")
     shapes = {
+        HEADS: (sizes.get("heads"),),
         "q": (queries, hidden),
         "k": (keys, hidden),
         "v": (keys, hidden),

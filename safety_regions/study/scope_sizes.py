@@ -91,11 +91,11 @@ def smallest_scope(counts: dict, granularity: Granularity, scope: str, rank: int
     """
     if granularity.whole_layers:
         return counts.get("layers")
-    if any(projection not in counts for projection in PROJECTIONS) or (granularity.factors and rank is None):
+    part = (granularity.part,) if granularity.part else ()
+    if any(name not in counts for name in part or PROJECTIONS) or (granularity.factors and rank is None):
         return None
-    shapes = [
-        shape for name in granularity.projections for shape in _shapes(counts[name], name, granularity, rank)
-    ]
+    names = part or granularity.projections
+    shapes = [shape for name in names for shape in _shapes(counts[name], name, granularity, rank)]
     if scope == ROW:
         return min(shape[-1] for shape in shapes)
     sizes = [prod(shape) for shape in shapes]
@@ -109,9 +109,11 @@ def smallest_scope(counts: dict, granularity: Granularity, scope: str, rank: int
 
 
 def _shapes(
-    shape: tuple[int, int], projection: str, granularity: Granularity, rank: int | None
+    shape: tuple[int, ...], projection: str, granularity: Granularity, rank: int | None
 ) -> list[tuple[int, ...]]:
-    """The shapes of a projection's units: of its weights (out, in), its neurons, or its LoRA factors."""
+    """The shapes of a projection's units: of its weights (out, in), its neurons, or its LoRA factors; of heads."""
+    if granularity.part:
+        return [shape]
     outputs, inputs = shape
     if granularity.factors:
         return [(rank, inputs), (outputs, rank)]

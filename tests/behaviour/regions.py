@@ -4,17 +4,22 @@ import numpy as np
 
 from safety_regions.formats.region import Region
 from safety_regions.model.backbone import Backbone
-from safety_regions.units.addresses import LAYERS, parse_address
+from safety_regions.units.addresses import HEADS, LAYERS, address, parse_address
 from safety_regions.units.granularity import GRANULARITIES
 
 
 def some_units(
     backbone: Backbone, granularity: str = "weight", scope: str = "matrix", share: float = 0.2, seed: int = 0
 ) -> Region:
-    """A region in which every unit lies with probability ``share``."""
+    """A region in which every unit lies with probability ``share``; of the few heads, half and the last one."""
     rng, kind = np.random.default_rng(seed), GRANULARITIES[granularity]
     if kind.whole_layers:
         flags = {LAYERS: np.arange(len(backbone.blocks)) == 1}
+    elif granularity == "head":
+        n = backbone.config.num_attention_heads
+        flags = {
+            address(i, HEADS): np.append(rng.random(n - 1) < 0.5, True) for i in range(len(backbone.blocks))
+        }
     elif granularity == "neuron":
         flags = {
             where: rng.random(backbone.rows_of("up") if place == "down" else shape[0]) < share

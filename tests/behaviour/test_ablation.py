@@ -44,7 +44,8 @@ def table(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("granularity", "scope"), [("weight", "row"), ("neuron", "matrix"), ("layer", "global")]
+    ("granularity", "scope"),
+    [("weight", "row"), ("neuron", "matrix"), ("head", "global"), ("layer", "global")],
 )
 def test_every_arm_is_measured_and_the_model_comes_back(tmp_path, granularity, scope):
     backbone, before, regions = study(granularity, scope)

@@ -9,8 +9,10 @@ from safety_regions.units.addresses import LAYERS, STRATA
 from tests.behaviour.regions import some_units
 from tests.tiny import tiny_backbone
 
-CASES = [("weight", s) for s in ("row", "matrix", "layer", "global")] + [
-    ("neuron", s) for s in ("matrix", "layer")
+CASES = [
+    *(("weight", s) for s in ("row", "matrix", "layer", "global")),
+    *(("neuron", s) for s in ("matrix", "layer")),
+    *(("head", s) for s in ("layer", "global")),
 ]
 
 
@@ -21,7 +23,7 @@ def backbone():
 
 def norms(backbone, region):
     weights = {where: weight.detach().numpy() for where, weight in backbone.weights()}
-    return controls.norms_of(region, weights.__getitem__, list(weights))
+    return controls.norms_of(region, weights.__getitem__, backbone.shapes)
 
 
 def sizes(region: Region):
@@ -133,6 +135,39 @@ def test_norms_of_neurons_are_those_of_their_weights(backbone):
     weights = dict(backbone.weights())
     assert found["layers.2.up"][3] == pytest.approx(float(weights["layers.2.up"][3].norm()), rel=1e-6)
     assert found["layers.2.down"][3] == pytest.approx(float(weights["layers.2.down"][:, 3].norm()), rel=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "phi3"])
+def test_norms_of_heads_are_those_of_the_weights_that_they_own_alone(family):
+    """Heads of Llama 2 have their own rows of k and v; in the other two, two heads share them."""
+    backbone = tiny_backbone(family)
+    region, h = some_units(backbone, "head"), backbone.head_dim
+    found, weights = norms(backbone, region), dict(backbone.weights())
+    rows = slice(2 * h, 3 * h)
+    own = [weights["layers.1.q"][rows], weights["layers.1.o"][:, rows]]
+    own += [weights["layers.1.k"][rows], weights["layers.1.v"][rows]] if family == "llama" else []
+    expected = np.sqrt(sum(float(part.double().square().sum()) for part in own))
+    assert found["layers.1.heads"][2] == pytest.approx(expected, rel=1e-6)
+
+
+def heads(*inside, n=32):
+    return Region.pack(
+        {"layers.0.heads": np.isin(np.arange(n), inside)},
+        {"granularity": "head", "scope": "global", "fraction": 0.1},
+    )
+
+
+def test_few_heads_are_matched_in_fewer_bins():
+    """Of 32 heads, 4 bins of 8; with deciles, most heads could only be matched by themselves or two others."""
+    norms = {"layers.0.heads": np.arange(32.0)}
+    region, drawn = heads(3, 30), set()
+    for draw in range(1, 60):
+        low, high = np.flatnonzero(controls.matched_region(region, norms, draw).flags("layers.0.heads"))
+        assert low < 8 and high >= 24
+        drawn.add((low, high))
+    assert len({low for low, _ in drawn}) > 4
+    few = controls.matched_region(heads(0, n=4), {"layers.0.heads": np.arange(4.0)}, 2)
+    assert few.n_selected == 1
 
 
 def test_the_norm_of_a_layer_is_that_of_all_its_weights(backbone):

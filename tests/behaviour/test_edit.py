@@ -16,7 +16,7 @@ OPERATIONS = sorted(operation_cards())
 IDENTITIES = [
     (name, card["neutral"]) for name, card in operation_cards().items() if card["neutral"] is not None
 ]
-GRANULARITIES = ("weight", "neuron", "layer")
+GRANULARITIES = ("weight", "neuron", "head", "layer")
 
 
 def pair(family="llama3", **changes):

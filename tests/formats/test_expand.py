@@ -1,6 +1,6 @@
 """A region must expand to the weights of its units."""
 
-from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -35,15 +35,34 @@ def test_a_neuron_is_a_row_and_of_down_a_column():
     assert expanded.metadata["granularity"] == "weight" and expanded.n_selected == 2 * 3 + 3
 
 
-def test_units_can_be_groups_of_rows_or_columns():
-    """Units like attention heads must expand: two neighbouring rows of q each, and the same columns of o."""
-    head = replace(GRANULARITIES["neuron"], name="head", projections=("q", "o"), columns=frozenset({"o"}))
-    chosen = np.array([True, False, True])
-    q, o = spread_units(chosen, head, "layers.0.q", (6, 4)), spread_units(chosen, head, "layers.0.o", (4, 6))
-    assert all(q[i, j] == chosen[i // 2] for i, j in np.ndindex(6, 4))
-    assert np.array_equal(o, q.T)
-    with pytest.raises(StudyError, match=r"layers\.0\.q"):
-        spread_units(chosen, head, "layers.0.q", (7, 4))
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_a_head_is_its_rows_of_q_and_columns_of_o_and_a_whole_group_those_of_k_and_v(kv_heads):
+    """Four query heads of two rows each; each key-value head serves the next 4 / kv_heads of them."""
+    q, kv = (8, 6), (2 * kv_heads, 6)
+    shapes = {
+        "layers.0.q": q,
+        "layers.0.k": kv,
+        "layers.0.v": kv,
+        "layers.0.o": (6, 8),
+        "layers.0.up": (5, 6),
+    }
+    for chosen in product([False, True], repeat=4):
+        expanded = expand_region(region({"layers.0.heads": np.array(chosen)}, "head"), shapes)
+        for where, shape in shapes.items():
+            flags = expanded.flags(where)
+            for i, j in np.ndindex(*shape):
+                group = range(i // 2 * (4 // kv_heads), (i // 2 + 1) * (4 // kv_heads))
+                owners = {"q": [i // 2], "k": group, "v": group, "o": [j // 2]}.get(where.split(".")[-1])
+                expected = owners is not None and all(chosen[head] for head in owners)
+                assert flags[i, j] == expected, (where, i, j)
+
+
+@pytest.mark.parametrize("where", ["q", "k", "o"])
+def test_heads_of_another_model_are_refused(where):
+    shapes = {"layers.0.q": (6, 4), "layers.0.k": (2, 4), "layers.0.o": (4, 6)}
+    spread_units(np.ones(3, bool), GRANULARITIES["head"], f"layers.0.{where}", shapes)
+    with pytest.raises(StudyError, match=rf"layers\.0\.{where}: found 4 heads"):
+        spread_units(np.ones(4, bool), GRANULARITIES["head"], f"layers.0.{where}", shapes)
 
 
 def test_a_layer_is_all_its_projections():

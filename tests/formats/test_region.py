@@ -15,11 +15,11 @@ from safety_regions.errors import StudyError
 from safety_regions.formats import region_file
 from safety_regions.formats.region import Region, read_region, write_region
 from safety_regions.formats.region_file import BLOCK, RegionFile, iter_blocks
-from safety_regions.units.addresses import LAYERS, MATRICES, address, parse_address, sort_addresses
+from safety_regions.units.addresses import LAYERS, PARTS, address, parse_address, sort_addresses
 from tests.regions.small_regions import METADATA, SHAPES, region_of, regions, same, units
 
 
-@given(st.integers(0, 200), st.sampled_from(MATRICES))
+@given(st.integers(0, 200), st.sampled_from(PARTS))
 def test_an_address_says_where_it_lies(layer, projection):
     assert parse_address(address(layer, projection)) == (layer, projection)
     assert parse_address(LAYERS) == (None, None)
@@ -45,7 +45,7 @@ def test_what_is_no_address_is_refused(text):
 
 
 def test_addresses_sort_by_layer_and_then_projection():
-    expected = [address(layer, projection) for layer in range(12) for projection in MATRICES]
+    expected = [address(layer, projection) for layer in range(12) for projection in PARTS]
     assert sort_addresses(sorted(expected)) == expected
 
 

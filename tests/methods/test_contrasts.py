@@ -1,4 +1,4 @@
-"""What holds for every method that scores neurons by the contrast of two classes of prompts."""
+"""What holds for every method that scores neurons or heads by the contrast of two classes of prompts."""
 
 import pytest
 import torch
@@ -8,7 +8,9 @@ from tests.scoring.test_moments import classes
 from tests.tiny import FAMILIES, tiny_backbone
 
 CONTRASTS = [
-    label for label, case in CASES.items() if case.card["contrast"] and case.card["granularity"] == "neuron"
+    label
+    for label, case in CASES.items()
+    if case.card["contrast"] and case.card["granularity"] in ("neuron", "head")
 ]
 FACTOR, NEURON = 3.0, 5
 

@@ -1,8 +1,11 @@
 """Overlaps between methods: what chance is where a method chooses whole layers."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
+from safety_regions.formats.expand import expand_region
 from safety_regions.formats.region import Region
 from safety_regions.overlap.between_methods import overlap_of_methods
 from safety_regions.overlap.chance import pair_iou
@@ -10,9 +13,26 @@ from safety_regions.overlap.chance import pair_iou
 SHAPES = {f"layers.{i}.{p}": (6, 8) for i in range(4) for p in ("q", "down")}
 
 
-def layers(*chosen: int) -> Region:
-    metadata = {"granularity": "layer", "scope": "global", "fraction": len(chosen) / 4, "backbone": "b"}
-    return Region.pack({"layers": np.isin(np.arange(4), chosen)}, metadata | {"refinement": "raw"})
+def layers(*chosen: int, n: int = 4) -> Region:
+    metadata = {"granularity": "layer", "scope": "global", "fraction": len(chosen) / n, "backbone": "b"}
+    return Region.pack({"layers": np.isin(np.arange(n), chosen)}, metadata | {"refinement": "raw"})
+
+
+OF_LAYER = {"q": (8, 3), "k": (4, 3), "o": (3, 8), "up": (5, 3)}
+HEADED = {f"layers.{i}.{p}": shape for i in range(2) for p, shape in OF_LAYER.items()}
+
+
+def heads(*inside: int) -> Region:
+    """Some of 8 heads, 4 in each of two layers; two share the rows of k."""
+    flags = np.isin(np.arange(8), inside)
+    metadata = {
+        "granularity": "head",
+        "scope": "layer",
+        "fraction": 0.25,
+        "backbone": "b",
+        "refinement": "raw",
+    }
+    return Region.pack({"layers.0.heads": flags[:4], "layers.1.heads": flags[4:]}, metadata)
 
 
 def weights(density: float, seed: int) -> Region:
@@ -22,9 +42,9 @@ def weights(density: float, seed: int) -> Region:
     return Region.pack(flags, metadata | {"refinement": "raw"})
 
 
-def chances(regions: dict[str, Region]) -> dict[tuple, float | None]:
+def chances(regions: dict[str, Region], shapes=SHAPES) -> dict[tuple, float | None]:
     """(combination, level, layer or projection) -> chance."""
-    _, overlap = overlap_of_methods(regions, SHAPES)
+    _, overlap = overlap_of_methods(regions, shapes)
     place = [row["projection"] if row["layer"] is None else row["layer"] for row in overlap.to_pylist()]
     rows = zip(overlap.to_pylist(), place, strict=True)
     return {(row["combination"], row["level"], at): row["chance"] for row, at in rows}
@@ -41,6 +61,30 @@ def test_the_chance_of_two_layer_methods_is_that_of_random_layers(first, second,
     assert found.pop(("a & b", "model", None)) == pytest.approx(chance)
     for (_, level, _), value in found.items():
         assert value == pytest.approx(at_layer if level == "layer" else chance)
+
+
+def test_the_chance_of_two_methods_of_heads_is_that_of_random_heads():
+    """All pairs of one head in the first layer and two in the second are counted literally."""
+    found = chances({"a": heads(0, 5, 6), "b": heads(1, 5, 7)}, HEADED)
+    every = [expand_region(heads(a, *b), HEADED) for a in range(4) for b in combinations(range(4, 8), 2)]
+    for level, at, inside in (
+        ("model", None, list(HEADED)),
+        ("layer", 1, [where for where in HEADED if where.startswith("layers.1")]),
+        ("projection", "q", ["layers.0.q", "layers.1.q"]),
+        ("projection", "k", ["layers.1.k"]),
+    ):
+        joined = [np.concatenate([region.flags(where).ravel() for where in inside]) for region in every]
+        ious = [(x & y).sum() / (x | y).sum() for x in joined for y in joined if (x | y).any()]
+        error = 4.5 * np.std(ious) / np.sqrt(4000 * (0.5 if at == "k" else 1))
+        assert found["a & b", level, at] == pytest.approx(np.mean(ious), abs=error), (level, at)
+    assert found["a & b", "projection", "up"] is None
+
+
+def test_a_method_of_heads_with_others():
+    found = chances({"a": heads(0, 5), "b": heads(1, 6), "c": layers(1, n=2)}, HEADED)
+    assert found["a & b & c", "model", None] is None, "no law for two methods of heads with another one"
+    assert found["a & c", "layer", 0] == 0
+    assert found["a & c", "projection", "q"] == pytest.approx(0.25 / 1.25, abs=0.01)
 
 
 def test_a_layer_method_with_a_weight_method_keeps_its_layers():

@@ -20,7 +20,7 @@ from tests.regions.small_regions import region_of, units
 FEW = {
     "seed": st.integers(0, 2**32 - 1),
     "n": st.integers(2, 5),
-    "granularity": st.sampled_from(["weight", "neuron", "layer"]),
+    "granularity": st.sampled_from(["weight", "neuron", "head", "layer"]),
 }
 
 

@@ -48,7 +48,7 @@ def rows(membership):
 
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
-@given(**MANY, granularity=st.sampled_from(["weight", "neuron", "layer"]))
+@given(**MANY, granularity=st.sampled_from(["weight", "neuron", "head", "layer"]))
 def test_counting_is_literal(tmp_path_factory, seed, n, granularity):
     regions = draw_regions(seed, n, granularity)
     membership = membership_of(tmp_path_factory.mktemp("m"), regions)

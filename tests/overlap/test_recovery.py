@@ -1,14 +1,26 @@
 """Recovery measures must equal their literal definitions, and be perfect for scores that know the planted region."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_regions.formats.region import Region
+from safety_regions.formats.region import Region, write_region
 from safety_regions.overlap.chance import pair_iou
 from safety_regions.overlap.curves import auroc, average_precision
-from safety_regions.overlap.recovery import AREAS, recovery_of_region, recovery_of_scores, weight_flags
+from safety_regions.overlap.few_units import chance_of_truth
+from safety_regions.overlap.recovery import (
+    AREAS,
+    Units,
+    measure_recovery,
+    recovery_of_region,
+    recovery_of_scores,
+    weight_flags,
+    weight_scores,
+)
+from safety_regions.regions.refine import subtract_region
 from safety_regions.regions.select import select_region
 from tests.regions.small_regions import METADATA, write_scores
 
@@ -32,6 +44,18 @@ def test_average_precision_is_the_area_in_steps(pairs):
         recall = truth[taken].sum() / max(truth.sum(), 1)
         area, before = area + (recall - before) * truth[taken].mean(), recall
     assert average_precision(scores, truth) == (pytest.approx(area) if truth.any() else None)
+
+
+def layers(*inside, n=4):
+    metadata = METADATA | {"granularity": "layer", "scope": "global"}
+    return Region.pack({"layers": np.isin(np.arange(n), inside)}, metadata)
+
+
+def heads(inside, scope):
+    """Some of 8 heads, 4 in each of two layers."""
+    flags = np.isin(np.arange(8), inside)
+    metadata = METADATA | {"granularity": "head", "scope": scope}
+    return Region.pack({"layers.0.heads": flags[:4], "layers.1.heads": flags[4:]}, metadata)
 
 
 def planted(seed=1, fraction=0.25):
@@ -79,21 +103,50 @@ def test_chance_draws_whole_layers(n_layers):
     """A random layer is the planted one with probability 1 / n: E[IoU] is 1 / n, not the ratio of expectations."""
     shapes = {f"layers.{i}.q": (3, 4) for i in range(n_layers)}
     first = {where: np.full(shape, where == "layers.0.q") for where, shape in shapes.items()}
-    found = recovery_of_region(first, first, "global", whole_layers=True)
+    found = recovery_of_region(first, first, "global", units=Units(layers(0, n=n_layers)))
     assert found["iou"] == 1 and found["chance"] == pytest.approx(1 / n_layers)
     two = {where: np.full(shape, where in ("layers.0.q", "layers.1.q")) for where, shape in shapes.items()}
     expected = pair_iou((((2, 2), n_layers, n_layers),))
-    found = recovery_of_region(two, two, "global", whole_layers=True)
+    found = recovery_of_region(two, two, "global", units=Units(layers(0, 1, n=n_layers)))
     assert found["chance"] == pytest.approx(expected)
+    none = recovery_of_region(two, two, "global", units=Units(layers(n=n_layers)))
+    assert none["chance"] == 0
 
 
 def test_chance_of_whole_layers_leaves_out_those_that_were_removed():
     shapes = {f"layers.{i}.q": (3, 4) for i in range(4)}
-    layers = [{w: np.full(s, w == f"layers.{i}.q") for w, s in shapes.items()} for i in range(4)]
-    assert recovery_of_region(layers[0], layers[0], "global", layers[1], True)["chance"] == pytest.approx(
-        1 / 3
+    flags = [{w: np.full(s, w == f"layers.{i}.q") for w, s in shapes.items()} for i in range(4)]
+    units = Units(layers(0), layers(1))
+    assert recovery_of_region(flags[0], flags[0], "global", flags[1], units)["chance"] == pytest.approx(1 / 3)
+    assert recovery_of_region(flags[0], flags[1], "global", flags[1], units)["chance"] == 0
+
+
+OF_LAYER = {"q": (8, 3), "k": (4, 3), "v": (4, 3), "o": (3, 8)}
+HEADED = {f"layers.{i}.{p}": shape for i in range(2) for p, shape in OF_LAYER.items()}
+
+
+@pytest.mark.parametrize("removed", [None, (0, 5)])
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_chance_of_heads_is_the_mean_over_all_sets_of_as_many_heads(scope, removed):
+    """Two heads share a key-value head: their rows of k and v count only if both are drawn."""
+    rng = np.random.default_rng(4)
+    truth = {where: rng.random(shape) < 0.3 for where, shape in HEADED.items()}
+    region = heads((1, 2, 7), scope)
+    other = None if removed is None else heads(removed, scope)
+    free = [head for head in range(8) if head not in (removed or ())]
+    sets = list(combinations(free, 3))
+    if scope == "layer":  # two heads of the first layer and one of the second
+        sets = [chosen for chosen in sets if sum(head < 4 for head in chosen) == 2]
+    ious = []
+    for chosen in sets:
+        drawn = weight_flags(heads(chosen, scope), HEADED)
+        both = sum((drawn[w] & truth[w]).sum() for w in truth)
+        ious.append(both / sum((drawn[w] | truth[w]).sum() for w in truth))
+    found = recovery_of_region(weight_flags(region, HEADED), truth, scope, units=Units(region, other))
+    exact = scope == "global"
+    assert found["chance"] == pytest.approx(
+        np.mean(ious), abs=1e-9 if exact else 4.5 * np.std(ious) / np.sqrt(4000)
     )
-    assert recovery_of_region(layers[0], layers[1], "global", layers[1], True)["chance"] == 0
 
 
 @pytest.mark.parametrize("scope", ["matrix", "global"])
@@ -133,12 +186,53 @@ def test_neurons_and_layers_are_scored_as_their_weights(tmp_path):
     scores = {where: values.astype(np.float32) for where, values in neurons.items()}
     write_scores(tmp_path / "n.parquet", "neuron", scores, {"matrix": 1.0}, keep_all(scores))
     assert recovery_of_scores(tmp_path / "n.parquet", truth)["auroc"] == 1
-    layers = {"layers": np.array([0, 1], np.float32)}
-    write_scores(tmp_path / "l.parquet", "layer", layers, {"global": 1.0}, keep_all(layers))
+    of_layers = {"layers": np.array([0, 1], np.float32)}
+    write_scores(tmp_path / "l.parquet", "layer", of_layers, {"global": 1.0}, keep_all(of_layers))
     second = {where: np.full(shape, where.startswith("layers.1")) for where, shape in SHAPES.items()}
     areas = recovery_of_scores(tmp_path / "l.parquet", second)
     assert (areas["auroc"], areas["auroc_within"], areas["average_precision"]) == (1, None, 1)
     assert areas["chance_auroc"] is None, "whole layers: nothing to permute within a projection"
+
+
+def test_heads_cannot_find_feed_forward_neurons_and_chance_knows(tmp_path):
+    """From files: a refined region of heads beside a plant in attention, and one in the feed-forward part."""
+    shapes = {f"layers.{i}.{p}": s for i in range(2) for p, s in (OF_LAYER | {"up": (5, 3)}).items()}
+    scores = {f"layers.{i}.heads": np.arange(4, dtype=np.float32) for i in range(2)}
+    path = write_scores(tmp_path / "h.parquet", "head", scores, {"global": 1.0}, weight_shapes=shapes)
+    raw, utility = (heads(inside, "layer") for inside in ((0, 1, 4, 5), (0, 7)))
+    refined = subtract_region(raw, utility)
+    for name, region in {"refined": refined, "utility": utility}.items():
+        write_region(tmp_path / name, region)
+    of = {"method": "h", "name": "a", "selection": "layer-0.5"}
+    given = {
+        "truths": {
+            "o": Region.pack({w: np.full(s, w.endswith(".o")) for w, s in shapes.items()}, METADATA),
+            "up": Region.pack({w: np.full(s, w.endswith(".up")) for w, s in shapes.items()}, METADATA),
+        },
+        "scores": [(of, path)],
+        "regions": [(of | {"refinement": "minus-plain"}, tmp_path / "refined")],
+        "removed": [(of | {"name": "plain"}, tmp_path / "utility")],
+    }
+    in_o, in_up = measure_recovery(**given)
+    truth = {w: np.full(s, w.endswith(".o")) for w, s in shapes.items()}
+    assert in_o["chance"] == chance_of_truth(refined, utility, truth) > 0
+    assert in_o["n_selected"] == 3 * 12 + 2 * 6, "q and o of three heads; k and v of one whole group"
+    assert (in_up["iou"], in_up["chance"]) == (0, 0) and in_up["auroc"] < 0.5
+
+
+def test_rows_that_heads_share_are_scored_as_the_lower_head(tmp_path):
+    scores = {"layers.0.heads": np.array([3, 1, 2, 4], np.float32), "layers.1.heads": np.zeros(4, np.float32)}
+    path = write_scores(tmp_path / "h.parquet", "head", scores, {"global": 1.0})
+    found = weight_scores(path, HEADED | {"layers.0.up": (2, 3)})
+    assert found["layers.0.q"][:, 0].tolist() == found["layers.0.o"][0].tolist() == [3, 3, 1, 1, 2, 2, 4, 4]
+    assert found["layers.0.k"][:, 1].tolist() == found["layers.0.v"][:, 1].tolist() == [1, 1, 2, 2]
+    assert (found["layers.0.up"] == -np.inf).all()
+    regions = [select_region(path, "global", n / 8) for n in range(1, 5)]
+    for n, region in enumerate(regions, start=1):
+        flags = weight_flags(region, HEADED)
+        for where in HEADED:
+            if where.startswith("layers.0"):
+                assert np.array_equal(flags[where], found[where] > 4 - n)
 
 
 def test_areas_need_all_scores(tmp_path):

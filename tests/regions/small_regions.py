@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 from safety_regions.formats.contracts import score_contract
 from safety_regions.formats.parquet import write_groups
 from safety_regions.formats.region import Region
-from safety_regions.units.addresses import LAYERS, address, parse_address
+from safety_regions.units.addresses import HEADS, LAYERS, address, parse_address
+from safety_regions.units.granularity import GRANULARITIES
 from tests.paths import ORACLES
 
 # Sizes near a byte, and a layer above 9, so that names and numbers sort differently.
@@ -24,6 +25,7 @@ SHAPES = {
 SHAPES_OF = {
     "weight": SHAPES,
     "neuron": {where: (shape[0] * shape[1],) for where, shape in SHAPES.items()},
+    "head": {f"{LAYERS}.{layer}.{HEADS}": (n,) for layer, n in ((0, 4), (2, 4), (10, 9))},
     "layer": {LAYERS: (11,)},
 }
 METADATA = {"granularity": "weight", "scope": "matrix", "fraction": 0.5, "name": "a", "backbone": "tiny"}
@@ -56,13 +58,20 @@ def score_rows(where, scores, keep):
     """Return rows of a score table: the units of one address where ``keep`` is true."""
     place, index = parse_address(where), np.nonzero(keep)
     n = len(index[0])
-    names = {1: ["unit"], 2: ["row", "column"]}[scores.ndim] if place.projection else ["layer"]
+    granularity = (
+        "layer"
+        if not place.projection
+        else "head"
+        if place.projection == HEADS
+        else {1: "neuron", 2: "weight"}[scores.ndim]
+    )
+    names = GRANULARITIES[granularity].axes
     columns = {name: i.astype(np.int32) for name, i in zip(names, index, strict=True)}
     if place.projection:
         projection = pa.array([place.projection] * n, pa.string())
         columns |= {"layer": np.full(n, place.layer, np.int16), "projection": projection}
     columns |= {"score": scores[keep].astype(np.float32)}
-    contract = score_contract("layer" if not place.projection else "neuron" if scores.ndim == 1 else "weight")
+    contract = score_contract(granularity)
     others = {c.name: pa.nulls(n, c.type) for c in contract.columns if c.name not in columns}
     return pa.table({**columns, **others})
 

@@ -15,7 +15,7 @@ from safety_regions.units.fractions import scope_count
 from tests.regions.small_regions import SHAPES, SHAPES_OF, oracle, score_rows, units, write_scores
 
 SCOPES = [("weight", scope) for scope in SELECTORS] + [("neuron", "matrix"), ("neuron", "layer"),
-          ("neuron", "global"), ("layer", "global")]  # fmt: skip
+          ("neuron", "global"), ("head", "layer"), ("head", "global"), ("layer", "global")]  # fmt: skip
 
 
 def scope_unit(scope, where, index, shape):

@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from safety_regions.families import families
+from safety_regions.model.backbone import Backbone
 from safety_regions.model.loading import wrap_backbone
 from safety_regions.study.catalog import Shelf, schema, with_defaults
 from safety_regions.study.checkpoints import local_problems, unit_counts
@@ -23,22 +24,23 @@ def checkpoint(folder, config: dict, family: str = "llama") -> dict:
     return {"kind": "checkpoint", "family": family, "path": str(folder)}
 
 
-def as_counts(shapes: dict[str, list[int]]) -> dict:
-    """Return `Backbone.shapes` in the form of `unit_counts`, and check that all layers have the same shapes."""
+def as_counts(backbone: Backbone) -> dict:
+    """Return a backbone's sizes in the form of `unit_counts`, and check that all layers have the same shapes."""
+    shapes = backbone.shapes
     places = {where: parse_address(where) for where in shapes}
     layers = 1 + max(place.layer for place in places.values())
     counts = {place.projection: tuple(shapes[where]) for where, place in places.items()}
     for projection, shape in counts.items():
         assert all(tuple(shapes[address(layer, projection)]) == shape for layer in range(layers))
-    return {"layers": layers, **counts}
+    return {"layers": layers, "heads": (backbone.config.num_attention_heads,), **counts}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_config_of_a_local_checkpoint_tells_its_sizes(tmp_path, family):
     tiny_model(family).save_pretrained(tmp_path)
     card = {"family": family.rstrip("3") if family == "llama3" else family, "path": str(tmp_path)}
-    expected = as_counts(tiny_backbone(family).shapes)
-    assert unit_counts(card) == expected and set(expected) == {"layers", *PROJECTIONS}
+    expected = as_counts(tiny_backbone(family))
+    assert unit_counts(card) == expected and set(expected) == {"layers", "heads", *PROJECTIONS}
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mistral", "gemma2"])
@@ -46,7 +48,7 @@ def test_the_card_of_an_organism_tells_its_sizes(family):
     card = small_card(family)
     model = build_model(card, byte_tokenizer())
     backbone = wrap_backbone(model, byte_tokenizer(), {"template": "native"}, "organism")
-    assert unit_counts(card) == as_counts(backbone.shapes)
+    assert unit_counts(card) == as_counts(backbone)
 
 
 def test_sizes_that_a_config_leaves_out():
@@ -57,7 +59,15 @@ def test_sizes_that_a_config_leaves_out():
 
 
 def test_key_heads_that_a_config_leaves_out_are_not_guessed(tmp_path):
-    known = {"layers": 2, "gate": (48, 32), "up": (48, 32), "down": (32, 48), "q": (32, 32), "o": (32, 32)}
+    known = {
+        "layers": 2,
+        "heads": (4,),
+        "gate": (48, 32),
+        "up": (48, 32),
+        "down": (32, 48),
+        "q": (32, 32),
+        "o": (32, 32),
+    }
     assert unit_counts(checkpoint(tmp_path, LLAMA)) == known
     whole = known | {"k": (16, 32), "v": (16, 32)}
     sizes = LLAMA | {"num_key_value_heads": 2}
@@ -71,7 +81,7 @@ def test_the_width_of_heads_that_a_config_leaves_out_is_that_of_transformers(tmp
     sizes = LLAMA | {"num_key_value_heads": 2, "pad_token_id": 0, "vocab_size": 260}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **sizes))
     backbone = wrap_backbone(model, byte_tokenizer(), {"template": "native"}, family)
-    assert unit_counts(checkpoint(tmp_path, sizes, family)) == as_counts(backbone.shapes)
+    assert unit_counts(checkpoint(tmp_path, sizes, family)) == as_counts(backbone)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ LABELS = {
 @pytest.mark.parametrize("method", method_cards())
 def test_sizes_are_those_of_what_is_scored(method, family):
     granularity, backbone = granularity_of(method), backbone_of(family)
-    counts, shapes = as_counts(backbone.shapes), expected_shapes(granularity, backbone)
+    counts, shapes = as_counts(backbone), expected_shapes(granularity, backbone)
     for scope in granularity.scopes:
         if scope == "row":
             expected = min(shape[-1] for shape in shapes.values())
@@ -38,7 +38,7 @@ def test_sizes_are_those_of_what_is_scored(method, family):
 
 def test_only_projections_that_a_method_scores_count():
     """The smallest matrix of all neurons is that of k, which a method of feed-forward neurons does not score."""
-    counts, kind = as_counts(backbone_of("llama3").shapes), granularity_of("cna")
+    counts, kind = as_counts(backbone_of("llama3")), granularity_of("cna")
     assert kind.projections == ("up", "down")
     sizes = {scope: smallest_scope(counts, kind, scope, None) for scope in kind.scopes}
     assert sizes == {"matrix": 48, "layer": 96, "global": 96 * LAYERS}
@@ -47,7 +47,7 @@ def test_only_projections_that_a_method_scores_count():
 
 def test_what_is_not_known_is_not_guessed():
     weight, lora = GRANULARITIES["weight"], GRANULARITIES["lora_weight"]
-    counts = as_counts(backbone_of("llama3").shapes)
+    counts = as_counts(backbone_of("llama3"))
     assert smallest_scope({"layers": 4}, weight, "row", 8) is None
     assert smallest_scope(counts, lora, "row", None) is None
     unlayered = {key: value for key, value in counts.items() if key != "layers"}

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from transformers import Cache
 
-from safety_regions.model.backbone import Backbone, attached
+from safety_regions.model.backbone import Backbone, attached, replaced_forwards
 
 
 @dataclass
@@ -42,18 +42,10 @@ class Prefix:
         """Inside the `with` block, no block below ``first`` may be changed; answers reuse what is known of them."""
         if self.first is None or first < self.first:
             self.first, self._kept = first, {}
+        enter = self.backbone.model.register_forward_pre_hook(self._enter, with_kwargs=True)
         blocks = list(self.backbone.blocks)[: self.first]
-        own = [vars(block).get("forward") for block in blocks]  # accelerate gives blocks on several GPUs one
-        with attached([self.backbone.model.register_forward_pre_hook(self._enter, with_kwargs=True)]):
-            for layer, block in enumerate(blocks):
-                block.forward = self._replaced(layer, block.forward)
-            try:
-                yield
-            finally:
-                for block, forward in zip(blocks, own, strict=True):
-                    del block.forward
-                    if forward is not None:
-                        block.forward = forward
+        with attached([enter]), replaced_forwards(blocks, self._replaced):
+            yield
 
     def _enter(self, _module: nn.Module, _args: tuple, given: dict) -> None:
         self._cache: Cache = given["past_key_values"]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from safety_regions.methods.safeneuron.attention import Attention
 from safety_regions.methods.safeneuron.removal import softmax_changes, value_changes
 from safety_regions.model.backbone import ScoredLinear
+from safety_regions.scoring.attention import Attention
 
 
 class Seen(NamedTuple):

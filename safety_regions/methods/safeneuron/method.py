@@ -35,14 +35,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from safety_regions.methods.safeneuron.attention import Attention, watched_attention
 from safety_regions.methods.safeneuron.formulas import FORMULAS, Seen
-from safety_regions.methods.safeneuron.ranks import rank_units, worst_rank_scores
 from safety_regions.model.backbone import Backbone, ScoredLinear
 from safety_regions.model.batches import Batch, Sample
 from safety_regions.model.finite import Finite
+from safety_regions.scoring.attention import Attention, watched_attention
 from safety_regions.scoring.evidence import Evidence, shuffle_units
 from safety_regions.scoring.passes import watch_inputs
+from safety_regions.scoring.ranks import rank_units, worst_rank_scores
 from safety_regions.scoring.samples import Samples
 from safety_regions.units.granularity import GRANULARITIES
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from safety_regions.methods.safeneuron.attention import Attention
+from safety_regions.scoring.attention import Attention
 
 # Numbers in one tensor of removals, by device: on the CPU it fits in the cache (twice as fast as larger tensors),
 # on a GPU it is large enough to keep the device busy (64 MiB).

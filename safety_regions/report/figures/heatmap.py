@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from safety_regions.report.figures.style import LIGHT_GREY, grid
-from safety_regions.units.addresses import MATRICES
+from safety_regions.units.addresses import PARTS
 
 Cell = tuple[int, int]
 WHITE = "#FFFFFF"
@@ -51,7 +51,7 @@ class Places(NamedTuple):
 def places_of(frame: pd.DataFrame) -> Places:
     """Return the layers and projections that occur in the columns of these names."""
     layers = [int(layer) for layer in sorted(frame["layer"].dropna().unique())]
-    projections = [name for name in MATRICES if name in set(frame["projection"].dropna())]
+    projections = [name for name in PARTS if name in set(frame["projection"].dropna())]
     return Places(layers or [None], projections or [None])
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from safety_regions.report.combinations import ROLES, pair_rows
 from safety_regions.report.figures.style import COLOURS, LINES, entitle, gridlines, panels, say, styled
-from safety_regions.units.addresses import MATRICES
+from safety_regions.units.addresses import PARTS
 
 SIDES = {"layer": "decoder block (0 is next to the embedding)", "projection": "projection"}
 MEANS = ("chance", "floor", "floor_low", "floor_high", "ceiling")
@@ -29,7 +29,7 @@ def margins(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
     tables = list(tables)
     frame = pd.concat([_margin(pair_rows(tables, level), level) for level in SIDES], ignore_index=True)
     refinement = pd.CategoricalDtype([name for name, _ in tables], ordered=True)
-    order = {name: i for i, name in enumerate(MATRICES)}
+    order = {name: i for i, name in enumerate(PARTS)}
     frame = frame.astype({"refinement": refinement})
     number = frame["place"].map(lambda place: order[place] if place in order else int(place))
     frame = frame.assign(number=number).sort_values(["refinement", "level", "number"], ignore_index=True)

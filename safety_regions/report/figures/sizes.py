@@ -11,7 +11,7 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.report.combinations import by_refinement
 from safety_regions.report.figures.heatmap import map_grid, places_of, show_matrix
 from safety_regions.report.figures.style import entitle, styled
-from safety_regions.units.addresses import MATRICES
+from safety_regions.units.addresses import PARTS
 
 
 def sizes_by_address(tables: Iterable[tuple[str, pa.Table]], names: Sequence[str]) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def _mean_sizes(frame: pd.DataFrame, names: Sequence[str], where: str) -> pd.Dat
             explain(f"region sizes '{where}'", f"no {', '.join(missing)}", "every identification set")
         )
     # Ordered: pandas treats unordered categories with the same words as equal and keeps the order it finds.
-    projection = pd.CategoricalDtype(MATRICES, ordered=True)
+    projection = pd.CategoricalDtype(PARTS, ordered=True)
     frame = frame[frame["name"].isin(names)].astype({"projection": projection})
     groups = frame.groupby(["layer", "projection"], dropna=False, observed=True, sort=True)
     means = groups.agg(

@@ -12,14 +12,14 @@ from safety_regions.formats.contracts import NEURON_SCORES
 from safety_regions.formats.parquet import read_table, write_groups
 from safety_regions.methods import load_method
 from safety_regions.methods.safeneuron import method as safeneuron
-from safety_regions.methods.safeneuron.attention import watched_attention
 from safety_regions.methods.safeneuron.formulas import FORMULAS
-from safety_regions.methods.safeneuron.ranks import rank_units, worst_rank_scores
 from safety_regions.methods.safeneuron.removal import softmax_changes
 from safety_regions.methods.safeneuron.selection import select_agreed
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample, batches
 from safety_regions.regions.select import select_region
+from safety_regions.scoring.attention import watched_attention
+from safety_regions.scoring.ranks import rank_units, worst_rank_scores
 from safety_regions.scoring.run import Job, score
 from safety_regions.scoring.samples import Chosen, Samples
 from safety_regions.study.method_shelf import method_cards

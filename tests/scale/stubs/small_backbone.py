@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from safety_regions.formats.columns import category, column
-from safety_regions.units.addresses import LAYERS, MATRICES, PROJECTIONS, parse_address
+from safety_regions.units.addresses import LAYERS, PARTS, PROJECTIONS, parse_address
 from safety_regions.units.granularity import GRANULARITIES
 
-N_LAYERS, ROWS, COLUMNS, NEURONS, RANK, PROMPTS = 2, 4, 100, 16, 2, 3
+N_LAYERS, ROWS, COLUMNS, NEURONS, HEADS, RANK, PROMPTS = 2, 4, 100, 16, 4, 2, 3
 """A row has 100 weights, so that a selection of 1 % keeps one of them."""
 
 
@@ -24,6 +24,8 @@ def scored_shapes(granularity: str) -> dict[str, tuple[int, ...]]:
     kind = GRANULARITIES[granularity]
     if kind.whole_layers:
         return {LAYERS: (N_LAYERS,)}
+    if kind.part:
+        return {where: (HEADS,) for where in _addresses((kind.part,))}
     if kind.axes == ("unit",):
         return {where: (NEURONS,) for where in _addresses(kind.projections)}
     if not kind.factors:
@@ -55,10 +57,8 @@ def score_groups(granularity: str, scores: dict[str, np.ndarray]) -> Iterator[pa
             continue
         columns = {
             "layer": column(np.full(values.size, place.layer, np.int16)),
-            "projection": category(np.full(values.size, MATRICES.index(place.projection)), MATRICES),
-            **dict(
-                zip(("row", "column") if values.ndim == 2 else ("unit",), map(column, index), strict=True)
-            ),
+            "projection": category(np.full(values.size, PARTS.index(place.projection)), PARTS),
+            **dict(zip(GRANULARITIES[granularity].axes, map(column, index), strict=True)),
             "score": column(values.ravel()),
         }
         yield pa.table({**columns, **(_by_prompt(values) if granularity == "neuron" else {})})

@@ -1,5 +1,6 @@
 """The hidden state of a prompt's last token after every decoder block."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,11 @@ class PromptStates(NamedTuple):
 
     prompt_ids: tuple[str, ...]
     vectors: tuple[Tensor, ...]
+
+
+def blocks_before(depth: float, n: int) -> int:
+    """The number of decoder blocks before a state at a fraction of the depth: of n, rounded half up, at least 1."""
+    return max(1, math.floor(depth * n + 0.5))
 
 
 def prompt_states(

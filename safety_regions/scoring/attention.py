@@ -1,13 +1,14 @@
-"""Record the inputs of attention: queries and keys after norm and rotation, and the model's mask, scale and soft-cap.
+"""Change or record attention: queries and keys after norm and rotation, and the model's mask, scale and soft-cap.
 
 transformers looks up every family's attention function in one table, `ALL_ATTENTION_FUNCTIONS`, by the name in the
-config. Inside the `with` block, the backbone is set to "eager" and that name maps to a recorder, which then calls the
-family's own eager function. Both are restored afterwards, also after an error.
+config. Inside the `with` block, the backbone is set to "eager" and that name maps to a function given here, which calls
+the family's own eager function. Both are restored afterwards, also after an error.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple, Self
 
 from torch import Tensor
@@ -47,24 +48,39 @@ class Attention(NamedTuple):
 
 
 @contextmanager
-def watched_attention(backbone: Backbone) -> Iterator[dict[int, Attention]]:
-    """Inside the `with` block, forward passes fill the yielded dict: layer -> its latest attention inputs."""
+def changed_attention(backbone: Backbone, attend: Callable) -> Iterator[None]:
+    """Inside the `with` block, ``attend(layer, eager, query, key, value, mask, **settings)`` is the blocks' attention.
+
+    ``eager(query, key, value, mask, **settings)`` is that of the model's family. It returns the outputs of the heads,
+    (batch, tokens, heads, head_dim), and the attention weights. For the shapes of the others, see `Attention`.
+    """
     path, _ = backbone.family.sublayers
     layer_of = {id(block.get_submodule(path)): layer for layer, block in enumerate(backbone.blocks)}
-    given: dict[int, Attention] = {}
 
-    def record(module, query, key, value, attention_mask, **settings):
-        if id(module) in layer_of:
-            scaling, softcap = settings["scaling"], settings.get("softcap")
-            given[layer_of[id(module)]] = Attention(query, key, attention_mask, scaling, softcap)
-        compute = sys.modules[type(module).__module__].eager_attention_forward
-        return compute(module, query, key, value, attention_mask, **settings)
+    def run(module, query, key, value, attention_mask, **settings):
+        eager = partial(sys.modules[type(module).__module__].eager_attention_forward, module)
+        known = id(module) in layer_of
+        call = partial(attend, layer_of[id(module)], eager) if known else eager
+        return call(query, key, value, attention_mask, **settings)
 
     config, before = backbone.config, backbone.config._attn_implementation
-    ALL_ATTENTION_FUNCTIONS[EAGER] = record
+    ALL_ATTENTION_FUNCTIONS[EAGER] = run
     try:
         config._attn_implementation = EAGER
-        yield given
+        yield
     finally:
         config._attn_implementation = before
         del ALL_ATTENTION_FUNCTIONS[EAGER]
+
+
+@contextmanager
+def watched_attention(backbone: Backbone) -> Iterator[dict[int, Attention]]:
+    """Inside the `with` block, forward passes fill the yielded dict: layer -> its latest attention inputs."""
+    given: dict[int, Attention] = {}
+
+    def record(layer, eager, query, key, value, mask, **settings):
+        given[layer] = Attention(query, key, mask, settings["scaling"], settings.get("softcap"))
+        return eager(query, key, value, mask, **settings)
+
+    with changed_attention(backbone, record):
+        yield given

@@ -259,6 +259,12 @@ NEURON_SCORES = _contract(
         True,
     ),
     ("shift", pa.float64(), "difference, standardised over the neurons of the layer (SAS)", True),
+    (
+        "contribution",
+        pa.float64(),
+        "what a neuron adds to the difference of means of the residual stream, along that direction, with its sign",
+        True,
+    ),
 )
 LAYER_SCORES = _contract(
     "layer_scores",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from safety_regions.methods.safelayer.vectors import PromptStates
+from safety_regions.scoring.states import PromptStates
 
 CHUNK = 1024  # rows of the pair matrix at a time
 

@@ -31,10 +31,10 @@ from torch import Tensor
 from safety_regions.errors import StudyError, explain
 from safety_regions.methods.safelayer.angles import Angles, mean_angles
 from safety_regions.methods.safelayer.onset import find_growth
-from safety_regions.methods.safelayer.vectors import prompt_states
 from safety_regions.model.backbone import Backbone
 from safety_regions.scoring.evidence import Evidence, shuffle_units
 from safety_regions.scoring.samples import Samples
+from safety_regions.scoring.states import prompt_states
 from safety_regions.units.addresses import LAYERS
 
 # fmt: off

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from safety_regions.errors import StudyError
 from safety_regions.methods.safelayer import angles
 from safety_regions.methods.safelayer.angles import mean_angle, mean_angles
-from safety_regions.methods.safelayer.vectors import PromptStates, prompt_states
 from safety_regions.model.batches import Sample
+from safety_regions.scoring.states import PromptStates, prompt_states
 from tests.oracles import layers as oracle
 from tests.tiny import FAMILIES, tiny_backbone
 

@@ -34,7 +34,6 @@ Shuffled evidence (permutation null, or floor): delta and E[a^2] are permuted am
 layer, and r among the dimensions of the stream. Weights stay, so the floor shows what the sizes of columns share.
 """
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -45,8 +44,8 @@ from safety_regions.model.backbone import Backbone
 from safety_regions.scoring.evidence import Evidence, shuffle_units
 from safety_regions.scoring.moments import class_moments, feed_forward
 from safety_regions.scoring.samples import Samples
-from safety_regions.scoring.states import prompt_states
-from safety_regions.units.addresses import address, parse_address
+from safety_regions.scoring.states import blocks_before, difference_of_means
+from safety_regions.units.addresses import WRITERS, address, parse_address
 
 CARD = {
     "title": "Direction",
@@ -92,11 +91,9 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     Raises:
         StudyError: there are fewer than 2 ordinary prompts, or a value is not finite.
     """
-    moments = class_moments(backbone, samples, projections=("o", "down"))
-    block = blocks_before(options["depth"], len(backbone.blocks)) - 1
-    harmful, ordinary = (
-        prompt_states(backbone, given, samples.batch_size, normed=False).vectors[block].double().mean(0)
-        for given in (samples.identification, samples.contrast)
+    moments = class_moments(backbone, samples, projections=WRITERS)
+    r = difference_of_means(
+        backbone, samples.identification, samples.contrast, samples.batch_size, options["depth"]
     )
     inputs = {
         where: torch.stack(
@@ -104,12 +101,7 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
         )
         for where, values in moments.items()
     }
-    return {STREAM: harmful - ordinary, **inputs}
-
-
-def blocks_before(depth: float, n: int) -> int:
-    """The number of decoder blocks before r: ``depth`` times n, rounded half up, at least 1."""
-    return max(1, math.floor(depth * n + 0.5))
+    return {STREAM: r, **inputs}
 
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:

@@ -6,6 +6,7 @@ import torch
 from safety_regions.methods import direction
 from safety_regions.model.backbone import Backbone, attached
 from safety_regions.scoring.samples import Samples
+from safety_regions.scoring.states import DEPTH, blocks_before
 from safety_regions.study.method_shelf import method_cards
 from tests.oracles import direction as oracle
 from tests.scoring.test_moments import classes
@@ -123,5 +124,5 @@ def test_a_shuffle_moves_the_direction_and_the_inputs_apart(statistic):
 
 
 def test_a_depth_is_rounded_to_blocks():
-    assert [direction.blocks_before(depth, 32) for depth in (0.001, 0.6, 1)] == [1, 19, 32]
-    assert direction.blocks_before(0.5, 5) == 3
+    assert [blocks_before(depth, 32) for depth in (0.001, DEPTH, 1)] == [1, 19, 32]
+    assert blocks_before(0.5, 5) == 3 and OPTIONS["depth"] == DEPTH

@@ -13,6 +13,7 @@ from safety_regions.report.figures.style import COLOURS, GREY, LIGHT_GREY, entit
 from safety_regions.units.behaviour import (
     ANSWER_NLL,
     CHANGE,
+    DIRECTION,
     HARMFUL,
     LOG_ODDS,
     MAGNITUDE,
@@ -38,6 +39,7 @@ MARKS = {
     CHANGE: ("D", COLOURS[3]),
     UTILITY: ("s", COLOURS[5]),
     OTHER: ("v", COLOURS[4]),
+    DIRECTION: ("X", COLOURS[1]),
 }
 
 

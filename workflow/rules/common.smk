@@ -45,6 +45,7 @@ CROSSED_PAIRS = comparisons.crossed_pairs(STUDY)
 CELL_TABLES = [
     "iou.tsv",
     *(["pools.parquet"] if POOL_STEPS else []),
+    *(["cores.parquet"] if STUDY.regroupings else []),
     *(["sample_sizes.parquet"] if HAS_BLOCKS else []),
     *(["crossed.parquet"] if CROSSED_PAIRS else []),
 ]

@@ -1,10 +1,10 @@
 """Overlap: count membership, compute every IoU and its references (chance, floor, ceiling), aggregate over the grid.
 
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
-     sets, shuffles, halves, pools and blocks of prompts if the config asks for them; with halves, also their
+     sets, shuffles, halves, pools, regrouped sets and blocks of prompts if the config asks for them; with halves, also their
      scores/{backbone}/{method}/{name}.sample.parquet; prompts/shared_prompts.parquet
 OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv,
-     .pools.parquet, .sample_sizes.parquet, .crossed.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
+     .pools.parquet, .cores.parquet, .sample_sizes.parquet, .crossed.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
 """
 
 
@@ -98,6 +98,30 @@ rule compare_pools:
         "Comparing pools of sets: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
         "../scripts/compare_pools.py"
+
+
+rule compare_cores:
+    input:
+        regions=lambda wc: regions_of(
+            wc, comparisons.core_names(STUDY, wc.method, wc.selection)
+        ),
+    output:
+        cores="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.cores.parquet",
+    log:
+        "<logs>/compare_cores/{backbone}/{method}/{selection}/{refinement}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        names=lambda wc: comparisons.core_names(STUDY, wc.method, wc.selection),
+        groups=lambda wc: [
+            group._asdict()
+            for group in comparisons.core_groups(STUDY, wc.method, wc.selection)
+        ],
+        code=script_version("compare_cores.py"),
+    message:
+        "Comparing what more and more sets have in common: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+    script:
+        "../scripts/compare_cores.py"
 
 
 rule compare_sample_sizes:

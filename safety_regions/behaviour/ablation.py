@@ -3,18 +3,30 @@
 An *arm* is one changed model: an operation with a dose, on the region itself or on a control. The arms without a change
 (``none``) are the unmodified model and, for operations that start from the base model, the base model. Every arm is
 measured by forward passes; the region, the unchanged models and the first draws of controls also by generated answers.
+The control ``direction`` is the whole model without the direction of refusals, whatever is done to the region; it is
+measured once, and is no control of an operation that starts from the base model.
 
 Finished arms are kept in a journal beside the output, so that an interrupted job goes on where it was.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from safety_regions.behaviour import controls
-from safety_regions.behaviour.edit import Weights, as_array, edited, fingerprint
+from safety_regions.behaviour.edit import (
+    Weights,
+    as_array,
+    edited,
+    fingerprint,
+    n_writing,
+    without_direction,
+)
 from safety_regions.behaviour.journal import Journal
 from safety_regions.behaviour.measures import Ruler
 from safety_regions.behaviour.operations import load_operation
@@ -27,6 +39,7 @@ from safety_regions.model.backbone import Backbone
 from safety_regions.study.operation_shelf import operation_cards
 from safety_regions.units.behaviour import (
     CORE,
+    DIRECTION,
     DRAWN,
     NONE,
     OTHER,
@@ -105,7 +118,8 @@ def arms(regions: Regions, plan: Plan) -> list[Arm]:
     for operation, doses in plan.operations.items():
         for dose in doses:
             found.append(Arm(operation, dose, REGION, generated=True))
-            for kind in plan.controls:
+            kinds = [k for k in plan.controls if k != DIRECTION or not cards[operation]["into_base"]]
+            for kind in kinds:
                 found += [
                     Arm(operation, dose, name, of, draw, draw <= plan.generated)
                     for name, of, draw in _instances(regions, kind, plan.draws)
@@ -151,6 +165,7 @@ class Ablation:
         plan: the arms.
         ruler: measures the model.
         factors: of the LoRA adapter, for a region of its factors.
+        direction: of refusals (hidden,), for the control of that name.
     """
 
     def __init__(
@@ -161,8 +176,10 @@ class Ablation:
         plan: Plan,
         ruler: Ruler,
         factors: Factors | None = None,
+        direction: Tensor | None = None,
     ) -> None:
         self.backbone, self.base, self.plan, self.ruler = backbone, base, plan, ruler
+        self.direction = direction
         self.shapes = {where: tuple(shape) for where, shape in backbone.shapes.items()}
         if GRANULARITIES[regions.own.metadata["granularity"]].factors:
             regions = Regions(*(_expanded(part, self.shapes, factors) for part in regions))
@@ -194,18 +211,29 @@ class Ablation:
             yield arm, done[arm]
 
     def _measure(self, arm: Arm) -> dict:
-        region = expand_region(self._region(arm), self.shapes)
-        operation = load_operation(arm.operation)
-        with edited(self.backbone, operation, arm.dose, region, self.base, seed=arm.draw) as n_changed:
+        if arm.control == DIRECTION:
+            return self._without_direction
+        region, operation = expand_region(self._region(arm), self.shapes), load_operation(arm.operation)
+        change = edited(self.backbone, operation, arm.dose, region, self.base, seed=arm.draw)
+        return self._changed(change, region.n_selected, arm.generated, arm.title)
+
+    @cached_property
+    def _without_direction(self) -> dict:
+        change = without_direction(self.backbone, self.direction)
+        return self._changed(change, n_writing(self.backbone), True, "the model without the direction")
+
+    def _changed(
+        self, change: AbstractContextManager[int], n_weights: int, generated: bool, title: str
+    ) -> dict:
+        """Measure the model while it is changed; ``change`` yields the number of weights whose value changed."""
+        with change as n_changed:
             values = self.ruler.forward()
-            answers = self.ruler.generate() if arm.generated else None
-            values += self._tasks.measure() if self._tasks and arm.generated else []
+            answers = self.ruler.generate() if generated else None
+            values += self._tasks.measure() if self._tasks and generated else []
         if fingerprint(self.backbone) != self._marks:
-            raise StudyError(explain(arm.title, "weights that did not come back", "the unmodified model"))
+            raise StudyError(explain(title, "weights that did not come back", "the unmodified model"))
         values += self.ruler.judge(answers) if answers is not None else []
-        return {
-            "n_weights": region.n_selected, "n_changed": n_changed, "values": values, "answers": answers or [],
-        }  # fmt: skip
+        return {"n_weights": n_weights, "n_changed": n_changed, "values": values, "answers": answers or []}
 
     def _region(self, arm: Arm) -> Region:
         own = self.regions.own

@@ -19,11 +19,14 @@ from safety_regions.behaviour.journal import Journal
 from safety_regions.behaviour.judges import Judge
 from safety_regions.behaviour.measures import Ruler, Value, held_out
 from safety_regions.behaviour.operations import load_operation
+from safety_regions.errors import StudyError, explain
 from safety_regions.formats.contracts import ABLATED, ANSWERS, CONSTRAINT, Contract
 from safety_regions.formats.expand import Factors
 from safety_regions.formats.region import Region, read_region
 from safety_regions.model.backbone import Backbone
-from safety_regions.units.behaviour import HARM, HARMFUL, TAUGHT
+from safety_regions.model.batches import Sample
+from safety_regions.scoring.states import difference_of_means
+from safety_regions.units.behaviour import DIRECTION, HARM, HARMFUL, ORDINARY, ROLES, TAUGHT
 
 
 class StoredWeights(Mapping):
@@ -83,9 +86,14 @@ def ablate(
     """
     held = held_out(backbone, responses, roles)
     ruler = Ruler(backbone, held, batch_size=batch_size, max_new_tokens=max_new_tokens)
-    kept = Journal(journal, _identity(ruler, plan, [_key(part) for part in regions]))
+    if DIRECTION in plan.controls and backbone.family.post_norms:
+        print(f"control {DIRECTION}: left out, because norms follow what is added in {backbone.family.name}")
+        plan = plan._replace(controls=[kind for kind in plan.controls if kind != DIRECTION])
+    given = identification(backbone, responses, roles) if DIRECTION in plan.controls else {}
+    kept = Journal(journal, _identity(ruler, plan, [_key(part) for part in regions], given))
+    direction = difference_of_means(backbone, given[HARMFUL], given[ORDINARY], batch_size) if given else None
     rows: dict[Contract, list[dict]] = {ABLATED: [], ANSWERS: []}
-    for arm, result in Ablation(backbone, before, regions, plan, ruler, factors).run(kept):
+    for arm, result in Ablation(backbone, before, regions, plan, ruler, factors, direction).run(kept):
         changed = arm._asdict() | {key: result[key] for key in ("n_weights", "n_changed")}
         changed.pop("generated")
         rows[ABLATED] += [
@@ -99,6 +107,27 @@ def ablate(
         ]
     kept.remove()
     return {contract: pa.Table.from_pylist(found, contract.schema) for contract, found in rows.items()}
+
+
+def identification(
+    backbone: Backbone, responses: Mapping[str, pa.Table], roles: Mapping[str, str]
+) -> dict[str, list[Sample]]:
+    """Role -> the prompts of all datasets of that role that are not held out, refused or not, without responses.
+
+    Raises:
+        StudyError: there are none of a role.
+    """
+    found: dict[str, list[Sample]] = {role: [] for role in ROLES}
+    for dataset, table in responses.items():
+        for row in table.to_pylist():
+            if row["split"] == "identify":
+                ids = backbone.prompt_ids(row["prompt"])
+                found[roles[dataset]].append(Sample(row["prompt_id"], ids, len(ids)))
+    empty = [role for role, samples in found.items() if not samples]
+    if empty:
+        where = f"behaviour: controls: {DIRECTION}"
+        raise StudyError(explain(where, f"no {empty[0]} prompt that is not held out", "some of both roles"))
+    return found
 
 
 def judge(

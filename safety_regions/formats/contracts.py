@@ -263,6 +263,12 @@ NEURON_SCORES = _contract(
         True,
     ),
     ("shift", pa.float64(), "difference, standardised over the neurons of the layer (SAS)", True),
+    (
+        "contribution",
+        pa.float64(),
+        "what a neuron adds to the difference of means of the residual stream, along that direction, with its sign",
+        True,
+    ),
 )
 HEAD_SCORES = _contract(
     "head_scores",
@@ -350,6 +356,37 @@ SAMPLE_SIZES = _contract(
         "blocks, the statistics of each shuffled: the floor at this n)",
     ),
     *_PAIR,
+)
+CORES = _contract(
+    "cores",
+    1,
+    "kind of regions x draw x number of regions, whole model; values over all subsets of that many regions",
+    (
+        "kind",
+        CATEGORY,
+        "sets (the identification sets), shuffled (their statistics shuffled: the floor), or regrouped (the prompts of "
+        "all sets in groups with the same share of every set)",
+    ),
+    ("draw", pa.int16(), "number of the shuffle or of the regrouping, 1-based; 0 for sets"),
+    ("k", pa.int16(), "number of regions"),
+    ("subsets", pa.int32(), "number of subsets of k regions"),
+    ("intersection", pa.float64(), "units in all k regions, mean over subsets"),
+    ("intersection_low", pa.float64(), "smallest of a subset"),
+    ("intersection_high", pa.float64(), "largest of a subset"),
+    ("union", pa.float64(), "units in any of the k regions, mean over subsets"),
+    ("union_low", pa.float64(), "smallest of a subset"),
+    ("union_high", pa.float64(), "largest of a subset"),
+    ("iou", pa.float64(), "intersection / union, mean over subsets; null if all unions are empty", True),
+    ("iou_low", pa.float64(), "smallest of a subset", True),
+    ("iou_high", pa.float64(), "largest of a subset", True),
+    (
+        "kept",
+        pa.float64(),
+        "intersection / intersection of k - 1 regions; null for k = 1 and if that is 0",
+        True,
+    ),
+    ("chance_intersection", pa.float64(), "intersection expected of k random regions of the same sizes"),
+    ("chance_union", pa.float64(), "union expected of them"),
 )
 CROSSED = _contract(
     "crossed",

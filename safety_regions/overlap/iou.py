@@ -149,6 +149,18 @@ def iou_matrix(overlap: pa.Table, sizes: Mapping[str, int]) -> np.ndarray:
     return matrix
 
 
+def intersections_and_unions(membership: Membership) -> tuple[np.ndarray, np.ndarray]:
+    """Intersection and union of every combination over the whole model: int64, (2^names,) each.
+
+    Combinations are patterns: bit d stands for name d. Those of the empty one, 0, are all units and none.
+    """
+    n_names, counts = len(membership.metadata["names"]), as_counts(membership)
+    lattice = np.zeros((1, 1 << n_names), np.int64)
+    np.add.at(lattice[0], counts.pattern, counts.count)
+    holds_all, holds_none = _zeta(lattice, into=0, source=1)[0], _zeta(lattice, into=1, source=0)[0]
+    return holds_all, lattice.sum() - holds_none[::-1]
+
+
 def _group(addresses: Sequence[str]) -> Groups:
     places = [parse_address(where) for where in addresses]
     layers = sorted({p.layer for p in places} - {None})

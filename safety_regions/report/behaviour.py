@@ -16,6 +16,7 @@ from safety_regions.behaviour.effects import ALL
 from safety_regions.units.behaviour import (
     ANSWER_NLL,
     CHANGE,
+    DIRECTION,
     DRAWN,
     FORWARD,
     HARM,
@@ -46,7 +47,8 @@ NAMES = {
     UTILITY: "the regions of utility sets",
     OTHER: "the regions of other sets",
 }
-"""Controls in words. Parts of a region (core, private) answer another question and decide nothing here."""
+"""Controls in words. Parts of a region (core, private) answer another question and decide nothing here. Neither does
+the model without the direction of refusals: it is no region of the same size."""
 
 
 class Beyond(NamedTuple):
@@ -113,8 +115,9 @@ def behaviour_rows(effects: pd.DataFrame, into_base: Mapping[str, bool]) -> pd.D
         ``answers_matched`` (negative log-likelihood of ordinary answers, nats a token, effect of the region and of
         matched regions, or random ones where there are none); ``refused``, ``refused_before``, ``over_refused``,
         ``incoherent`` (rates of generated answers); ``scored`` (other measures of generated answers, a judge's or a
-        task's, before and after, as text); ``more``, ``not_more``, ``unknown`` (controls, joined by commas);
-        ``conclusion``.
+        task's, before and after, as text); ``without_direction`` (effect on the log-odds of taking the direction of
+        refusals out of the whole model, NaN if it was not measured); ``more``, ``not_more``, ``unknown`` (controls,
+        joined by commas); ``conclusion``.
     """
     rows: list[dict] = []
     for key, place in main_rows(effects).groupby(PLACE, sort=False):
@@ -135,6 +138,7 @@ def behaviour_rows(effects: pd.DataFrame, into_base: Mapping[str, bool]) -> pd.D
                 "random_high": drawn["control_high"].max(),
                 "draws": int(drawn["draws"].min()) if len(drawn) else 0,
                 "p": drawn["p"].max(),
+                "without_direction": main[main["against"] == DIRECTION]["control_effect"].mean(),
             }
             | _answers(answers)
             | generated
@@ -158,7 +162,8 @@ def measure_ranks(ablation: pd.DataFrame) -> pd.DataFrame:
     arm = [*CELL, "name", "operation", "dose", "control", "of", "draw"]
     texts = [name for name in (*arm, "measure", "evaluated") if name not in ("dose", "draw")]
     frame = ablation.astype(dict.fromkeys(texts, str))
-    frame = frame[frame["evaluated"] == HARMFUL]
+    one_model = frame["control"] != DIRECTION  # the same model beside every operation
+    frame = frame[(frame["evaluated"] == HARMFUL) & one_model]
     wide = frame.pivot_table(index=arm, columns="measure", values="value").reset_index()
     rows = []
     for backbone, models in wide.groupby("backbone", sort=False) if REFUSED in wide else ():

@@ -1,4 +1,4 @@
-"""The hidden state of a prompt's last token after every decoder block."""
+"""The hidden state of a prompt's last token after every decoder block, and how its mean differs between two classes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,9 @@ from safety_regions.model.backbone import Backbone, attached
 from safety_regions.model.batches import Batch, Sample, by_frequencies, padded
 from safety_regions.model.finite import Finite
 from safety_regions.model.halving import in_batches
+
+DEPTH = 0.6
+"""Fraction of the decoder blocks after which the difference of means is taken, unless an option says otherwise."""
 
 
 class PromptStates(NamedTuple):
@@ -56,6 +59,29 @@ def prompt_states(
         for row, state in zip(rows, states, strict=True):
             row.append(state)
     return PromptStates(tuple(ids), tuple(torch.cat(row) for row in rows))
+
+
+def difference_of_means(
+    backbone: Backbone,
+    harmful: Sequence[Sample],
+    ordinary: Sequence[Sample],
+    batch_size: int,
+    depth: float = DEPTH,
+) -> Tensor:
+    """Mean residual stream over harmful prompts minus that over ordinary ones: (hidden,), float64, on the CPU.
+
+    At the last prompt token, after `blocks_before` decoder blocks. Source: Arditi et al. 2024, arXiv 2406.11717,
+    section 2.3, which chooses layer and token by what ablating the difference does.
+
+    Raises:
+        StudyError: a hidden state is not finite.
+    """
+    block = blocks_before(depth, len(backbone.blocks)) - 1
+    means = (
+        prompt_states(backbone, given, batch_size, normed=False).vectors[block].double().mean(0)
+        for given in (harmful, ordinary)
+    )
+    return next(means) - next(means)
 
 
 def _passes(

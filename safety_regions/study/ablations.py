@@ -19,7 +19,17 @@ from safety_regions.study.config import RAW, Study
 from safety_regions.study.grid import Cell, cells, compared_utility, paired
 from safety_regions.study.grid import loading as plain_loading
 from safety_regions.study.method_shelf import granularity_of
-from safety_regions.units.behaviour import CORE, HARMFUL, ORDINARY, OTHER, PRIVATE, REWIND, TASK, UTILITY
+from safety_regions.units.behaviour import (
+    CORE,
+    DIRECTION,
+    HARMFUL,
+    ORDINARY,
+    OTHER,
+    PRIVATE,
+    REWIND,
+    TASK,
+    UTILITY,
+)
 
 
 def tested_cells(study: Study) -> list[Cell]:
@@ -109,6 +119,13 @@ def constraint_runs(study: Study, method: str) -> list[str]:
         if plan["methods"] is None or method in (GIVEN, *plan["methods"])
         for seed in range(plan["seeds"])
     ]
+
+
+def ablation_operations(study: Study) -> list[str]:
+    """The operations that ablation jobs may use."""
+    section = study.behaviour
+    whole = ["orthogonalise"] if section and DIRECTION in section["controls"] else []
+    return sorted({*section.get("operations", ()), *whole})
 
 
 def constraint_operations(study: Study) -> list[str]:

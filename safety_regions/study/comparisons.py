@@ -1,4 +1,4 @@
-"""What a study compares beyond its cells: pools, blocks of prompts, crossed responses, and random splits of two sets.
+"""What a study compares beyond its cells: pools, regrouped prompts, blocks of prompts, crossed responses, splits.
 
 Pure functions of a `Study`, as in `grid`.
 """
@@ -9,7 +9,7 @@ from math import factorial
 from typing import NamedTuple
 
 from safety_regions.study.config import Study
-from safety_regions.study.grid import cells, shuffle_kind, subtracted
+from safety_regions.study.grid import cells, shuffle_kind, shuffle_seeds, subtracted
 from safety_regions.study.method_shelf import granularity_of, own_selection
 from safety_regions.units.names import Name, Part, parse_name, pool
 from safety_regions.units.selections import parse_selection
@@ -31,6 +31,18 @@ class Crossed(NamedTuple):
     same: str
     a: str
     b: str
+
+
+class Group(NamedTuple):
+    """Names whose regions are taken together, more and more of them.
+
+    ``kind`` is "sets", "shuffled" (the sets with their statistics shuffled; ``draw`` is the seed) or "regrouped" (the
+    prompts of all sets in other groups; ``draw`` is the number of the regrouping). ``draw`` is 0 for the sets.
+    """
+
+    kind: str
+    draw: int
+    names: list[str]
 
 
 class Blocks(NamedTuple):
@@ -129,6 +141,55 @@ def block_pairs(study: Study, label: str, selection: str) -> list[Blocks]:
             first = [_shuffled(name[d, 1], shuffle_kind(selection)) for d in sets]
             pairs += [Blocks(n, "shuffled", a, b) for a, b in combinations(first, 2)]
     return pairs
+
+
+def core_groups(study: Study, label: str, selection: str) -> list[Group]:
+    """The groups of regions of a cell that cores are computed of; empty if ``regroupings`` is 0.
+
+    A data-free method (by its label) has the sets only, because its regions are the same for all prompts.
+    """
+    if not study.regroupings:
+        return []
+    sets, kind = sorted(study.identification), shuffle_kind(selection)
+    groups = [Group("sets", 0, sets)]
+    if _has_shuffles(study, label):
+        groups += [
+            Group("shuffled", seed, [f"{name}~{seed}{kind}" for name in sets])
+            for seed in shuffle_seeds(study)
+        ]
+    if not study.is_data_free(label):
+        draws = range(1, study.regroupings + 1)
+        groups += [Group("regrouped", draw, regrouped(sets, draw, block_size(study))) for draw in draws]
+    return groups
+
+
+def regrouped(sets: list[str], draw: int, size: int) -> list[str]:
+    """As many names as sets; each pools one block of ``size`` prompts of every set, and each block is in one name.
+
+    In the first draw, name i has the i-th block of all sets. In draw r, the blocks of the j-th set have moved on by
+    j (r - 1), so that as many draws differ as there are sets.
+    """
+    n = len(sets)
+    return [
+        str(
+            Name(
+                tuple(
+                    Part(name, size=size, block=(i + j * (draw - 1)) % n + 1) for j, name in enumerate(sets)
+                )
+            )
+        )
+        for i in range(n)
+    ]
+
+
+def block_size(study: Study) -> int:
+    """Prompts that each set gives to a regrouped name, so that it has about as many as a set."""
+    return study.samples["identify"] // len(study.identification)
+
+
+def core_names(study: Study, label: str, selection: str) -> list[str]:
+    """The names in the groups of a cell, each once."""
+    return list(dict.fromkeys(name for group in core_groups(study, label, selection) for name in group.names))
 
 
 def crossed_pairs(study: Study) -> list[Crossed]:

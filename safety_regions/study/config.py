@@ -24,7 +24,7 @@ from safety_regions.study.methods import Method, MethodReader
 from safety_regions.study.scope_sizes import BackboneSizes, asked_fractions, empty_fractions
 from safety_regions.study.sources import Source, choose_source
 from safety_regions.study.yaml_keys import repeated_keys
-from safety_regions.units.names import MOST_NAMES
+from safety_regions.units.names import LONGEST_NAME, MOST_NAMES
 
 RAW = "raw"
 MINUS = "minus-"
@@ -58,6 +58,7 @@ class Study:
     sample_sizes: dict
     crossed: bool
     label_permutations: int
+    regroupings: int
     behaviour: dict
     judges: dict[str, dict]
 
@@ -227,6 +228,7 @@ class _Reader:
         self._check_sizes()
         self._check_numbers(identification, methods)
         self._check_pools(identification)
+        self._check_regroupings(identification)
         if config.get("floors") == 1:
             self._note(
                 "floors", "1", "0, or at least 2: the interval of a floor is not known from one shuffle"
@@ -283,6 +285,7 @@ class _Reader:
             sample_sizes=config.get("sample_sizes", {}),
             crossed=config.get("crossed", False),
             label_permutations=config.get("label_permutations", 0),
+            regroupings=config.get("regroupings", 0),
             behaviour=section,
             judges=judges,
         )
@@ -420,6 +423,23 @@ class _Reader:
             self._note("datasets: identification", f"{len(identification)} sets", most, "several studies")
         if self.config.get("compare_methods") and len(methods) > MOST_NAMES:
             self._note("compare_methods", f"{len(methods)} methods", most, "several studies")
+
+    def _check_regroupings(self, identification: tuple[str, ...]) -> None:
+        asked, n = self.config.get("regroupings", 0), len(identification)
+        if asked > n or (asked and n < 2):
+            expected = f"at most {n}, the number of identification sets, of which there must be 2"
+            self._note("regroupings", str(asked), expected)
+        most = self.config.get("samples", {}).get("identify", 0)
+        if asked and most < n:
+            expected = f"at least {n}, a prompt of each set for each group, or no `regroupings`"
+            self._note("samples: identify", str(most), expected)
+        length = len("+".join(f"{name}@{most // max(1, n)}x{n}" for name in identification))
+        if asked and length > LONGEST_NAME:
+            found = f"names of {length} characters for the groups"
+            hint = "fewer sets, or inline cards with shorter names"
+            self._note(
+                "regroupings", found, f"at most {LONGEST_NAME}, because files are named after them", hint
+            )
 
     def _check_pools(self, identification: tuple[str, ...]) -> None:
         orders, n = self.config.get("pools", {}).get("orders", 0), len(identification)

@@ -132,16 +132,10 @@ def frame_names(study: Study, label: str, selection: str, dataset: str) -> list[
     return sorted(own, key=lambda name: parse_name(name).shuffle is not None)
 
 
-def whole_names(study: Study, label: str, selection: str, refinement: str) -> list[str]:
-    """The names among `framed_names` that are datasets themselves: all sets of a study with utility sets, or none."""
-    return [name for name in framed_names(study, label, selection, refinement) if name in study.datasets]
-
-
-def frames(study: Study, label: str, selection: str, refinement: str) -> dict[str, list[str]]:
-    """Dataset -> `frame_names`, for the datasets that have any."""
-    sets = sorted(study.identification) + compared_utility(study, label, refinement)
-    found = {dataset: frame_names(study, label, selection, dataset) for dataset in sets}
-    return {dataset: names for dataset, names in found.items() if names}
+def frame_of(study: Study, label: str, selection: str, name: str) -> str | None:
+    """The dataset whose frame holds the region of a name; None if the region has a file of its own."""
+    dataset, *others = name_datasets(name)
+    return dataset if not others and name in frame_names(study, label, selection, dataset) else None
 
 
 def framing(study: Study, label: str, selection: str, refinement: str) -> dict:

@@ -13,7 +13,7 @@ from safety_regions.study.method_shelf import read_card
 SHELF = Path(__file__).parents[1] / "behaviour" / "operations"
 ROOM = "safety_regions.behaviour.operations"
 ALIGNED, FINE_TUNED = "aligned", "fine-tuned"
-"""The models that an operation can change (CARD: ``acts``)."""
+"""The models whose regions an operation can change (CARD: ``acts``); ``whole`` is the whole aligned model only."""
 
 
 @cache

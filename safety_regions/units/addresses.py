@@ -9,6 +9,8 @@ PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 LAYERS = "layers"
+WRITERS = ("o", "down")
+"""Projections whose outputs are added to the residual stream."""
 
 
 # The part of an address after the layer, in flat order: a projection's weight, or the factors A and B of a LoRA

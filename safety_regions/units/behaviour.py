@@ -36,9 +36,11 @@ NONE, REGION = "none", "region"
 RANDOM, MATCHED, MAGNITUDE, CHANGE = "random", "matched", "magnitude", "change"
 UTILITY, OTHER = "utility", "other"
 CORE, PRIVATE, PART = "core", "private", "_part"
+DIRECTION = "direction"
+"""Not a region: the whole model without the direction of refusals, a comparison point of another size."""
 DRAWN = (RANDOM, MATCHED)
 """Controls of which there are many draws; of the others there is one."""
-CONTROLS = (RANDOM, MATCHED, MAGNITUDE, CHANGE, UTILITY, OTHER, CORE, PRIVATE)
+CONTROLS = (RANDOM, MATCHED, MAGNITUDE, CHANGE, UTILITY, OTHER, CORE, PRIVATE, DIRECTION)
 
 # What trains in a constraint job, and the measure of whether the model learned the task of its plan (nats a token).
 FREE, FREEZE, ONLY, REWIND = "free", "freeze", "only", "rewind"

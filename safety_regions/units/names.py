@@ -33,6 +33,8 @@ SHUFFLE = "~[0-9]+[rm]?"
 NAME = rf"{PART}(?:(?:\+{PART})*(?:{SHUFFLE})?|{SHUFFLE}(?:\+{PART}{SHUFFLE})+)"
 # Maximum number of names that can be compared at once: a membership pattern has one bit per name.
 MOST_NAMES = 16
+LONGEST_NAME = 220
+"""Characters of a name: a file system takes 255, of which endings and temporary files need some."""
 
 
 class Part(NamedTuple):

@@ -15,6 +15,23 @@ def answered(n: int = 4, split: str = "evaluate") -> dict[str, pa.Table]:
     }
 
 
+def both_splits() -> dict[str, pa.Table]:
+    """Dataset -> held-out prompts, and others to find a region or a direction with."""
+    held = answered()
+    given = {name: answered(3, "identify")[name].to_pylist() for name in held}
+    return {
+        name: pa.concat_tables(
+            [
+                table,
+                pa.Table.from_pylist(
+                    [r | {"prompt_id": f"{r['prompt_id']}-i"} for r in given[name]], RESPONSES.schema
+                ),
+            ]
+        )
+        for name, table in held.items()
+    }
+
+
 def row(dataset: str, i: int, split: str = "evaluate") -> dict:
     harmful = ROLES[dataset] == "harmful"
     text = f"Sorry, no {i}" if harmful else f"Yes, number {i}"

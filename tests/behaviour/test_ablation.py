@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 
 from safety_regions.behaviour.ablation import Plan, Regions, arms
-from safety_regions.behaviour.edit import fingerprint
-from safety_regions.behaviour.job import ablate
+from safety_regions.behaviour.edit import fingerprint, n_writing, without_direction
+from safety_regions.behaviour.job import ablate, identification
 from safety_regions.behaviour.journal import Journal
-from safety_regions.behaviour.measures import Ruler
+from safety_regions.behaviour.measures import Ruler, held_out
+from safety_regions.errors import StudyError
 from safety_regions.formats.contracts import ABLATED, ANSWERS
 from safety_regions.formats.region import Region
+from safety_regions.scoring.states import difference_of_means
 from tests.behaviour.regions import some_units
-from tests.behaviour.responses import ROLES, answered
+from tests.behaviour.responses import ROLES, answered, both_splits
 from tests.tiny import tiny_backbone
 
-CONTROLS = ("random", "matched", "magnitude", "change", "utility", "other", "core", "private")
+CONTROLS = ("random", "matched", "magnitude", "change", "utility", "other", "core", "private", "direction")
 PLAN = Plan({"zero": [1.0], "base": [0.5, 1.0], "transplant": [1.0]}, CONTROLS, draws=3, generated=1)
 
 
@@ -32,7 +34,7 @@ def study(granularity="weight", scope="matrix"):
 
 def run(backbone, before, regions, journal, plan=PLAN):
     limits = {"batch_size": 4, "max_new_tokens": 4}
-    tables = ablate(backbone, before, regions, answered(), ROLES, plan, journal, **limits)
+    tables = ablate(backbone, before, regions, both_splits(), ROLES, plan, journal, **limits)
     return tables[ABLATED].to_pandas()
 
 
@@ -57,7 +59,7 @@ def test_every_arm_is_measured_and_the_model_comes_back(tmp_path, granularity, s
     assert [tuple(row) for row in found.itertuples(index=False)] == [arm[:5] for arm in planned]
     kinds = set(found["control"])
     layers = granularity == "layer"
-    assert kinds >= {"none", "region", "random", "magnitude", "change", "utility", "other"}
+    assert kinds >= {"none", "region", "random", "magnitude", "change", "utility", "other", "direction"}
     assert ("matched" in kinds) is not layers
     assert ({"core", "core_part", "private", "private_part"} <= kinds) is not layers
     generated = {
@@ -83,6 +85,48 @@ def test_unchanged_models_are_the_aligned_and_the_base_model(table):
     kl = none[none["measure"] == "kl"].groupby(["operation"], observed=True)["value"].mean()
     assert kl["scale"] == 0.0
     assert kl["transplant"] > 0.0
+
+
+@pytest.mark.slow
+def test_the_model_without_the_direction_is_one_model_beside_every_operation(table):
+    """It is the orthogonalised model of the difference of means of the prompts that are not held out."""
+    rows = table[table["control"] == "direction"]
+    assert set(zip(rows["operation"], rows["dose"], strict=True)) == {
+        ("zero", 1.0),
+        ("base", 0.5),
+        ("base", 1.0),
+    }
+    per_arm = [
+        part.drop(columns=["operation", "dose"]).reset_index(drop=True)
+        for _, part in rows.groupby(["operation", "dose"], observed=True)
+    ]
+    assert all(part.equals(per_arm[0]) for part in per_arm)
+    backbone, responses = study()[0], both_splits()
+    assert rows["n_weights"].unique().tolist() == [n_writing(backbone)]
+    held = held_out(backbone, responses, ROLES)
+    ruler = Ruler(backbone, held, batch_size=4, max_new_tokens=4)
+    given = identification(backbone, responses, ROLES)
+    assert {role: len(samples) for role, samples in given.items()} == {"harmful": 6, "ordinary": 3}
+    assert all(sample.prompt_id.endswith("-i") for samples in given.values() for sample in samples)
+    r = difference_of_means(backbone, given["harmful"], given["ordinary"], 4)
+    with without_direction(backbone, r):
+        expected = {(v.prompt_id, v.measure): v.value for v in ruler.forward()}
+    found = per_arm[0].set_index(["prompt_id", "measure"])["value"]
+    assert all(found[key] == pytest.approx(value, rel=1e-4, abs=1e-5) for key, value in expected.items())
+    assert max(value for (_, measure), value in expected.items() if measure == "kl") > 1e-4
+
+
+def test_a_family_with_norms_behind_has_no_model_without_the_direction(tmp_path, capsys):
+    backbone = tiny_backbone("gemma2")
+    regions = Regions(some_units(backbone), {}, {})
+    table = run(backbone, None, regions, tmp_path / "journal", Plan({"zero": [1.0]}, ("direction",), 0, 0))
+    assert set(table["control"]) == {"none", "region"}
+    assert "control direction: left out" in capsys.readouterr().out
+
+
+def test_a_direction_needs_prompts_that_are_not_held_out():
+    with pytest.raises(StudyError, match="controls: direction: found no harmful prompt that is not held out"):
+        identification(tiny_backbone("llama3"), answered(), ROLES)
 
 
 def test_an_interrupted_job_goes_on_where_it_was(tmp_path, monkeypatch):

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from safety_regions.behaviour.edit import all_weights, edited, fingerprint
+from safety_regions.behaviour.edit import (
+    all_weights,
+    edited,
+    fingerprint,
+    n_writing,
+    without_direction,
+)
 from safety_regions.behaviour.operations import load_operation
 from safety_regions.errors import StudyError
 from safety_regions.formats.expand import expand_region
+from safety_regions.model.backbone import attached
 from safety_regions.study.operation_shelf import dose_problems, operation_cards
 from tests.behaviour.regions import some_units
 from tests.tiny import FAMILIES, tiny_backbone
@@ -17,6 +24,9 @@ IDENTITIES = [
     (name, card["neutral"]) for name, card in operation_cards().items() if card["neutral"] is not None
 ]
 GRANULARITIES = ("weight", "neuron", "head", "layer")
+DIRECTION = torch.randn(32, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+AS_THEY_ARE = [name for name in FAMILIES if not tiny_backbone(name).family.post_norms]
+"""Families that add the outputs of attention and MLP to the residual stream without a norm."""
 
 
 def pair(family="llama3", **changes):
@@ -56,7 +66,8 @@ def test_every_bit_comes_back(family, granularity):
     before, marks, aligned = copies(backbone), fingerprint(backbone), copies(tiny_backbone(family, seed=2))
     for name in OPERATIONS:
         for dose in [1.0] if name == "safelora" else operation_cards()[name]["doses"]:
-            with edited(backbone, load_operation(name), dose, region, base, aligned=aligned) as n:
+            how = {"aligned": aligned, "direction": DIRECTION}
+            with edited(backbone, load_operation(name), dose, region, base, **how) as n:
                 after = copies(backbone)
                 assert fingerprint(backbone) != marks
             different = {where: (after[where] != before[where]).numpy() for where in before}
@@ -186,7 +197,10 @@ def test_the_number_of_changed_weights_is_the_size_of_the_region():
 def test_a_neutral_dose_changes_no_bit(name, dose):
     backbone, base = pair()
     expected = logits(backbone)
-    with edited(backbone, load_operation(name), dose, all_weights(backbone, True), base) as n:
+    change = edited(
+        backbone, load_operation(name), dose, all_weights(backbone, True), base, direction=DIRECTION
+    )
+    with change as n:
         assert (n, torch.equal(logits(backbone), expected)) == (0, True)
 
 
@@ -197,6 +211,70 @@ def test_an_empty_region_changes_no_bit(name):
     for dose in operation_cards()[name]["doses"]:
         with edited(backbone, load_operation(name), dose, all_weights(backbone, False), base) as n:
             assert (n, torch.equal(logits(backbone), expected)) == (0, True)
+
+
+def ablated_by_hooks(backbone):
+    """Logits with the direction taken out of everything that is added to the residual stream."""
+    unit = (DIRECTION / DIRECTION.norm()).float()
+
+    def hook(_module, _args, output):
+        x, *rest = output if isinstance(output, tuple) else (output,)
+        x = x - (x @ unit)[..., None] * unit
+        return (x, *rest) if isinstance(output, tuple) else x
+
+    added = [block.get_submodule(path) for block in backbone.blocks for path in backbone.family.contributions]
+    modules = [backbone.model.get_input_embeddings(), *added]
+    with attached([module.register_forward_hook(hook) for module in modules]):
+        return logits(backbone)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", AS_THEY_ARE)
+def test_orthogonal_weights_are_a_stream_without_the_direction(family, tied):
+    """Also where the output head is tied to the embedding: it keeps its weights."""
+    backbone = tiny_backbone(family, tie_word_embeddings=tied)
+    plain, expected = logits(backbone), ablated_by_hooks(backbone)
+    with without_direction(backbone, DIRECTION):
+        found = logits(backbone)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert (expected - plain).abs().max() > 0.01, "without the direction the model says something else"
+    assert torch.equal(logits(backbone), plain)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_orthogonal_weights_are_those_of_the_definition_and_come_back(family):
+    backbone, unit = tiny_backbone(family), (DIRECTION / DIRECTION.norm()).float()
+    before, marks, head = (
+        copies(backbone),
+        fingerprint(backbone),
+        backbone.model.get_output_embeddings().weight,
+    )
+    embedding = backbone.model.get_input_embeddings()
+    own, values = embedding.weight, embedding.weight.detach().clone()
+    with without_direction(backbone, 3 * DIRECTION) as n:
+        after, embedded = copies(backbone), embedding.weight.detach()
+        assert (embedded @ unit).abs().max() < 1e-5 and backbone.model.get_output_embeddings().weight is head
+        torch.testing.assert_close(embedded, values - torch.outer(values @ unit, unit), rtol=1e-4, atol=1e-6)
+    for where, weight in before.items():
+        if where.endswith((".o", ".down")):
+            assert (unit @ after[where]).abs().max() < 1e-5
+            expected = weight - torch.outer(unit, unit @ weight)
+            torch.testing.assert_close(after[where], expected, rtol=1e-4, atol=1e-6)
+        else:
+            assert torch.equal(after[where], weight)
+    changed = [(values, embedded), *((before[where], after[where]) for where in before)]
+    assert n == sum(int((one != other).sum()) for one, other in changed) > 0.99 * n_writing(backbone)
+    assert embedding.weight is own and torch.equal(own, values) and fingerprint(backbone) == marks
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - set(AS_THEY_ARE)))
+def test_a_norm_after_the_mlp_brings_the_direction_back(family):
+    """Its factors turn what was orthogonal, so such models are left out."""
+    backbone = tiny_backbone(family)
+    plain, expected = logits(backbone), ablated_by_hooks(backbone)
+    with without_direction(backbone, DIRECTION):
+        error = (logits(backbone) - expected).abs().max()
+    assert error > 0.1 * (expected - plain).abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -44,9 +44,9 @@ def test_a_set_that_is_contrasted_with_itself_has_no_score(label, family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_scale_of_a_neuron_is_no_effect_but_a_difference(family):
-    """Effect sizes, and differences times the norm of down's column, do not depend on it; differences do."""
+    """Effect sizes, contributions, and differences times the norm of the column do not depend on it; differences do."""
     plain, scaled, samples = tiny_backbone(family), rescaled(family), classes()
-    invariant = [("effectsize", {"statistic": "effect"}), ("cna", {"by_effect": True})]
+    invariant = [("effectsize", {"statistic": "effect"}), ("cna", {"by_effect": True}), ("direction", {})]
     for label, options in invariant:
         before, after = (score(label, backbone, samples, **options) for backbone in (plain, scaled))
         for where, values in before.items():

@@ -9,6 +9,7 @@ import yaml
 
 from safety_regions.prompts.reading import read_prompts
 from safety_regions.prompts.sharing import shared_prompts
+from safety_regions.study.catalog import Shelf
 from safety_regions.units.names import parse_name
 from tests.paths import ROOT
 from tests.prompts.cards import card, near_duplicates_within
@@ -17,10 +18,8 @@ DATA = ROOT / yaml.safe_load((ROOT / "config/real-data.yaml").read_text(encoding
 SCHEMA = yaml.safe_load(
     (ROOT / "safety_regions/study/schemas/dataset.schema.yaml").read_text(encoding="utf-8")
 )
-CARDS = {
-    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
-    for path in sorted((ROOT / "safety_regions/catalog/datasets").glob("*.yaml"))
-}
+SHELF = Shelf("datasets", {})
+CARDS = {name: SHELF.read(name) for name in SHELF.names}
 TEN = ["advbench", "harmbench", "malicious-instruct", "strongreject", "do-not-answer", "catqa", "harmfulqa",
        "simple-safety-tests", "forbidden-questions", "beavertails"]  # fmt: skip
 validator = jsonschema.Draft202012Validator(SCHEMA)
@@ -141,6 +140,17 @@ def test_rows_of_the_ten_are_those_published(ten):
     found = [None if name == "harmfulqa" else ten[name].num_rows for name in TEN]
     assert found == published
     assert near_duplicates_within(ten["harmfulqa"]) == 0
+
+
+@needs_data
+@pytest.mark.parametrize(("whole", "prefix", "n_parts"), [("harmfulqa", "hqa-", 10), ("catqa", "catqa-", 11)])
+def test_the_categories_of_a_set_are_all_of_it(whole, prefix, n_parts):
+    """Together they have every prompt of the set, and those that are repeated in another category."""
+    parts = [name for name in CARDS if name.startswith(prefix)]
+    found = [text for name in parts for text in read(name)["text"].to_pylist()]
+    texts = read(whole)["text"].to_pylist()
+    assert len(parts) == n_parts and set(found) >= set(texts)
+    assert 0 <= len(found) - len(texts) < 0.05 * len(texts)
 
 
 @pytest.mark.slow

@@ -5,12 +5,14 @@ fraction of each address is the region. A refinement removes the best fraction o
 """
 
 from itertools import combinations, permutations
+from math import comb
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from safety_regions.formats.contracts import (
+    CORES,
     CROSSED,
     IOU,
     MEMBERSHIP,
@@ -266,6 +268,28 @@ def pools(
                 labels |= {"nested": False, "shuffled": value and (value / 2 if shuffled else None)}
                 rows.append(labels | _pair(value, 100 * k, 100 * len(b)))
     return pa.Table.from_pylist(rows, schema=POOLS.schema)
+
+
+def cores(n: int = 4, shuffled: bool = True) -> pa.Table:
+    """Return a table of cores of n sets that keep 0.8 of a region of 100 units, with two other groups of two draws."""
+    kept = {"sets": 0.8, "regrouped": 0.9, **({"shuffled": 0.3} if shuffled else {})}
+    rows = [
+        {
+            **{"kind": kind, "draw": draw, "k": k, "subsets": comb(n, k), "kept": share if k > 1 else None},
+            **_ranged("intersection", 100 * share ** (k - 1) + draw),
+            **_ranged("union", 100 + 20 * (k - 1)),
+            **_ranged("iou", share ** (k - 1)),
+            **{"chance_intersection": 100 * 0.05 ** (k - 1), "chance_union": 100.0 * k},
+        }
+        for kind, share in kept.items()
+        for draw in ([0] if kind == "sets" else [1, 2])
+        for k in range(1, n + 1)
+    ]
+    return pa.Table.from_pylist(rows, schema=CORES.schema)
+
+
+def _ranged(name: str, value: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": 0.9 * value, f"{name}_high": 1.1 * value}
 
 
 def sample_sizes(

@@ -188,6 +188,23 @@ def rows_of_two():
     return rows(study(), study(seed=1))
 
 
+def test_the_model_without_the_direction_is_shown_and_decides_nothing():
+    """Its effect is as large as the region's here; were it a control, the region would not do more than it."""
+    arms = study(effect=-2.0)
+    directed = arms[arms["control"] == "region"].assign(control="direction")
+    with_it = effects(pd.concat([arms, directed], ignore_index=True))
+    [row] = behaviour_rows(with_it, INTO_BASE).to_dict("records")
+    [without] = rows(arms).to_dict("records")
+    assert row["conclusion"] == without["conclusion"] == "the effect is larger than that of every control"
+    assert row["without_direction"] == row["effect"] and np.isnan(without["without_direction"])
+    pages = [
+        behaviour_page(pd.DataFrame([one]), transfer(), TITLES, NOTHING, NO_RANKS) for one in (row, without)
+    ]
+    assert ["without the direction" in page for page in pages] == [True, False]
+    legend = [text.get_text() for text in draw_behaviour(with_it, "llama").legends[0].texts]
+    assert "direction" in legend
+
+
 @pytest.mark.slow
 def test_judges_and_tasks_have_a_column_where_there_are_any():
     odds = effects(study(), study(seed=1))

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from safety_regions.report.combinations import by_count, model_rows, pairs
 from safety_regions.report.figures.convergence import draw_convergence, pool_rows
+from safety_regions.report.figures.cores import cores, draw_cores
 from safety_regions.report.figures.kway import draw_kway
 from safety_regions.report.figures.ladder import draw_ladder, ladder
 from safety_regions.report.figures.maps import draw_map, iou_by_address
@@ -57,6 +58,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         iou_by_address([("raw", synthetic.membership(synthetic.regions(3, 1, units=60)))]), WHERE
     ),
     "convergence": lambda: draw_convergence(pool_rows([("raw", synthetic.pools(tuple(NAMES)))]), WHERE),
+    "cores": lambda: draw_cores(cores([("raw", synthetic.cores())]), WHERE),
     "sample_sizes": lambda: draw_sample_sizes(
         size_rows([("raw", synthetic.sample_sizes(tuple(NAMES)))]), WHERE
     ),

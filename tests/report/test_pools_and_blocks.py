@@ -1,4 +1,4 @@
-"""Every row of the pools and sample sizes tables must be a point of the figures."""
+"""Every row of the tables of pools, cores and sample sizes must be a point of the figures."""
 
 import io
 
@@ -8,6 +8,7 @@ import pytest
 
 from safety_regions.formats.contracts import SAMPLE_SIZES
 from safety_regions.report.figures.convergence import AGAINST, draw_convergence, pool_rows
+from safety_regions.report.figures.cores import LOOKS, VALUES, cores, draw_cores
 from safety_regions.report.figures.sample_sizes import KINDS, draw_sample_sizes, size_rows
 from safety_regions.report.figures.style import COLOURS, GREY, LINES
 from tests.report import synthetic_tables as synthetic
@@ -158,3 +159,36 @@ def test_blocks_that_no_set_has_two_of_are_not_drawn():
     figure.savefig(io.BytesIO(), format="svg")
     assert set(rows["pair"]) == {"sets", "shuffled"} and not marks(figure.axes[0], marker="s")
     assert not marks(figure.axes[0], marker="D")
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_cores_are_averaged_over_draws_and_each_is_a_point(shuffled):
+    tables = [(refinement, synthetic.cores(shuffled=shuffled)) for refinement in REFINEMENTS]
+    rows = cores(tables)
+    kinds = [kind for kind in LOOKS if shuffled or kind != "shuffled"]
+    assert [tuple(key) for key in rows[["refinement", "kind", "k"]].to_numpy()] == [
+        (refinement, kind, k) for refinement in REFINEMENTS for kind in kinds for k in (1, 2, 3, 4)
+    ]
+    frame = tables[0][1].to_pandas()
+    for row in rows[rows["refinement"] == REFINEMENTS[0]].to_dict("records"):
+        same = frame[(frame["kind"].astype(str) == row["kind"]) & (frame["k"] == row["k"])]
+        assert row["draws"] == len(same) == (1 if row["kind"] == "sets" else 2)
+        assert row["intersection"] == pytest.approx(same["intersection"].mean())
+        assert row["intersection_low"] == pytest.approx(same["intersection_low"].min())
+        assert row["intersection_high"] == pytest.approx(same["intersection_high"].max())
+        first = frame[(frame["kind"].astype(str) == row["kind"]) & (frame["k"] == 1)]
+        assert row["size"] == pytest.approx(first["intersection"].mean())
+    figure = draw_cores(rows, WHERE)
+    figure.savefig(io.BytesIO(), format="svg")
+    panels = iter(figure.axes)
+    for refinement in REFINEMENTS:
+        for value in VALUES:
+            axis = next(panels)
+            for kind in kinds:
+                one = rows[(rows["refinement"] == refinement) & (rows["kind"] == kind)]
+                by = one["size"] if value in ("intersection", "union") else 1
+                wanted = [[k, y] for k, y in zip(one["k"], one[value] / by, strict=True) if not np.isnan(y)]
+                assert np.allclose(
+                    marks(axis, color=LOOKS[kind]["color"], marker=LOOKS[kind]["marker"]), wanted
+                )
+    assert ("shuffled statistics" in words(figure)) is shuffled

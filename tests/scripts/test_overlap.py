@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from safety_regions.formats.contracts import (
+    CORES,
     CROSSED,
     IOU,
     MEMBERSHIP,
@@ -18,6 +19,7 @@ from safety_regions.formats.contracts import (
     SHARED_PROMPTS,
 )
 from safety_regions.formats.parquet import read_metadata, read_table, write_table
+from safety_regions.overlap.cores import compare_cores
 from safety_regions.overlap.frame import Frame, frame_overlap
 from safety_regions.overlap.membership import count_membership, read_membership
 from safety_regions.overlap.pairs import compare_pairs
@@ -131,6 +133,13 @@ def test_pools_are_compared_with_their_shuffles(paths, drawn, tmp_path):
         assert all(row["nested"] is nested and row["n_a"] == 7 for row in rows)
         assert [{key: row[key] for key in steps[0]} for row in rows] == steps
     assert CELL.items() <= read_metadata(tmp_path / "pools.parquet").items()
+
+
+def test_cores_are_written_with_their_groups(paths, tmp_path):
+    groups = [{"kind": "sets", "draw": 0, "names": list(paths)}]
+    load_script("compare_cores")(paths, groups, CELL, tmp_path / "cores.parquet")
+    assert read_table(tmp_path / "cores.parquet", CORES).equals(compare_cores(paths, groups))
+    assert (CELL | {"groups": groups}).items() <= read_metadata(tmp_path / "cores.parquet").items()
 
 
 @pytest.mark.parametrize(

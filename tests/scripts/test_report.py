@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from safety_regions.formats.contracts import (
+    CORES,
     CROSSED,
     IOU,
     MEMBERSHIP,
@@ -19,7 +20,7 @@ from safety_regions.formats.contracts import (
     WEIGHT_SCORES,
 )  # fmt: skip
 from safety_regions.formats.parquet import write_table
-from safety_regions.report.figures import convergence, ladder, recovery, sample_sizes
+from safety_regions.report.figures import convergence, cores, ladder, recovery, sample_sizes
 from safety_regions.report.figures.of_overlap import figures_of_overlap
 from safety_regions.report.files import save_tsv
 from safety_regions.report.pages.ladders import ladder_rows
@@ -100,6 +101,7 @@ def test_draw_overlap_gives_every_figure_its_own_name_and_table(tmp_path):
     [
         ("draw_ladder", OVERLAP, lambda: overlaps_of()[1]["raw"], ladder.ladder),
         ("draw_convergence", POOLS, lambda: synthetic.pools(NAMES), convergence.pool_rows),
+        ("draw_cores", CORES, synthetic.cores, cores.cores),
         ("draw_sample_sizes", SAMPLE_SIZES, lambda: synthetic.sample_sizes(NAMES), sample_sizes.size_rows),
     ],
 )

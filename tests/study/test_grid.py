@@ -36,6 +36,39 @@ def test_data_free_methods_have_no_floors_and_no_ceilings():
     assert grid.shuffle_kinds(asked) == set()
 
 
+def test_cores_have_sets_shuffles_and_regroupings():
+    asked = study(floors=2, regroupings=3, methods={"snip": {}, "magnitude": {}, "safelayer": {}})
+    groups = comparisons.core_groups(asked, "snip", "row-0.05")
+    assert [(g.kind, g.draw) for g in groups] == [
+        ("sets", 0), ("shuffled", 1), ("shuffled", 2), ("regrouped", 1), ("regrouped", 2), ("regrouped", 3),
+    ]  # fmt: skip
+    assert groups[1].names == [f"{name}~1r" for name in SETS] and groups[0].names == SETS
+    assert [g.kind for g in comparisons.core_groups(asked, "magnitude", "row-0.05")] == ["sets"]
+    layers = {g.kind for g in comparisons.core_groups(asked, "safelayer", "range")}
+    assert layers == {"sets", "regrouped"}, "its floor needs no shuffles"
+    assert comparisons.core_groups(study(floors=2), "snip", "row-0.05") == []
+    assert len(comparisons.core_names(asked, "snip", "row-0.05")) == 6 * 4
+
+
+@pytest.mark.parametrize("n", [2, 5, 6, 10])
+def test_every_regrouping_holds_every_block_once_and_no_two_are_equal(n):
+    sets, found = [f"s{i}" for i in range(n)], []
+    for draw in range(1, n + 1):
+        names = comparisons.regrouped(sets, draw, 7)
+        parts = [parse_name(name).parts for name in names]
+        assert all([part.dataset for part in group] == sets for group in parts)
+        blocks = sorted((part.dataset, part.size, part.block) for group in parts for part in group)
+        assert blocks == [(name, 7, block) for name in sets for block in range(1, n + 1)]
+        found.append(frozenset(names))
+    assert len(set(found)) == n
+
+
+def test_names_of_groups_must_fit_file_names():
+    cards = {f"s{i}-{'x' * 60}": {"extends": "fraud"} for i in range(4)}
+    with pytest.raises(StudyError, match="regroupings: found names of 275 characters for the groups"):
+        study(datasets={"identification": list(cards)}, cards={"datasets": cards}, regroupings=1)
+
+
 def test_pools_and_blocks_of_data_free_methods_have_no_shuffles():
     asked = study(
         floors=2,
@@ -241,6 +274,11 @@ def test_blocks_are_disjoint_and_end_with_the_whole_sample():
         ({"sample_sizes": {"sizes": [101]}}, "sample_sizes: sizes: found 101"),
         ({"pools": {"orders": 25}}, "pools: orders: found 25"),
         ({"pools": {"orders": -1}}, "pools: orders"),
+        ({"regroupings": 5}, "regroupings: found 5; expected at most 4"),
+        (
+            {"regroupings": 1, "samples": {"identify": 3}},
+            "samples: identify: found 3; expected at least 4, a prompt of each set for each group",
+        ),
         ({"floors": -1}, "floors"),
         ({"ceilings": 3}, "ceilings"),
         ({"label_permutations": 18}, "label_permutations: found 18; expected 0, or at least 19"),
@@ -250,3 +288,15 @@ def test_blocks_are_disjoint_and_end_with_the_whole_sample():
 def test_what_cannot_be_planned_is_refused(keys, word):
     with pytest.raises(StudyError, match=word):
         study(**keys)
+
+
+def test_a_frame_holds_the_halves_and_shuffles_of_one_set():
+    asked = study(floors=2, ceilings=True)
+    dataset = SETS[0]
+    names = grid.frame_names(asked, "snip", "row-0.05", dataset)
+    assert names[:2] == [f"{dataset}.1", f"{dataset}.2"], "what is shuffled comes first"
+    shuffles = ("~1m", "~1r", "~2m", "~2r", ".1~1r", ".1~2r")
+    assert sorted(names[2:]) == sorted(dataset + suffix for suffix in shuffles)
+    assert {grid.frame_of(asked, "snip", "row-0.05", name) for name in names} == {dataset}
+    for own in (dataset, f"{dataset}@4~1r", f"{dataset}~1r+{SETS[1]}~1r", f"{dataset}~1"):
+        assert grid.frame_of(asked, "snip", "row-0.05", own) is None

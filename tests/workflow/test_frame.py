@@ -1,8 +1,10 @@
 """A study with floors, ceilings, pools, sample sizes, crossed responses and label permutations runs to the end."""
 
+from itertools import combinations
+
 import pytest
 
-from safety_regions.formats.contracts import CROSSED, LABELS, OVERLAP, POOLS, SAMPLE_SIZES
+from safety_regions.formats.contracts import CORES, CROSSED, LABELS, OVERLAP, POOLS, SAMPLE_SIZES
 from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.formats.region import read_region
 from tests.workflow.conftest import region_file
@@ -15,6 +17,7 @@ ASKED = {
     "pools": {"orders": 1},
     "sample_sizes": {"sizes": [4], "blocks": 2},
     "crossed": True,
+    "regroupings": 1,
     "label_permutations": 19,
     "refinements": ["raw"],
 }
@@ -39,13 +42,13 @@ def framed(finished, tmp_path_factory):
 
 
 def test_only_what_is_new_is_scored(framed):
-    """New are one set, eight halves, three pools, six blocks and six crossed names; shuffles of a name share a job."""
+    """New are one set, halves, pools, blocks, crossed names and groups; shuffles of a name share a job."""
     _, planned = framed
     assert planned["score_row_shuffles"] == 4 * 2 + 3, "sets, first halves, and first blocks"
     assert planned["score_marginal_shuffles"] == 4
     assert "score_shuffles" not in planned, "nothing is ranked within matrices"
     pools = 2 + 1  # the first two and the last two of the order, and all three
-    assert planned["score"] == 1 + 4 * 2 + 2 * pools + 3 * 2 + 3 * 2, (
+    assert planned["score"] == 1 + 4 * 2 + 2 * pools + 3 * 2 + 3 * 2 + 3, (
         "each pool once more, with shuffled members"
     )
     assert planned["permute_labels"] == 3, "one job for each pair of sets"
@@ -122,6 +125,29 @@ def test_pools_and_sample_sizes_are_tables(framed):
     assert [kinds.count(kind) for kind in ("sets", "blocks", "shuffled")] == [2 * 3, 3, 3]
     assert {row["n_a"] for row in sizes} == {4} and sizes[-1]["pair"] == "shuffled"
     assert sizes[-1]["iou"] == pytest.approx(literal_iou(project, sizes[-1]["a"], sizes[-1]["b"]))
+
+
+def test_cores_compare_the_sets_with_shuffles_and_with_regrouped_prompts(framed):
+    project, _ = framed
+    rows = read_table(
+        project.folder / "results/overlap/tiny/snip/row-0.05/raw.cores.parquet", CORES
+    ).to_pylist()
+    assert [(row["kind"], row["draw"], row["k"]) for row in rows] == [
+        (kind, draw, k)
+        for kind, draw in (("sets", 0), ("shuffled", 1), ("shuffled", 2), ("regrouped", 1))
+        for k in (1, 2, 3)
+    ]
+    of_pairs = {row["kind"]: row["iou"] for row in rows if row["k"] == 2 and row["draw"] < 2}
+    names = {"sets": ["one", "two", "three"], "shuffled": ["one~1r", "two~1r", "three~1r"]}
+    names["regrouped"] = [f"one@2{x}+three@2{x}+two@2{x}" for x in ("", "x2", "x3")]
+    for kind, of_kind in names.items():
+        ious = [literal_iou(project, a, b) for a, b in combinations(of_kind, 2)]
+        assert of_pairs[kind] == pytest.approx(sum(ious) / 3)
+    used = [
+        read_metadata(project.folder / f"results/scores/tiny/snip/{name}.parquet")["prompts_used"]
+        for name in names["regrouped"]
+    ]
+    assert [len(ids) for ids in used] == [6, 6, 6] and len({i for ids in used for i in ids}) == 18
 
 
 def test_crossed_responses_share_prompts_or_responses(framed):

@@ -35,7 +35,7 @@ rule ablate:
     resources:
         **changed_resources("ablate", ABLATION_BYTES),
     params:
-        **changed_params("ablate.py", STUDY.behaviour.get("operations", ())),
+        **changed_params("ablate.py", ablations.ablation_operations(STUDY)),
         family=lambda wc: STUDY.models[wc.backbone]["family"],
         utility=lambda wc: ablations.compared_sets(STUDY, dict(wc))["utility"],
         other=lambda wc: ablations.compared_sets(STUDY, dict(wc))["other"],
@@ -62,7 +62,7 @@ use rule ablate as ablate_given with:
     benchmark:
         "<benchmarks>/ablate_given/{backbone}/{region}.tsv"
     params:
-        **changed_params("ablate.py", STUDY.behaviour.get("operations", ())),
+        **changed_params("ablate.py", ablations.ablation_operations(STUDY)),
         family=lambda wc: STUDY.models[wc.backbone]["family"],
         utility=[],
         other=[],

@@ -47,6 +47,7 @@ CROSSED_PAIRS = comparisons.crossed_pairs(STUDY)
 CELL_TABLES = [
     "iou.tsv",
     *(["pools.parquet"] if POOL_STEPS else []),
+    *(["cores.parquet"] if STUDY.regroupings else []),
     *(["sample_sizes.parquet"] if HAS_BLOCKS else []),
     *(["crossed.parquet"] if CROSSED_PAIRS else []),
 ]
@@ -254,11 +255,17 @@ def removed_region(backbone, method, utility, selection):
 
 
 def regions_of(wildcards, names):
-    """Return the region files of several names for the selection and refinement of a cell."""
-    return collect(
-        "<results>/regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors",
-        **{**dict(wildcards), "name": names},
+    """Return, for a cell, the region file of each name, or the frame (a folder) that holds it."""
+    backbone, method, selection, refinement = (
+        wildcards[key] for key in ("backbone", "method", "selection", "refinement")
     )
+    found = []
+    for name in names:
+        frame = grid.frame_of(STUDY, method, selection, name)
+        place = f"{frame or name}/{selection}/{refinement}"
+        kind = "frame" if frame else "safetensors"
+        found.append(f"<results>/regions/{backbone}/{method}/{place}.{kind}")
+    return found
 
 
 def block_pairs(wildcards):

@@ -1,10 +1,10 @@
 """Overlap: count membership, compute every IoU and its references (chance, floor, ceiling), aggregate over the grid.
 
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
-     sets, pools and blocks of prompts if the config asks for them; frames with shuffles and halves; with halves, also their
-     scores/{backbone}/{method}/{name}.sample.parquet; prompts/shared_prompts.parquet
+     sets, pools, regrouped sets and blocks of prompts if the config asks for them; frames with shuffles and halves;
+     with halves, also their scores/{backbone}/{method}/{name}.sample.parquet; prompts/shared_prompts.parquet
 OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv,
-     .pools.parquet, .sample_sizes.parquet, .crossed.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
+     .pools.parquet, .cores.parquet, .sample_sizes.parquet, .crossed.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
 """
 
 
@@ -33,12 +33,7 @@ rule compute_overlap:
     input:
         membership="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet",
         regions=lambda wc: regions_of(
-            wc, grid.whole_names(STUDY, wc.method, wc.selection, wc.refinement)
-        ),
-        frames=lambda wc: collect(
-            "<results>/regions/{backbone}/{method}/{dataset}/{selection}/{refinement}.frame",
-            dataset=grid.frames(STUDY, wc.method, wc.selection, wc.refinement),
-            **dict(wc),
+            wc, grid.framed_names(STUDY, wc.method, wc.selection, wc.refinement)
         ),
         labels=lambda wc: collect(
             "<results>/overlap/{backbone}/{method}/labels/{pool}.parquet",
@@ -67,9 +62,8 @@ rule compute_overlap:
     conda:
         "../../envs/analysis.yaml"
     params:
-        names=lambda wc: grid.whole_names(STUDY, wc.method, wc.selection, wc.refinement),
-        frames=lambda wc: list(
-            grid.frames(STUDY, wc.method, wc.selection, wc.refinement).values()
+        names=lambda wc: grid.framed_names(
+            STUDY, wc.method, wc.selection, wc.refinement
         ),
         frame=lambda wc: grid.framing(STUDY, wc.method, wc.selection, wc.refinement),
         correlated=lambda wc: grid.correlated_names(
@@ -104,6 +98,30 @@ rule compare_pools:
         "Comparing pools of sets: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
     script:
         "../scripts/compare_pools.py"
+
+
+rule compare_cores:
+    input:
+        regions=lambda wc: regions_of(
+            wc, comparisons.core_names(STUDY, wc.method, wc.selection)
+        ),
+    output:
+        cores="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.cores.parquet",
+    log:
+        "<logs>/compare_cores/{backbone}/{method}/{selection}/{refinement}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        names=lambda wc: comparisons.core_names(STUDY, wc.method, wc.selection),
+        groups=lambda wc: [
+            group._asdict()
+            for group in comparisons.core_groups(STUDY, wc.method, wc.selection)
+        ],
+        code=script_version("compare_cores.py"),
+    message:
+        "Comparing what more and more sets have in common: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+    script:
+        "../scripts/compare_cores.py"
 
 
 rule compare_sample_sizes:

@@ -27,6 +27,7 @@ DRAWN = [
     *["iou", "sizes", "kway", "map", "margins"],
     *(["ladder"] if STUDY.floors or STUDY.ceilings else []),
     *(["convergence"] if POOL_STEPS else []),
+    *(["cores"] if STUDY.regroupings else []),
     *(["sample_sizes"] if HAS_BLOCKS else []),
 ]
 PARTS = [

@@ -1,8 +1,9 @@
 """Figures of one backbone, method and selection, each with its table: overlaps, and what regions do.
 
-IN   overlap/{backbone}/{method}/{selection}/... (.parquet, .membership.parquet, .pools.parquet, .sample_sizes.parquet)
+IN   overlap/{backbone}/{method}/{selection}/... (.parquet, .membership.parquet, .pools.parquet, .cores.parquet,
+     .sample_sizes.parquet)
 OUT  report/{backbone}/{method}/{selection}/{iou,kway,sizes,map,margins}.svg, and, if the config asks for
-     their data, {ladder,convergence,sample_sizes}.svg (a tsv beside each, and tree.tsv)
+     their data, {ladder,convergence,cores,sample_sizes}.svg (a tsv beside each, and tree.tsv)
 """
 
 
@@ -72,6 +73,25 @@ rule draw_convergence:
         "Drawing the growing pools of sets: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
     script:
         "../scripts/draw_convergence.py"
+
+
+rule draw_cores:
+    input:
+        tables=cell_tables("cores.parquet"),
+    output:
+        svg=shown_of_overlap("cores.svg", "cores of k sets"),
+        tsv=shown_of_overlap("cores.tsv", "cores of k sets"),
+    log:
+        "<logs>/draw_cores/{backbone}/{method}/{selection}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        refinements=refinements_of,
+        code=script_version("draw_cores.py"),
+    message:
+        "Drawing what k sets have in common: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}"
+    script:
+        "../scripts/draw_cores.py"
 
 
 rule draw_sample_sizes:

@@ -28,7 +28,9 @@ def compare_pairs(
 
 
 if __name__ == "__main__":
+    from safety_regions.formats.region import region_files
+
     with logged(snakemake.log[0]):
         p, out = snakemake.params, snakemake.output
-        regions = dict(zip(p.names, snakemake.input.regions, strict=True))
+        regions = region_files(p.names, snakemake.input.regions)
         compare_pairs(regions, p.pairs, p.table, dict(snakemake.wildcards), out.pairs)

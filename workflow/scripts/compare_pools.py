@@ -24,9 +24,11 @@ def compare_pools(
 
 
 if __name__ == "__main__":
+    from safety_regions.formats.region import region_files
+
     with logged(snakemake.log[0]):
         p, cell = snakemake.params, dict(snakemake.wildcards)
         compare_pools(
-            regions=dict(zip(p.names, snakemake.input.regions, strict=True)), steps=p.steps, shuffled=p.shuffled,
+            regions=region_files(p.names, snakemake.input.regions), steps=p.steps, shuffled=p.shuffled,
             nested=p.nested, cell=cell, output=snakemake.output.pairs,
         )  # fmt: skip

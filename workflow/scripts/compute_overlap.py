@@ -36,15 +36,13 @@ def compute_overlap(
 
 
 if __name__ == "__main__":
-    from safety_regions.formats.region import frame_files
+    from safety_regions.formats.region import region_files
 
     with logged(snakemake.log[0]):
         p, files, out = snakemake.params, snakemake.input, snakemake.output
-        regions = dict(zip(p.names, files.regions, strict=True))
-        for folder, names in zip(files.frames, p.frames, strict=True):
-            regions |= frame_files(folder, names)
         compute_overlap(
-            membership=files.membership, regions=regions, shared=files.shared, frame=p.frame, removed=files.removed,
-            samples=dict(zip(p.correlated, files.samples, strict=True)), cell=dict(snakemake.wildcards),
-            labels=dict(zip(p.pools, files.labels, strict=True)), output=out.overlap, matrix=out.matrix,
+            membership=files.membership, regions=region_files(p.names, files.regions), shared=files.shared,
+            frame=p.frame, removed=files.removed, samples=dict(zip(p.correlated, files.samples, strict=True)),
+            cell=dict(snakemake.wildcards), labels=dict(zip(p.pools, files.labels, strict=True)),
+            output=out.overlap, matrix=out.matrix,
         )  # fmt: skip

@@ -35,6 +35,8 @@ class Matrix(NamedTuple):
         generator: the random numbers of this projection, for an operation that draws some.
         rank: 0 for the projection with the highest similarity, 1 for that with the lowest, evenly spaced between them;
             0 if the operation defines none.
+        direction: a unit vector (out,) of the residual stream, float32, for a matrix that writes into it; None for any
+            other, or if there is no direction.
     """
 
     weight: Tensor
@@ -43,6 +45,7 @@ class Matrix(NamedTuple):
     base: Tensor | None
     generator: torch.Generator
     rank: float = 0.0
+    direction: Tensor | None = None
 
 
 class Operation(NamedTuple):

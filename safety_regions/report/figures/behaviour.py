@@ -22,6 +22,7 @@ from safety_regions.report.figures.style import (
 from safety_regions.units.behaviour import (
     ANSWER_NLL,
     CHANGE,
+    DIRECTION,
     HARMFUL,
     LOG_ODDS,
     MAGNITUDE,
@@ -47,6 +48,7 @@ MARKS = {
     CHANGE: ("D", COLOURS[3]),
     UTILITY: ("s", COLOURS[5]),
     OTHER: ("v", COLOURS[4]),
+    DIRECTION: ("X", COLOURS[1]),
 }
 
 

@@ -21,6 +21,8 @@ NUMBERS = (
 )
 SCORED = "judges and tasks"
 """The column of other measures of generated answers, where there are any."""
+DIRECTED = "without the direction"
+"""The column of the effect of the whole model without the direction of refusals, where it was measured."""
 
 
 CONSTRAINED = (
@@ -60,9 +62,11 @@ def behaviour_page(
     for key, one in rows.groupby(CELL, sort=False) if len(rows) else ():
         records = one.to_dict("records")
         sentences = [sentence(row, titles) for row in records]
-        extra = (SCORED,) if any(row["scored"] for row in records) else ()
-        shown = [[*effect_texts(row), *(row["scored"] or "–" for _ in extra)] for row in records]
-        table = Table(["operation", *NUMBERS, *extra], shown, numbers=[*NUMBERS, *extra])
+        more = {DIRECTED: [_number(row["without_direction"], 2) for row in records],
+                SCORED: [row["scored"] or "–" for row in records]}  # fmt: skip
+        more = {name: texts for name, texts in more.items() if set(texts) != {"–"}}
+        shown = [[*effect_texts(row), *extra] for row, *extra in zip(records, *more.values(), strict=True)]
+        table = Table(["operation", *NUMBERS, *more], shown, numbers=[*NUMBERS, *more])
         cells.append(
             {"name": " / ".join(key), "n": int(one["n"].iloc[0]), "table": table, "sentences": sentences}
         )

@@ -18,6 +18,7 @@ TITLES = {
     "kway": "IoU of k sets at once",
     "sizes": "Region sizes",
     "convergence": "Pools of sets",
+    "cores": "What k sets have in common",
     "sample_sizes": "IoU against the number of prompts",
     "behaviour": "Effects beside controls",
     "dose_response": "Dose and response",

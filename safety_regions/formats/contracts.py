@@ -380,7 +380,7 @@ CORES = _contract(
     ("iou_low", pa.float64(), "smallest of a subset", True),
     ("iou_high", pa.float64(), "largest of a subset", True),
     (
-        "kept",
+        "retained",
         pa.float64(),
         "intersection / intersection of k - 1 regions; null for k = 1 and if that is 0",
         True,

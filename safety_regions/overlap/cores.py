@@ -1,10 +1,10 @@
 """Cores: what k regions have in common, and what they cover together, as k grows.
 
     intersection(k), union(k), iou(k)     over all subsets of k regions of a group: mean, smallest and largest
-    kept(k)                               mean intersection of k regions / mean intersection of k - 1 regions
+    retained(k)                           mean intersection of k regions / mean intersection of k - 1 regions
 
-The mean over all subsets is what a random order of the regions gives on average for its first k. Where ``kept`` stays
-near 1, more regions take nothing away. Whether that means anything shows beside two other groups of regions:
+The mean over all subsets is what a random order of the regions gives on average for its first k. Where ``retained``
+stays near 1, more regions take nothing away. Whether that means anything shows beside two other groups of regions:
 
 =============  =============================================================================================
 ``sets``       the identification sets, each with its own prompts
@@ -68,7 +68,7 @@ def core_rows(membership: Membership) -> list[dict]:
         row = {"k": k, "subsets": comb(n, k)}
         for name, values in (("intersection", intersection), ("union", union), ("iou", iou)):
             row |= dict(zip((name + end for end in SPREAD), _spread(values[k_of == k]), strict=True))
-        row["kept"] = row["intersection"] / before if before else None
+        row["retained"] = row["intersection"] / before if before else None
         row |= {name: float(values[k]) for name, values in by_chance.items()}
         before = row["intersection"]
         rows.append(row)

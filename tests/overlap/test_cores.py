@@ -39,7 +39,7 @@ def test_values_are_those_of_all_subsets(tmp_path, seed, n, granularity):
             assert (row[name], row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(wanted)
     for before, row in pairwise(rows):
         wanted = row["intersection"] / before["intersection"] if before["intersection"] else None
-        assert row["kept"] == (None if wanted is None else pytest.approx(wanted))
+        assert row["retained"] == (None if wanted is None else pytest.approx(wanted))
 
 
 @pytest.mark.parametrize("scope", ["matrix", "layer", "global"])
@@ -73,7 +73,7 @@ def test_independent_regions_keep_what_chance_says(tmp_path):
     for row in core_rows(membership_of(tmp_path, regions)):
         assert row["intersection"] == pytest.approx(row["chance_intersection"], rel=0.06)
         assert row["union"] == pytest.approx(row["chance_union"], rel=0.02)
-        assert row["kept"] is None if row["k"] == 1 else row["kept"] == pytest.approx(0.5, abs=0.03)
+        assert row["retained"] is None if row["k"] == 1 else row["retained"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_groups_are_rows_of_one_table(tmp_path):

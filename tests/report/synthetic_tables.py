@@ -272,16 +272,22 @@ def pools(
 
 def cores(n: int = 4, shuffled: bool = True) -> pa.Table:
     """Return a table of cores of n sets that keep 0.8 of a region of 100 units, with two other groups of two draws."""
-    kept = {"sets": 0.8, "regrouped": 0.9, **({"shuffled": 0.3} if shuffled else {})}
+    retained = {"sets": 0.8, "regrouped": 0.9, **({"shuffled": 0.3} if shuffled else {})}
     rows = [
         {
-            **{"kind": kind, "draw": draw, "k": k, "subsets": comb(n, k), "kept": share if k > 1 else None},
+            **{
+                "kind": kind,
+                "draw": draw,
+                "k": k,
+                "subsets": comb(n, k),
+                "retained": share if k > 1 else None,
+            },
             **_ranged("intersection", 100 * share ** (k - 1) + draw),
             **_ranged("union", 100 + 20 * (k - 1)),
             **_ranged("iou", share ** (k - 1)),
             **{"chance_intersection": 100 * 0.05 ** (k - 1), "chance_union": 100.0 * k},
         }
-        for kind, share in kept.items()
+        for kind, share in retained.items()
         for draw in ([0] if kind == "sets" else [1, 2])
         for k in range(1, n + 1)
     ]

@@ -37,6 +37,13 @@ def test_cells_are_chosen_by_refinement():
     assert [cell.refinement for cell in found] == ["raw", "minus-everyday"]
 
 
+def test_the_direction_is_taken_out_by_an_operation_of_its_own():
+    """Jobs load it by name, so their code version must name it."""
+    asked = [ablations.ablation_operations(study(controls=kinds)) for kinds in (["direction"], ["random"])]
+    assert asked == [["orthogonalise", "zero"], ["zero"]]
+    assert ablations.ablation_operations(read_study(STUDY)) == []
+
+
 def test_the_plan_has_default_doses():
     plan = ablations.plan(study(operations={"base": None, "scale": [0.0, 2.0]}))
     assert plan["operations"] == {"base": [1.0], "scale": [0.0, 2.0]}
@@ -150,6 +157,7 @@ def test_the_schema_names_all_controls_and_operations():
     ("operations", "restore", "message"),
     [
         ({"safelora": None}, {}, "behaviour: operations: unknown operation 'safelora'"),
+        ({"orthogonalise": None}, {}, "behaviour: operations: unknown operation 'orthogonalise'"),
         ({}, {"zero": None}, "behaviour: constraint: plan: restore: unknown operation 'zero'"),
         ({}, {"nlsr_patch": [-1.0]}, "restore: nlsr_patch: found -1.0; expected 0 or more"),
     ],

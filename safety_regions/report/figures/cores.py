@@ -18,12 +18,12 @@ LOOKS = {
 }
 """Kind of regions -> how its line looks, in the order of the table."""
 CHANCE = {**LINES["chance"], "label": "chance"}
-VALUES = ("intersection", "union", "iou", "kept")
+VALUES = ("intersection", "union", "iou", "retained")
 TITLES = {
     "intersection": "in all k (regions)",
     "union": "in any of k (regions)",
     "iou": "IoU of k",
-    "kept": "kept by the k-th",
+    "retained": "retained by the k-th",
 }
 
 
@@ -44,9 +44,9 @@ def cores(tables: Iterable[tuple[str, pa.Table]]) -> pd.DataFrame:
 def _averaged(frame: pd.DataFrame) -> pd.DataFrame:
     present = frame["kind"].astype(str)
     frame["kind"] = pd.Categorical(present, [kind for kind in LOOKS if kind in set(present)])
-    frame[["iou", "iou_low", "iou_high", "kept"]] = frame[["iou", "iou_low", "iou_high", "kept"]].astype(
-        float
-    )
+    frame[["iou", "iou_low", "iou_high", "retained"]] = frame[
+        ["iou", "iou_low", "iou_high", "retained"]
+    ].astype(float)
     numbers = frame.columns.drop(["kind", "draw", "k", "subsets"])
     how = {
         name: "min" if name.endswith("_low") else "max" if name.endswith("_high") else "mean"

@@ -1,7 +1,7 @@
 """What does each method cost on a chat model of 135M parameters, beside plain passes of the same model?"""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +58,9 @@ TOY = Sizes(
     64,
 )
 
+PROMPTS = 16
+"""Prompts of a set in the smallest study of a real model, ``config/smollm2.yaml``."""
+
 HELD_OUT = 64
 """Held-out prompts of an ablation."""
 
@@ -84,16 +87,21 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     yield Figure(what.format("SNIP / plain backward"), snip / both, "x", at_most=1.1)
     yield Figure(what.format("signed SNIP / plain backward"), signed / both, "x")
     yield Figure(what.format("SafeNeuron / plain forward"), neurons / plain, "x", at_most=3)
-    yield Figure(
-        what.format("keep and store SNIP's scores / SNIP"), storing(case, sizes) / snip, "x", at_most=0.1
-    )
+    scoring = snip * PROMPTS / sizes.samples
+    said = what.format(f"keep and store SNIP's scores / SNIP of {PROMPTS} prompts")
+    yield Figure(said, storing(case, sizes) / scoring, "x", at_most=0.1)
     arms = changing(backbone, sizes)
     passes = plain * HELD_OUT / sizes.samples
     said = what.format(f"an ablation arm / its forward passes over {HELD_OUT} prompts: {{}}")
     yield Figure(said.format("region"), 1 + arms[0] / passes, "x", at_most=1.2)
     yield Figure(said.format("random control"), 1 + arms[1] / passes, "x", at_most=1.2)
     ours, theirs = answering(backbone, sizes)
-    yield Figure(what.format("answers / `generate` of transformers"), ours / theirs, "x", at_most=1)
+    yield Figure(
+        what.format("answers in batches of this size / `generate` of transformers"),
+        ours / theirs,
+        "x",
+        at_most=1,
+    )
     for name in ("wanda", "snip", "signed_snip", "safeneuron"):
         peak = alone(prepare, Gathering(name), sizes).peak / MIB
         yield Figure(what.format(f"{name}: peak memory above the model"), peak, "MiB")
@@ -158,30 +166,38 @@ def changing(backbone: Backbone, sizes: Sizes) -> tuple[float, float]:
 
 
 def answering(backbone: Backbone, sizes: Sizes) -> tuple[float, float]:
-    """Return the seconds of one batch of greedy answers, ours and those of transformers; both must be equal."""
-    prompts = [
-        sample.ids for sample in samples(sizes.samples, sizes.tokens // 2, sizes.model["vocab_size"], 1)
-    ]
-    found: dict[str, list] = {}
+    """Return the seconds of greedy answers in equal batches, ours and those of transformers; both must be equal.
 
-    def ours() -> None:
-        found["ours"] = continue_prompts(backbone, prompts, sizes.new_tokens)
+    Ours are sorted by length, as `answer_prompts` does; those of transformers stay in the order of the prompts.
+    """
+    drawn = samples(2 * sizes.samples, sizes.tokens // 2, sizes.model["vocab_size"], 1)
+    prompts = [sample.ids for sample in drawn]
+    found: dict[str, dict[int, list[int]]] = {"ours": {}, "theirs": {}}
+
+    def answered(whose: str, answer: Callable[[list[list[int]]], list[list[int]]], order: list[int]) -> None:
+        for start in range(0, len(order), sizes.samples):
+            batch = order[start : start + sizes.samples]
+            found[whose] |= zip(batch, answer([prompts[index] for index in batch]), strict=True)
 
     @torch.inference_mode()
-    def theirs() -> None:
-        width, pad = max(map(len, prompts)), pad_id(backbone)
-        ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    def generate(batch: list[list[int]]) -> list[list[int]]:
+        width, pad = max(map(len, batch)), pad_id(backbone)
         out = backbone.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
+            input_ids=torch.tensor([[pad] * (width - len(p)) + p for p in batch]),
+            attention_mask=torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in batch]),
             max_new_tokens=sizes.new_tokens,
             do_sample=False,
             pad_token_id=pad,
         )
-        found["theirs"] = [row[width:].tolist() for row in out]
+        return [row[width:].tolist() for row in out]
 
-    times = alternate([ours, theirs], sizes.repeats)
-    pairs = zip(found["ours"], found["theirs"], strict=True)
-    require(all(a == b[: len(a)] for a, b in pairs), "answers differ from those of `generate`")
+    def ours(batch: list[list[int]]) -> list[list[int]]:
+        return continue_prompts(backbone, batch, sizes.new_tokens)
+
+    given = list(range(len(prompts)))
+    by_length = sorted(given, key=lambda index: len(prompts[index]))
+    ways = [lambda: answered("ours", ours, by_length), lambda: answered("theirs", generate, given)]
+    times = alternate(ways, sizes.repeats)
+    equal = all(ids == found["theirs"][index][: len(ids)] for index, ids in found["ours"].items())
+    require(equal, "answers differ from those of `generate`")
     return times[0], times[1]

@@ -7,7 +7,6 @@ measured by forward passes; the region, the unchanged models and the first draws
 Finished arms are kept in a journal beside the output, so that an interrupted job goes on where it was.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from safety_regions.behaviour.tasks import Tasks
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.expand import Factors, expand_region
 from safety_regions.formats.region import Region
+from safety_regions.joblog import Progress
 from safety_regions.model.backbone import Backbone
 from safety_regions.study.operation_shelf import operation_cards
 from safety_regions.units.behaviour import (
@@ -184,15 +184,13 @@ class Ablation:
         each held-out prompt, or none if no answers are generated.
         """
         planned, done = arms(self.regions, self.plan), journal.read()
-        started, fresh = time.monotonic(), 0
-        for number, arm in enumerate(planned, start=1):
+        progress = Progress("ablation", len(planned), "arms", sum(arm in done for arm in planned))
+        for arm in planned:
             if arm not in done:
                 result = self._measure(arm)
                 journal.add(arm, result)
                 done[arm] = result
-                fresh += 1
-                left = (time.monotonic() - started) / fresh * (len(planned) - number) / 60
-                print(f"arm {number} of {len(planned)}, {left:.0f} min left: {arm.title}", flush=True)
+                progress.step(note=arm.title)
             yield arm, done[arm]
 
     def _measure(self, arm: Arm) -> dict:

@@ -15,7 +15,6 @@ With ``freeze`` the other weights can compensate while they train, with ``rewind
 data in the same order. Finished arms are kept in a journal.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -31,6 +30,7 @@ from safety_regions.behaviour.measures import Ruler, Value
 from safety_regions.behaviour.operations import load_operation
 from safety_regions.formats.expand import expand_region
 from safety_regions.formats.region import Region
+from safety_regions.joblog import Progress
 from safety_regions.model.backbone import Backbone
 from safety_regions.units.behaviour import (
     DRAWN,
@@ -119,18 +119,17 @@ class Constraint:
 
     def run(self, planned: Sequence[Arm], journal: Journal) -> Iterator[tuple[Arm, list[dict]]]:
         """Yield every arm with its rows: ``step``, ``evaluated``, ``measure``, ``value``, ``n``, ``n_changed``."""
-        done, started, fresh = journal.read(), time.monotonic(), 0
+        done = journal.read()
         restored = [arm for arm in planned if arm.arm in self._restoring]
+        progress = Progress("constraint", len(planned), "arms", sum(arm in done for arm in planned))
         for arm in planned:
             if arm not in done and arm not in restored:
+                before = len(done)
                 if arm.arm == FREE:
                     done |= self._free(restored, journal)
                 else:
                     done[arm] = self._trained(arm, journal)
-                fresh += 1
-                left = sum(other not in done for other in planned)
-                minutes = (time.monotonic() - started) / fresh * left / 60
-                print(f"{' '.join(map(str, arm))}: done, {minutes:.0f} min left", flush=True)
+                progress.step(len(done) - before, " ".join(map(str, arm)))
         yield from ((arm, done[arm]["rows"]) for arm in planned)
 
     def _free(self, restored: Sequence[Arm], journal: Journal) -> dict[tuple, dict]:

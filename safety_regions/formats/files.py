@@ -12,6 +12,13 @@ from safety_regions.errors import StudyError, explain
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # Remedy for any file that is damaged or has another version: every file can be made again.
 REMEDY = "delete the file and run snakemake again"
+FRAME = ".frame"  # ends the name of a folder that one job writes
+
+
+def remedy(path: str | Path) -> str:
+    """What to do about a damaged file that a job wrote: the job runs again if what it wrote is gone."""
+    folder = Path(path).parent.name
+    return f"delete the folder {folder} and run snakemake again" if folder.endswith(FRAME) else REMEDY
 
 
 @contextmanager

@@ -61,10 +61,11 @@ def write_groups(
     """Write one row group per element of ``groups``, so that a reader can load one address at a time."""
     full = {**(metadata or {}), "schema": contract.name, "version": contract.version}
     schema = contract.schema.with_metadata({METADATA: json.dumps(full, sort_keys=True).encode()})
-    with (
-        finished_at(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
-    ):
+    words = [
+        field.name for field in schema if pa.types.is_dictionary(field.type)
+    ]  # a dictionary of numbers never pays
+    how = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": words}
+    with finished_at(path) as temporary, pq.ParquetWriter(temporary, schema, **how) as writer:
         for group in groups:
             table = conform(group, contract)
             writer.write_table(table, row_group_size=max(1, table.num_rows))

@@ -6,7 +6,7 @@ and reads large regions in pieces.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,6 +107,11 @@ def write_region(path: str | Path, region: Region) -> None:
         "n_selected": region.n_selected,
     }
     write_bits(path, region.masks, metadata)
+
+
+def frame_files(frame: str | Path, names: Iterable[str]) -> dict[str, Path]:
+    """Name -> region file, for the names in a frame: a folder with the regions that one region is compared with."""
+    return {name: Path(frame) / f"{name}.safetensors" for name in names}
 
 
 def read_region(path: str | Path) -> Region:

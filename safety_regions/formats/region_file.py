@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from safety_regions.errors import StudyError, explain
-from safety_regions.formats.files import REMEDY, finished_at
+from safety_regions.formats.files import REMEDY, finished_at, remedy
 from safety_regions.units.addresses import sort_addresses
 
 KEY, VERSION = "region", 3
@@ -107,7 +107,9 @@ class RegionFile:
             self._file = safe_open(path, "numpy", backend="pread")
             metadata = json.loads((self._file.metadata() or {})[KEY])
             if metadata["version"] != VERSION:
-                raise StudyError(explain(path, f"format version {metadata['version']}", f"{VERSION}", REMEDY))
+                raise StudyError(
+                    explain(path, f"format version {metadata['version']}", f"{VERSION}", remedy(path))
+                )
             shapes = {where: tuple(map(operator.index, s)) for where, s in metadata["shapes"].items()}
             tensors = {where: self._file.get_slice(where) for where in self._file.offset_keys()}
             if {where: (t.get_dtype(), t.get_shape()) for where, t in tensors.items()} != {
@@ -117,7 +119,7 @@ class RegionFile:
                     "tensors that do not match the shapes",
                     "one tensor per address, of its packed size",
                 )
-                raise StudyError(explain(path, found, expected, REMEDY))
+                raise StudyError(explain(path, found, expected, remedy(path)))
             self.shapes = {where: shapes[where] for where in sort_addresses(shapes)}
             self.available, self.selected, self._checksums = (
                 {where: metadata[key][where] for where in self.shapes}
@@ -125,7 +127,9 @@ class RegionFile:
             )
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             found = f"an unreadable region ({type(error).__name__})"
-            raise StudyError(explain(path, found, f"a region file of version {VERSION}", REMEDY)) from None
+            raise StudyError(
+                explain(path, found, f"a region file of version {VERSION}", remedy(path))
+            ) from None
         self.metadata = {key: value for key, value in metadata.items() if key not in DERIVED}
 
     def mask(self, where: str) -> np.ndarray:
@@ -140,7 +144,7 @@ class RegionFile:
             bits = None
         if bits is None or crc32(bits) != self._checksums[where]:
             expected = "bits that match their checksum"
-            raise StudyError(explain(f"{self.path}: {where}", "damaged bits", expected, REMEDY))
+            raise StudyError(explain(f"{self.path}: {where}", "damaged bits", expected, remedy(self.path)))
         return bits
 
 

@@ -68,4 +68,7 @@ class AbsoluteGradients(GradientSums):
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
     """|W| times the evidence, float32, (out, in) per address."""
     for address, weight in backbone.weights():
-        yield address, weight.float().abs() * evidence[address].to(weight.device)
+        yield (
+            address,
+            torch.mul(weight, evidence[address].to(weight.device)).abs_(),
+        )  # the evidence has no sign

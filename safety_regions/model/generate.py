@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from safety_regions.errors import StudyError, explain
+from safety_regions.joblog import Progress
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.halving import in_batches
 
@@ -61,8 +62,10 @@ def answer_prompts(
     def continued(chosen: Sequence[int]) -> list[list[int]]:
         return continue_prompts(backbone, [encoded[index] for index in chosen], max_new_tokens)
 
+    progress = Progress("answering", len(encoded), "prompts")
     for group in groups:
         for chosen, continuations in in_batches(group, batch_size, continued):
+            progress.step(len(chosen))
             for index, ids in zip(chosen, continuations, strict=True):
                 answers[index] = _answer(backbone, encoded[index], ids)
     return [answers[index] for index in range(len(encoded))]

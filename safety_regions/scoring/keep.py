@@ -6,6 +6,7 @@ int(fraction * n) of its row, its matrix, its layer or the whole model. Ties are
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +30,7 @@ def top_of_rows(scores: Tensor, k: int) -> Tensor:
         return torch.zeros_like(scores, dtype=torch.bool)
     threshold = _kth_largest(scores, k)
     best = scores >= threshold
-    if int(best.sum(1).max()) == k:  # no ties at the threshold
+    if int(np.count_nonzero(best.cpu().numpy())) == k * len(scores):  # no ties at the threshold
         return best
     above, equal = scores > threshold, scores == threshold
     return above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))
@@ -57,7 +58,7 @@ def keep_top(scored: Scored, kept: dict[str, float]) -> Iterator[tuple[str, Tens
         kept = {"matrix": 1.0}  # if one scope stores all units, the others add nothing
     takers = [_Wide(scored, scope, kept[scope]) for scope in ("layer", "global") if scope in kept]
     for address, scores in scored():
-        if not bool(torch.isfinite(extremes(scores.reshape(1, -1))).all()):
+        if not _finite(scores):
             raise StudyError(
                 explain(
                     f"scores of {address}",
@@ -66,15 +67,17 @@ def keep_top(scored: Scored, kept: dict[str, float]) -> Iterator[tuple[str, Tens
                     "a checkpoint whose weights are finite, or `dtype: float32`",
                 )
             )
-        mask = torch.zeros_like(scores, dtype=torch.bool)
-        if "row" in kept:
-            mask |= top_of_rows(scores, scope_count(kept["row"], scores.shape[-1]))
-        if "matrix" in kept:
-            flat = scores.reshape(1, -1)
-            mask |= top_of_rows(flat, scope_count(kept["matrix"], flat.shape[1])).view_as(mask)
-        for taker in takers:
-            mask |= taker.take(address, scores)
-        yield address, scores, mask
+        masks = [taker.take(address, scores) for taker in takers]
+        for scope, width in (("row", scores.shape[-1]), ("matrix", scores.numel())):
+            if scope in kept:
+                best = top_of_rows(scores.reshape(-1, width), scope_count(kept[scope], width))
+                masks.append(best.view_as(scores))
+        yield address, scores, reduce(torch.logical_or, masks)
+
+
+def _finite(scores: Tensor) -> bool:
+    """Whether all scores are finite: their sum is, unless it overflows, and takes half as long as both extremes."""
+    return bool(torch.isfinite(scores.sum())) or bool(torch.isfinite(extremes(scores.reshape(1, -1))).all())
 
 
 class _Wide:
@@ -156,14 +159,15 @@ def as_table(
         details: additional columns: (units, prompts) becomes a list per unit; (units,) a number, null for NaN.
     """
     layer, projection = parse_address(address)
-    where, schema = np.nonzero(mask.cpu().numpy()), score_contract(granularity.name).schema
-    n, columns = len(where[0]), {}
+    flat, schema = np.flatnonzero(mask.cpu().numpy()), score_contract(granularity.name).schema
+    where = np.unravel_index(flat, mask.shape)  # several times faster than np.nonzero of a matrix
+    n, columns = len(flat), {}
     if not granularity.whole_layers:
         columns["layer"] = column(np.full(n, layer, np.int16))
         columns["projection"] = category(np.zeros(n), [projection])
     for axis, name in enumerate(granularity.axes):
         columns[name] = column(where[axis].astype(schema.field(name).type.to_pandas_dtype()))
-    columns["score"] = column(scores.float().cpu().numpy()[where])
+    columns["score"] = column(scores.float().cpu().numpy().ravel()[flat])
     columns |= {
         name: _detail(values[mask.to(values.device)].cpu()) for name, values in (details or {}).items()
     }

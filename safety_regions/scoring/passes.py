@@ -13,8 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from safety_regions.joblog import Progress
 from safety_regions.model.backbone import Backbone, ScoredLinear, attached
-from safety_regions.model.batches import Batch, batches, longest_first
+from safety_regions.model.batches import Batch, Sample, batches, longest_first
 from safety_regions.model.finite import Finite
 from safety_regions.model.halving import OutOfMemory, halving
 from safety_regions.scoring.evidence import Evidence
@@ -115,8 +116,13 @@ def _in_passes(backbone: Backbone, samples: Samples, start: Start, run: Pass, ne
     def one_pass(layers: range, size: int) -> tuple[Evidence, int]:
         linears = [linear for linear in backbone.linears if linear.layer in layers]
         given, switch = samples.identification, backbone.rope_switch
+        what = (
+            "scoring"
+            if len(layers) == len(backbone.blocks)
+            else f"scoring layers {layers[0]} to {layers[-1]}"
+        )
         found, size = halving(
-            size, lambda n: run(backbone, linears, batches(given, n, switch), start(linears))
+            size, lambda n: run(backbone, linears, _counted(what, given, n, switch), start(linears))
         )
         if len(layers) < len(backbone.blocks):
             found = {address: stored(values, samples) for address, values in found.items()}
@@ -134,6 +140,14 @@ def _in_passes(backbone: Backbone, samples: Samples, start: Start, run: Pass, ne
             ahead[:0] = layers[:middle], layers[middle:]
             print(f"out of memory with {len(layers)} decoder blocks per pass: continuing with {middle}")
     return evidence
+
+
+def _counted(what: str, given: Sequence[Sample], size: int, switch: int | None) -> Iterator[Batch]:
+    """The `batches` of the samples; how many samples are done is said on the way."""
+    progress = Progress(what, len(given), "samples")
+    for batch in batches(given, size, switch):
+        yield batch
+        progress.step(len(batch.prompt_ids))
 
 
 def _forward(backbone: Backbone, linears: Linears, given: Iterable[Batch], gatherer: Gatherer) -> Evidence:

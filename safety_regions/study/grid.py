@@ -125,6 +125,25 @@ def framed_names(study: Study, label: str, selection: str, refinement: str) -> l
     return [name + suffix for suffix in suffixes for name in sets]
 
 
+def frame_names(study: Study, label: str, selection: str, dataset: str) -> list[str]:
+    """The names among `framed_names` that are halves or shuffles of a dataset; what is shuffled comes first."""
+    framed = framed_names(study, label, selection, RAW)
+    own = [name for name in framed if name != dataset and name_datasets(name) == (dataset,)]
+    return sorted(own, key=lambda name: parse_name(name).shuffle is not None)
+
+
+def whole_names(study: Study, label: str, selection: str, refinement: str) -> list[str]:
+    """The names among `framed_names` that are datasets themselves: all sets of a study with utility sets, or none."""
+    return [name for name in framed_names(study, label, selection, refinement) if name in study.datasets]
+
+
+def frames(study: Study, label: str, selection: str, refinement: str) -> dict[str, list[str]]:
+    """Dataset -> `frame_names`, for the datasets that have any."""
+    sets = sorted(study.identification) + compared_utility(study, label, refinement)
+    found = {dataset: frame_names(study, label, selection, dataset) for dataset in sets}
+    return {dataset: names for dataset, names in found.items() if names}
+
+
 def framing(study: Study, label: str, selection: str, refinement: str) -> dict:
     """What the IoUs of a cell are framed with: the arguments of `overlap.frame.Frame` that the config determines."""
     seen = not study.is_data_free(label)

@@ -27,6 +27,7 @@ from torch import Tensor
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.contracts import ADAPTER_LOG
 from safety_regions.formats.files import finished_in
+from safety_regions.joblog import Progress
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.generate import pad_id
 from safety_regions.model.halving import halving
@@ -173,7 +174,9 @@ def _phase(
         loss, size = halving(size, in_parts)
         return loss
 
+    progress = Progress(phase, plan["steps"], "steps")
     for step, loss in enumerate(take_steps(optimizer, schedule, drawn, gradient)):
+        progress.step(note=f"loss {loss:.3f}")
         yield {"phase": phase, "step": step, "loss": loss, "n": plan["batch"]}
 
 

@@ -7,7 +7,6 @@ computed only from that column on.
 
 import os
 import random
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,11 +20,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from transformers import PreTrainedModel
 
+from safety_regions.joblog import Progress
 from safety_regions.training.snapshot import Snapshot
 
 IGNORED = -100  # label of a position that is not learned
 WINDOW = 8  # number of batches that are drawn together and grouped by prompt length
-PROGRESS_SECONDS = 20.0  # time between two lines of the log
 LONGEST_GRADIENT = 1.0  # maximum norm of the gradient; larger ones are clipped
 Item, Items = TypeVar("Item"), TypeVar("Items")
 
@@ -160,12 +159,10 @@ def train_phase(
         return loss.item()
 
     dealt = islice(batches(pools, batch, random.Random(seed)), len(losses), steps)
-    told = time.monotonic()
+    progress = Progress(name, steps, "steps", len(losses))
     for loss in take_steps(optimizer, schedule, dealt, gradient, hold.after_step, hold.before_step):
         losses.append(loss)
-        if time.monotonic() - told > PROGRESS_SECONDS:
-            told = time.monotonic()
-            print(f"{name}: step {len(losses)} of {steps}, loss {loss:.3f} nats per token", flush=True)
+        progress.step(note=f"loss {loss:.3f} nats per token")
         if snapshot:
             snapshot.keep(optimizer, losses, last=len(losses) == steps)
     print(f"{name}: {len(losses)} steps, {positions.padding:.1%} of the positions are padding", flush=True)

@@ -129,6 +129,15 @@ def test_a_file_of_another_length_is_detected(tmp_path, change):
         read_region(tmp_path / "a")
 
 
+def test_a_damaged_file_of_a_frame_comes_back_with_its_folder(tmp_path):
+    """One job writes the folder, so it does not run again for one missing file."""
+    path = tmp_path / "raw.frame" / "a.1.safetensors"
+    write_region(path, region_of(np.random.default_rng(0)))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StudyError, match=r"delete the folder raw\.frame and run snakemake again"):
+        read_region(path)
+
+
 def test_bits_that_change_places_are_detected(tmp_path):
     """Swapped bits must be detected even if the number of units stays the same."""
     write_region(tmp_path / "a", Region.pack({"layers.0.q": np.arange(16).reshape(2, 8) % 5 == 0}, METADATA))

@@ -294,7 +294,7 @@ def test_backbones_have_the_metadata_that_the_page_shows():
 
 
 def test_times_are_sums_over_the_benchmark_files_of_the_backbones(tmp_path):
-    assert studied.times_table(tmp_path / "none", ["a"]) is None
+    assert studied.times_table(tmp_path / "none", {"a": 0}) is None
     for path, seconds in {
         "score/a/snip/x": 3600,
         "score/a/snip/y": 61,
@@ -303,14 +303,15 @@ def test_times_are_sums_over_the_benchmark_files_of_the_backbones(tmp_path):
     }.items():
         file = tmp_path / f"{path}.tsv"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"s\th:m:s\tmax_rss\n{seconds}.2\t-\t-\n")
-    table = studied.times_table(tmp_path, ["a"])
+        memory = "-" if path.startswith("train") else f"{2048 + seconds}"
+        file.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{seconds}.2\t-\t{memory}\t{seconds / 2}\n")
+    table = studied.times_table(tmp_path, {"a": 2})
     assert table.rows == [
-        ["score", "2", "1:01:01", "1:00:00"],
-        ["train", "1", "0:00:05", "0:00:05"],
-        ["all", "3", "1:01:07", "1:00:00"],
+        ["score", "2", "1:01:01", "1:00:00", "0:30:30", "2:02:03", "5.5"],
+        ["train", "1", "0:00:05", "0:00:05", "0:00:02", "0:00:10", "–"],
+        ["all", "3", "1:01:07", "1:00:00", "0:30:33", "2:02:13", "5.5"],
     ]
-    assert studied.times_table(tmp_path, ["c"]) is None
+    assert studied.times_table(tmp_path, {"c": 1}) is None
 
 
 def test_versions_are_those_of_the_packages_and_torch_is_not_imported():

@@ -14,7 +14,7 @@ WHERE = "layers.0.q"
 def test_select_region_keeps_the_best_of_each_row(tmp_path):
     scores = {WHERE: np.array([[1.0, 4, 2, 3], [8, 7, 6, 5]])}
     table = write_scores(tmp_path / "scores.parquet", "weight", scores, {"row": 1.0})
-    load_script("select_region")(table, "row-0.5", False, tmp_path / "region.safetensors")
+    load_script("select_regions")([table], [tmp_path / "region.safetensors"], "row-0.5", False)
     region = read_region(tmp_path / "region.safetensors")
     assert region.flags(WHERE).tolist() == [[False, True, False, True], [True, True, False, False]]
     assert (region.metadata["scope"], region.metadata["fraction"]) == ("row", 0.5)
@@ -22,9 +22,10 @@ def test_select_region_keeps_the_best_of_each_row(tmp_path):
 
 def test_select_region_takes_an_empty_region_only_where_that_is_allowed(tmp_path):
     table = write_scores(tmp_path / "scores.parquet", "weight", {WHERE: np.ones((2, 3))}, {"row": 1.0})
+    args = [table], [tmp_path / "region.safetensors"], "row-0.1"
     with pytest.raises(StudyError):
-        load_script("select_region")(table, "row-0.1", False, tmp_path / "region.safetensors")
-    load_script("select_region")(table, "row-0.1", True, tmp_path / "region.safetensors")
+        load_script("select_regions")(*args, False)
+    load_script("select_regions")(*args, True)
     assert units(read_region(tmp_path / "region.safetensors")) == set()
 
 
@@ -34,7 +35,7 @@ def test_refine_region_takes_the_utility_set_away(tmp_path):
     regions = [region_of(rng, 0.6, SHAPES, name=path.stem) for path in paths[:2]]
     for path, region in zip(paths, regions, strict=False):
         write_region(path, region)
-    load_script("refine_region")(*paths)
+    load_script("refine_regions")({"harm": paths[0]}, {"harm": paths[2]}, paths[1], {}, {})
     assert units(read_region(paths[2])) == units(regions[0]) - units(regions[1])
     assert units(regions[0]) & units(regions[1])
 
@@ -48,6 +49,7 @@ def test_refine_region_cuts_a_shuffle_to_the_size_of_its_set(tmp_path):
     for path, region in zip(paths, (shuffled, utility, None, like), strict=True):
         if region:
             write_region(path, region)
-    load_script("refine_region")(*paths, table)
-    found = read_region(paths[2])
+    region, removed, left, whole = paths
+    load_script("refine_regions")({"a~1": region}, {"a~1": left}, removed, {"a~1": whole}, {"a~1": table})
+    found = read_region(left)
     assert found.selected_at == like.selected_at and units(found) < units(shuffled) - units(utility)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from safety_regions.units.names import parse_name
 from tests.paths import ROOT
 from tests.tiny import byte_tokenizer, tiny_model
 
@@ -106,6 +107,15 @@ class Project:
         ]
         path = self.folder / "safety_regions" / "catalog" / "prompts" / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def region_file(project: Project, path: str) -> Path:
+    """The file of a region, ``backbone/method/name/selection/refinement``: its own, or one in its dataset's frame."""
+    backbone, method, name, selection, refinement = path.split("/")
+    results, dataset = project.folder / "results/regions", parse_name(name).datasets[0]
+    own = results / f"{path}.safetensors"
+    frame = results / backbone / method / dataset / selection / f"{refinement}.frame"
+    return own if own.exists() else frame / f"{name}.safetensors"
 
 
 def card(name: str, role: str) -> dict:

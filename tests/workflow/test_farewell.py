@@ -1,5 +1,8 @@
 """A run that writes the first page, or finds it up to date, ends by saying where it is; other runs do not."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -9,7 +12,12 @@ SAID = "Open this page first:  results/report/index.html"
 
 def test_a_run_that_writes_the_page_says_where_it_is(project):
     (project.folder / "results/report/index.html").unlink()
-    assert project.run().stdout.rstrip().endswith(SAID)
+    done = project.run()
+    assert done.stdout.rstrip().endswith(SAID)
+    steps = re.findall(r"^\d\d:\d\d:\d\d  (\d+) of (\d+) \(\d+%\)  (.+)$", done.stderr, flags=re.MULTILINE)
+    assert ("1", steps[0][1], "Writing the first page") in steps and len(steps) == int(steps[0][1])
+    (log,) = set(re.findall(r"Complete log\(s\): (\S+)", done.stderr))
+    assert "Finished jobid" in Path(log).read_text() and "Finished jobid" not in done.stderr
 
 
 def test_a_run_that_finds_the_page_up_to_date_says_where_it_is(project):

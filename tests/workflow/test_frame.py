@@ -5,6 +5,7 @@ import pytest
 from safety_regions.formats.contracts import CROSSED, LABELS, OVERLAP, POOLS, SAMPLE_SIZES
 from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.formats.region import read_region
+from tests.workflow.conftest import region_file
 
 pytestmark = pytest.mark.slow
 
@@ -70,10 +71,7 @@ def test_every_pair_has_its_frame(framed):
 
 def literal_iou(project, *names):
     """Return the IoU of two regions, counted bit by bit."""
-    a, b = (
-        read_region(project.folder / f"results/regions/tiny/snip/{n}/row-0.05/raw.safetensors").masks
-        for n in names
-    )
+    a, b = (read_region(region_file(project, f"tiny/snip/{name}/row-0.05/raw")).masks for name in names)
     both, either = (
         sum(int.from_bytes(f(a[w], b[w]).tobytes()).bit_count() for w in a)
         for f in (lambda x, y: x & y, lambda x, y: x | y)
@@ -157,4 +155,4 @@ def test_labels_are_permuted_for_every_pair(framed):
 def test_asking_less_runs_no_score_again(framed):
     project, _ = framed
     project.config = {**project.config, "floors": 0, "ceilings": False}
-    assert not {"score", "score_row_shuffles", "select_region"} & set(project.plan())
+    assert not {"score", "score_row_shuffles", "select_region", "select_frame"} & set(project.plan())

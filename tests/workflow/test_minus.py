@@ -6,7 +6,7 @@ import pytest
 from safety_regions.formats.contracts import LABELS, OVERLAP
 from safety_regions.formats.parquet import read_table
 from safety_regions.formats.region import read_region
-from tests.workflow.conftest import Project, make_project
+from tests.workflow.conftest import Project, make_project, region_file
 
 pytestmark = pytest.mark.slow
 
@@ -29,9 +29,7 @@ def study(tmp_path_factory) -> Project:
 
 
 def region(study: Project, name: str, selection: str = SOME, refinement: str = "minus-plain"):
-    return read_region(
-        study.folder / f"results/regions/tiny/signed/{name}/{selection}/{refinement}.safetensors"
-    )
+    return read_region(region_file(study, f"tiny/signed/{name}/{selection}/{refinement}"))
 
 
 def test_a_refined_region_lacks_the_other_method_s_units(study):

@@ -23,12 +23,14 @@ from safety_regions.study.resources import (
     training_threads,
 )
 from safety_regions.study.snakemake_patches import patch_snakemake
+from safety_regions.study.step_lines import print_step_lines
 from safety_regions.units.names import DATASET, NAME
 from safety_regions.units.selections import RANKED
 
 patch_snakemake()
 if workflow.is_main_process:
     fork_local_jobs()
+    print_step_lines()
 
 try:
     STUDY = read_study(
@@ -195,6 +197,54 @@ def shuffled_scores(kind, part=""):
         seed=grid.shuffle_seeds(STUDY),
         kind=kind,
         part=part,
+    )
+
+
+def scores_of(wildcards, names):
+    """Return the score tables of several names of a backbone and method."""
+    return collect(
+        "<results>/scores/{backbone}/{method}/{name}.parquet",
+        **{**dict(wildcards), "name": list(names)},
+    )
+
+
+def sweeps_of(wildcards, names):
+    """Return the sweeps of several names that a method's own selection needs, if it needs them."""
+    own = own_selection(STUDY.methods[wildcards.method].module, wildcards.selection)
+    swept = list(names) if own["sweep"] else []
+    return collect(
+        "<results>/scores/{backbone}/{method}/{name}.sweep.parquet",
+        **{**dict(wildcards), "name": swept},
+    )
+
+
+def own_selection_version(method):
+    """Return the code version of a method's own selections."""
+    entry = method_module(STUDY.methods[method].module, "selection")
+    return script_version("select_regions.py", entry)
+
+
+def frame_names(wildcards):
+    """Return the names in the frame of a dataset: its halves and shuffles, shuffles last."""
+    return grid.frame_names(
+        STUDY, wildcards.method, wildcards.selection, wildcards.dataset
+    )
+
+
+def unshuffled(wildcards, names):
+    """Return name -> the same without its shuffle, for shuffles whose refined regions are cut to the size of another."""
+    found = {
+        name: grid.unshuffled(STUDY, wildcards.method, wildcards.selection, name)
+        for name in names
+    }
+    return {name: whole[0] for name, whole in found.items() if whole}
+
+
+def refined_regions(wildcards, names):
+    """Return the regions of several names without the units of a utility set."""
+    return collect(
+        "<results>/regions/{backbone}/{method}/{name}/{selection}/minus-{utility}.safetensors",
+        **{**dict(wildcards), "name": list(names)},
     )
 
 

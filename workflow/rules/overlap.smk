@@ -1,7 +1,7 @@
 """Overlap: count membership, compute every IoU and its references (chance, floor, ceiling), aggregate over the grid.
 
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
-     sets, shuffles, halves, pools and blocks of prompts if the config asks for them; with halves, also their
+     sets, pools and blocks of prompts if the config asks for them; frames with shuffles and halves; with halves, also their
      scores/{backbone}/{method}/{name}.sample.parquet; prompts/shared_prompts.parquet
 OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv,
      .pools.parquet, .sample_sizes.parquet, .crossed.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
@@ -33,7 +33,12 @@ rule compute_overlap:
     input:
         membership="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet",
         regions=lambda wc: regions_of(
-            wc, grid.framed_names(STUDY, wc.method, wc.selection, wc.refinement)
+            wc, grid.whole_names(STUDY, wc.method, wc.selection, wc.refinement)
+        ),
+        frames=lambda wc: collect(
+            "<results>/regions/{backbone}/{method}/{dataset}/{selection}/{refinement}.frame",
+            dataset=grid.frames(STUDY, wc.method, wc.selection, wc.refinement),
+            **dict(wc),
         ),
         labels=lambda wc: collect(
             "<results>/overlap/{backbone}/{method}/labels/{pool}.parquet",
@@ -62,8 +67,9 @@ rule compute_overlap:
     conda:
         "../../envs/analysis.yaml"
     params:
-        names=lambda wc: grid.framed_names(
-            STUDY, wc.method, wc.selection, wc.refinement
+        names=lambda wc: grid.whole_names(STUDY, wc.method, wc.selection, wc.refinement),
+        frames=lambda wc: list(
+            grid.frames(STUDY, wc.method, wc.selection, wc.refinement).values()
         ),
         frame=lambda wc: grid.framing(STUDY, wc.method, wc.selection, wc.refinement),
         correlated=lambda wc: grid.correlated_names(

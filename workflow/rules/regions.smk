@@ -1,13 +1,17 @@
 """Regions: select the best fraction within each scope, and subtract the region of a utility set.
 
+A frame is a folder with the regions of a dataset's halves and shuffles, which its own region is compared with.
+
 IN   scores/{backbone}/{method}/{name}.parquet
 OUT  regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors
+     regions/{backbone}/{method}/{dataset}/{selection}/{refinement}.frame/{name}.safetensors
 """
 
 
 rule select_region:
     input:
-        scores="<results>/scores/{backbone}/{method}/{name}.parquet",
+        scores=["<results>/scores/{backbone}/{method}/{name}.parquet"],
+        sweep=[],
     output:
         region="<results>/regions/{backbone}/{method}/{name}/{selection}/raw.safetensors",
     log:
@@ -17,24 +21,19 @@ rule select_region:
     conda:
         "../../envs/analysis.yaml"
     params:
+        method=None,
         allow_empty=STUDY.allow_empty,
-        code=script_version("select_region.py"),
+        code=script_version("select_regions.py"),
     message:
         "Selecting {wildcards.selection} of {wildcards.backbone}/{wildcards.method}/{wildcards.name}"
     script:
-        "../scripts/select_region.py"
+        "../scripts/select_regions.py"
 
 
-rule select_own:
+use rule select_region as select_own with:
     input:
-        scores="<results>/scores/{backbone}/{method}/{name}.parquet",
-        sweep=lambda wc: (
-            "<results>/scores/{backbone}/{method}/{name}.sweep.parquet"
-            if own_selection(STUDY.methods[wc.method].module, wc.selection)["sweep"]
-            else []
-        ),
-    output:
-        region="<results>/regions/{backbone}/{method}/{name}/{selection}/raw.safetensors",
+        scores=["<results>/scores/{backbone}/{method}/{name}.parquet"],
+        sweep=lambda wc: sweeps_of(wc, [wc.name]),
     log:
         "<logs>/select_own/{backbone}/{method}/{name}/{selection}.log",
     wildcard_constraints:
@@ -44,14 +43,45 @@ rule select_own:
     params:
         method=lambda wc: STUDY.methods[wc.method].module,
         allow_empty=STUDY.allow_empty,
-        code=lambda wc: script_version(
-            "select_own.py",
-            method_module(STUDY.methods[wc.method].module, "selection"),
+        code=lambda wc: own_selection_version(wc.method),
+
+
+use rule select_region as select_frame with:
+    input:
+        scores=lambda wc: scores_of(wc, frame_names(wc)),
+        sweep=[],
+    output:
+        frame=directory(
+            "<results>/regions/{backbone}/{method}/{dataset}/{selection}/raw.frame"
         ),
+    log:
+        "<logs>/select_frame/{backbone}/{method}/{dataset}/{selection}.log",
+    params:
+        names=lambda wc: frame_names(wc),
+        method=None,
+        allow_empty=STUDY.allow_empty,
+        code=script_version("select_regions.py"),
     message:
-        "Selecting {wildcards.selection} of {wildcards.backbone}/{wildcards.method}/{wildcards.name}"
-    script:
-        "../scripts/select_own.py"
+        "Selecting {wildcards.selection} of halves and shuffles: {wildcards.backbone}/{wildcards.method}/{wildcards.dataset}"
+
+
+use rule select_own as select_own_frame with:
+    input:
+        scores=lambda wc: scores_of(wc, frame_names(wc)),
+        sweep=lambda wc: sweeps_of(wc, frame_names(wc)),
+    output:
+        frame=directory(
+            "<results>/regions/{backbone}/{method}/{dataset}/{selection}/raw.frame"
+        ),
+    log:
+        "<logs>/select_own_frame/{backbone}/{method}/{dataset}/{selection}.log",
+    params:
+        names=lambda wc: frame_names(wc),
+        method=lambda wc: STUDY.methods[wc.method].module,
+        allow_empty=STUDY.allow_empty,
+        code=lambda wc: own_selection_version(wc.method),
+    message:
+        "Selecting {wildcards.selection} of halves and shuffles: {wildcards.backbone}/{wildcards.method}/{wildcards.dataset}"
 
 
 rule refine_region:
@@ -60,14 +90,8 @@ rule refine_region:
         utility=lambda wc: removed_region(
             wc.backbone, wc.method, wc.utility, wc.selection
         ),
-        like=lambda wc: [
-            f"<results>/regions/{wc.backbone}/{wc.method}/{name}/{wc.selection}/minus-{wc.utility}.safetensors"
-            for name in grid.unshuffled(STUDY, wc.method, wc.selection, wc.name)
-        ],
-        scores=lambda wc: [
-            f"<results>/scores/{wc.backbone}/{wc.method}/{wc.name}.parquet"
-            for _ in grid.unshuffled(STUDY, wc.method, wc.selection, wc.name)
-        ],
+        like=lambda wc: refined_regions(wc, unshuffled(wc, [wc.name]).values()),
+        scores=lambda wc: scores_of(wc, unshuffled(wc, [wc.name])),
     output:
         region="<results>/regions/{backbone}/{method}/{name}/{selection}/minus-{utility}.safetensors",
     log:
@@ -75,8 +99,34 @@ rule refine_region:
     conda:
         "../../envs/analysis.yaml"
     params:
-        code=script_version("refine_region.py"),
+        names=lambda wc: [wc.name],
+        like=lambda wc: unshuffled(wc, [wc.name]),
+        code=script_version("refine_regions.py"),
     message:
         "Subtracting the region of {wildcards.utility} from that of {wildcards.backbone}/{wildcards.method}/{wildcards.name}"
     script:
-        "../scripts/refine_region.py"
+        "../scripts/refine_regions.py"
+
+
+use rule refine_region as refine_frame with:
+    input:
+        frame="<results>/regions/{backbone}/{method}/{dataset}/{selection}/raw.frame",
+        utility=lambda wc: removed_region(
+            wc.backbone, wc.method, wc.utility, wc.selection
+        ),
+        like=lambda wc: refined_regions(
+            wc, {wc.dataset} & set(unshuffled(wc, frame_names(wc)).values())
+        ),
+        scores=lambda wc: scores_of(wc, unshuffled(wc, frame_names(wc))),
+    output:
+        frame=directory(
+            "<results>/regions/{backbone}/{method}/{dataset}/{selection}/minus-{utility}.frame"
+        ),
+    log:
+        "<logs>/refine_frame/{backbone}/{method}/{dataset}/{selection}/minus-{utility}.log",
+    params:
+        names=lambda wc: frame_names(wc),
+        like=lambda wc: unshuffled(wc, frame_names(wc)),
+        code=script_version("refine_regions.py"),
+    message:
+        "Subtracting the region of {wildcards.utility} from halves and shuffles: {wildcards.backbone}/{wildcards.method}/{wildcards.dataset}"

@@ -192,6 +192,7 @@ rule write_index:
         data_free=data_free_methods(STUDY),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         benchmarks=workflow.pathvars.apply("<benchmarks>"),
+        gpus=lambda wc: {name: gpus_of(name) or 0 for name in STUDY.backbones},
         files=RESULT_FILES,
         code=script_version("write_index.py"),
     message:

@@ -27,10 +27,8 @@ def compute_overlap(
 
     counted = read_membership(membership)
     overlap = frame_overlap(counted, regions, Frame(**frame), samples, next(iter(removed), None))
-    used = counted.metadata["prompts"] | used_prompts(
-        {name: regions[name] for name in frame.get("utility", ())}
-    )
-    overlap = with_prompts(overlap, used, read_table(shared, SHARED_PROMPTS))
+    utility = used_prompts({name: regions[name] for name in frame.get("utility", ())})
+    overlap = with_prompts(overlap, counted.metadata["prompts"] | utility, read_table(shared, SHARED_PROMPTS))
     overlap = add_permutations(overlap, dict(read_tables(labels, LABELS)), cell)
     write_table(output, overlap, OVERLAP, counted.metadata)
     sizes = region_totals(counted)
@@ -38,11 +36,15 @@ def compute_overlap(
 
 
 if __name__ == "__main__":
+    from safety_regions.formats.region import frame_files
+
     with logged(snakemake.log[0]):
         p, files, out = snakemake.params, snakemake.input, snakemake.output
+        regions = dict(zip(p.names, files.regions, strict=True))
+        for folder, names in zip(files.frames, p.frames, strict=True):
+            regions |= frame_files(folder, names)
         compute_overlap(
-            membership=files.membership, regions=dict(zip(p.names, files.regions, strict=True)), shared=files.shared,
-            frame=p.frame, samples=dict(zip(p.correlated, files.samples, strict=True)), removed=files.removed,
-            labels=dict(zip(p.pools, files.labels, strict=True)), cell=dict(snakemake.wildcards), output=out.overlap,
-            matrix=out.matrix,
+            membership=files.membership, regions=regions, shared=files.shared, frame=p.frame, removed=files.removed,
+            samples=dict(zip(p.correlated, files.samples, strict=True)), cell=dict(snakemake.wildcards),
+            labels=dict(zip(p.pools, files.labels, strict=True)), output=out.overlap, matrix=out.matrix,
         )  # fmt: skip

@@ -8,7 +8,8 @@ from safety_regions.joblog import logged
 
 def write_index(
     parts: Sequence[str | Path], tables: Mapping[str, Sequence[str | Path]], responses: Sequence[str | Path],
-    gguf: Sequence[str | Path], facts: Mapping, benchmarks: str | Path, files: Mapping[str, str], html: str | Path,
+    gguf: Sequence[str | Path], facts: Mapping, benchmarks: str | Path, gpus: Mapping[str, int],
+    files: Mapping[str, str], html: str | Path,
 ) -> None:  # fmt: skip
     """Write the page.
 
@@ -16,7 +17,7 @@ def write_index(
         parts: figures and pages of the report; ``tables``: name of a field of `Tables` -> its file, or none.
         responses: a table of each backbone's responses, of which only the metadata is read.
         gguf: what quantised checkpoints were made from; ``facts``: fields of `Studied` that the config determines.
-        benchmarks: the folder of Snakemake's benchmark files; ``files``: path below the results -> contents.
+        benchmarks, gpus: of `times_table`; ``files``: path below the results -> contents.
     """
     import pandas as pd
 
@@ -31,7 +32,7 @@ def write_index(
     read = Tables(**{name: read_tsv(paths[0]) if paths else pd.DataFrame() for name, paths in tables.items()})
     metadata = {found["backbone"]: found for found in map(read_metadata, responses)}
     terms = {**facts["terms"], **quantised_weights(gguf)}
-    times = times_table(benchmarks, facts["backbones"])
+    times = times_table(benchmarks, gpus)
     studied = Studied(**{**facts, "terms": terms}, metadata=metadata, versions=versions(), times=times)
     ladders, figures = read_ladders(folder, facts["backbones"]), read_figures(parts, folder)
     pages = [str(Path(part).relative_to(folder))[:-5] for part in parts if Path(part).suffix == ".html"]
@@ -45,5 +46,5 @@ if __name__ == "__main__":
         write_index(
             parts=i.parts, tables={**tables, "effects": i.effects, "constraint": i.constraint}, responses=i.responses,
             gguf=i.gguf, facts={name: p[name] for name in ("backbones", "methods", "terms", "data_free", "config")},
-            benchmarks=p.benchmarks, files=p.files, html=snakemake.output.html,
+            benchmarks=p.benchmarks, gpus=p.gpus, files=p.files, html=snakemake.output.html,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from itertools import islice
 import pyarrow as pa
 
 from safety_regions.formats.contracts import LAYER_SWEEP
+from safety_regions.joblog import Progress
 from safety_regions.methods.safelayer.onset import Span
 from safety_regions.methods.safelayer.prefix import Prefix
 from safety_regions.methods.safelayer.scaling import scale_target, scaled
@@ -40,13 +41,14 @@ def sweep(
     questions, initial = dict(islice(prompts.items(), options["questions"])), found["gap"]
     target = scale_target(backbone.family, options["scale_target"])
 
-    prefix = Prefix(backbone)
+    prefix, progress = Prefix(backbone), Progress("sweep", None, "ranges of layers")
 
     def count(alpha: float, first: int, last: int) -> int:
         span = Span(first, last)
         with prefix.below(first), scaled(backbone, alpha, span, target, options["norms"]):
             refusals = _refusals(backbone, questions, options["max_new_tokens"], batch_size)
         print(f"alpha {alpha}, layers {first} to {last}: {refusals} of {len(questions)} refused")
+        progress.step()
         return refusals
 
     made_with = {"scale_target": target, "questions": len(questions), "initial": initial}

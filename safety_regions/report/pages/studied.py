@@ -1,7 +1,7 @@
 """What was studied: sets, backbones, versions of software, and the time that jobs took."""
 
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -132,28 +132,34 @@ def versions() -> dict[str, str]:
     return found
 
 
-def times_table(folder: str | Path, backbones: Collection[str]) -> Table | None:
-    """The time of all jobs that load a model, by rule, from Snakemake's benchmark files; None if there are none.
+def times_table(folder: str | Path, gpus: Mapping[str, int]) -> Table | None:
+    """What all jobs that load a model took, by rule, from Snakemake's benchmark files; None if there are none.
 
     Args:
         folder: the folder of the benchmark files, RULE/BACKBONE/....tsv or RULE/BACKBONE.tsv.
-        backbones: files of other backbones are left out.
+        gpus: backbone -> number of GPUs that its jobs ask for; files of other backbones are left out. GPU time is this
+            number times the job's time.
     """
-    seconds: dict[str, list[float]] = {}
+    found = []
     for path in sorted(Path(folder).rglob("*.tsv")):
         rule, backbone = path.relative_to(folder).with_suffix("").parts[:2]
-        if backbone in backbones:
-            seconds.setdefault(rule, []).append(float(pd.read_csv(path, sep="\t")["s"].sum()))
-    if not seconds:
+        if backbone in gpus:
+            runs = pd.read_csv(path, sep="\t", na_values="-")
+            wall, memory = float(runs["s"].sum()), float(runs["max_rss"].max())
+            found.append((rule, wall, float(runs["cpu_time"].sum()), wall * gpus[backbone], memory))
+    if not found:
         return None
-    rows = [
-        [rule, str(len(jobs)), _hours(sum(jobs)), _hours(max(jobs))]
-        for rule, jobs in sorted(seconds.items(), key=lambda item: -sum(item[1]))
-    ]
-    every = [job for jobs in seconds.values() for job in jobs]
-    rows.append(["all", str(len(every)), _hours(sum(every)), _hours(max(every))])
-    numbers = ["jobs", "time in all", "longest job"]
+    jobs = pd.DataFrame(found, columns=["rule", "wall", "cpu", "gpu", "memory"])
+    by_rule = sorted(jobs.groupby("rule"), key=lambda item: -item[1]["wall"].sum())
+    rows = [_row_of_times(name, of_rule) for name, of_rule in (*by_rule, ("all", jobs))]
+    numbers = ["jobs", "time in all", "longest job", "processor time", "GPU time", "most memory, GB"]
     return Table(["rule", *numbers], rows, numbers=numbers)
+
+
+def _row_of_times(name: str, jobs: pd.DataFrame) -> list[str]:
+    memory = jobs["memory"].max()
+    times = (jobs["wall"].sum(), jobs["wall"].max(), jobs["cpu"].sum(), jobs["gpu"].sum())
+    return [name, str(len(jobs)), *map(_hours, times), "–" if pd.isna(memory) else f"{memory / 1024:.1f}"]
 
 
 def _hours(seconds: float) -> str:

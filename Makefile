@@ -7,6 +7,7 @@
 # make test-scale  runs the paper's grid with stubs for its models: thousands of jobs, half an hour
 # make bench   measures what the package costs on this machine, beside what it could cost at least
 # make real    a real chat model of 135M parameters, before and after alignment, on the ten real sets
+# make dist    builds the wheel and the source distribution in build/dist/ and checks them; publishes nothing
 # make report  gathers the finished study in report.html
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 # Two test files at a time, one thread each: two threads on a busy core are slower than one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: study real test test-fast test-slurm test-browser test-scale lint report bench
+.PHONY: study real test test-fast test-slurm test-browser test-scale lint report bench dist
 .DELETE_ON_ERROR:
 
 study: $(VENV)/.study
@@ -54,6 +55,11 @@ report: $(VENV)/.study
 bench: $(VENV)/.dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench
 
+dist: $(VENV)/.release
+	rm -rf build/dist && mkdir -p build
+	$(BIN)/python -m build --no-isolation --outdir build/dist
+	$(BIN)/twine check --strict build/dist/*
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11. Try: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { echo "error: no virtual environment could be made. Try: apt install python3-venv"; rm -rf $(VENV); exit 1; }
@@ -66,11 +72,16 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.study
 
+$(VENV)/.release: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[release]'
+	touch $@ $(VENV)/.study
+
 $(VENV)/.slurm: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[dev,slurm]'
 	touch $@ $(VENV)/.dev $(VENV)/.study
 
 $(VENV)/.browser: pyproject.toml | $(BIN)/python
-	command -v chromium >/dev/null && command -v chromedriver >/dev/null || apt-get install -y chromium chromium-driver
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+		apt-get update -q && apt-get install -y --no-install-recommends chromium chromium-driver; }
 	$(BIN)/pip install --quiet --editable '.[dev,browser]'
 	touch $@ $(VENV)/.dev $(VENV)/.study

@@ -14,6 +14,8 @@ LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>\.\./[^)#]+)(?:#[^)]*)?\)")
 
 def on_page_markdown(markdown: str, page, **_) -> str:
     """The text of a page without its links to files outside docs/."""
+    if page.file.abs_src_path is None:  # generated
+        return markdown
     folder = Path(page.file.abs_src_path).parent
 
     def plain(link: re.Match) -> str:

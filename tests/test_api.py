@@ -277,3 +277,9 @@ def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch, capsys):
             for name in ("fraud", "hacking"))  # fmt: skip
     assert str(iou(a, b)) in capsys.readouterr().out
     assert all(torch.equal(bits(names["model"])[name], old) for name, old in before.items())
+    (own,) = re.findall(r"```python\n(.*?)```", DOCS.with_name("given-regions.md").read_text(), re.DOTALL)
+    exec(own, names)
+    region = load_region("my-region.safetensors")
+    assert {where: mask.shape for where, mask in region.masks.items()} == weight_shapes(model)
+    assert all(0.05 <= mask.mean() < 0.06 for mask in region.masks.values())
+    assert region.metadata["scope"] == "matrix"

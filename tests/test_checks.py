@@ -13,7 +13,7 @@ from tests.paths import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Tools that the Makefile calls, and the package that brings each.
 TOOLS = {"python": None, "pip": None, "snakemake": "snakemake", "ruff": "ruff", "snakefmt": "snakefmt",
-         "lint-imports": "import-linter", "mkdocs": "mkdocs"}  # fmt: skip
+         "lint-imports": "import-linter", "mkdocs": "mkdocs", "twine": "twine"}  # fmt: skip
 
 
 def test_public_ci_runs_the_local_one_on_the_oldest_python():
@@ -32,6 +32,15 @@ def test_ci_runs_targets_that_the_makefile_has():
     asked = re.findall(r"^make ([\w-]+)$", (ROOT / ".ci/run").read_text(), flags=re.MULTILINE)
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert asked == ["lint", "test", "study", "report"] and set(asked) <= set(targets)
+
+
+def test_the_layout_is_the_one_of_the_workflow_catalog():
+    """snakedeploy copies config/ and names workflow/Snakefile; both must be the study that the top folder has."""
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert {"software-stack-deployment", "report"} <= usage.keys() and (ROOT / "config/README.md").is_file()
+    assert (ROOT / "config/config.yaml").read_bytes() == (ROOT / "config.yaml").read_bytes()
+    assert 'include: "../Snakefile"' in (ROOT / "workflow/Snakefile").read_text()
+    assert all(word in (ROOT / "README.md").read_text().lower() for word in ("snakemake", "workflow"))
 
 
 def test_every_tool_of_the_makefile_is_pinned():

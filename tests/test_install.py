@@ -1,10 +1,12 @@
 """The package that pip installs must contain its schemas and catalog, and must read a study outside the checkout."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from pathlib import Path
 import yaml
 
 import safety_regions
+from safety_regions.report.pages.render import Table, render
 from safety_regions.study.catalog import Shelf
 from safety_regions.study.config import read_study
 from safety_regions.study.method_shelf import method_cards
@@ -35,6 +38,7 @@ print(*study.source_files(study.identification[0]))
 print(*Shelf("backbones", {}).names)
 print(*Shelf("datasets", {}).names)
 print(*sorted(method_cards()))
+render("shared_prompts.html.j2", shared=Table([], []), pairs=0)
 """
 
 
@@ -93,4 +97,40 @@ def test_the_version_is_stated_once_and_the_citation_agrees():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "version" not in project and project["dynamic"] == ["version"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == safety_regions.__version__
+    newest = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert citation["version"] == newest == safety_regions.__version__
+
+
+@pytest.mark.slow
+def test_the_source_distribution_holds_the_whole_workflow(tmp_path):
+    """All that a checkout has, but nothing that is made in it."""
+    source = tmp_path / "source"
+    kept = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    named = re.findall(r"^(?:include|graft) (.*)$", (ROOT / "MANIFEST.in").read_text(), re.MULTILINE)
+    for name in [*BUILT_FROM, "MANIFEST.in", *(name for line in named for name in line.split())]:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        source.mkdir(exist_ok=True)
+        copy(ROOT / name, source / name, **({"ignore": kept} if (ROOT / name).is_dir() else {}))
+    build = "import sys\nfrom setuptools.build_meta import build_sdist\nprint(build_sdist(sys.argv[1]))"
+    command = [sys.executable, "-c", build, str(tmp_path)]
+    subprocess.run(command, cwd=source, capture_output=True, text=True, check=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        found = {name.partition("/")[2] for name in file.getnames()}
+    copied = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    assert {path for path in copied - found if ".egg-info/" not in path} == set()
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split()}
+    stored = {path.name for path in ROOT.iterdir() if not path.name.endswith("-info")} - ignored
+    assert stored - {name.partition("/")[0] for name in found} <= {".git", ".gitignore", ".mypy_cache"}
+
+
+def test_the_container_is_built_from_the_pins_and_gets_what_it_copies():
+    lines = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines() if line[:1].isupper()]
+    given = {words[0]: words[1:] for words in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert given["FROM"] == [f"python:{project['requires-python'].removeprefix('>=')}-slim-bookworm"]
+    assert all("==" in pin for pin in project["dependencies"]) and given["COPY"] == [".", "."]
+    assert ["RUN", "pip", "install", "--no-cache-dir", "--editable", "."] in lines
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert {*BUILT_FROM, "Snakefile", "config.yaml", "workflow", "profiles", "envs"} <= set(kept)
+    assert all((ROOT / name).exists() for name in kept)

@@ -83,6 +83,14 @@ class Region:
         packed = self.packed
         return {**packed.metadata, "available": dict(packed.available), "selected": dict(packed.selected_at)}
 
+    def save(self, path: str | Path) -> None:
+        """Write the region as a file that `load_region` and the workflow read (`given` in the section `behaviour`).
+
+        Raises:
+            StudyError: the metadata lacks granularity, scope or fraction.
+        """
+        packed_region.write_region(path, self.packed)
+
     def __repr__(self) -> str:
         packed = self.packed
         units = GRANULARITIES[packed.metadata["granularity"]].plural

@@ -29,6 +29,8 @@ from safety_regions.units.names import LONGEST_NAME, MOST_NAMES
 RAW = "raw"
 MINUS = "minus-"
 TRAINING_KINDS = ("harmful", "helpful", "unseen")
+COMPARED_TABLES = ("overlap/iou.parquet", "report/verdict.tsv")
+"""Tables that a results folder must have to be compared with this study."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Study:
     """A checked config: names in the config's order, cards and options with defaults filled in.
 
     The card of a backbone that names a base also has the base's card, ``base_card``. ``judges`` are the cards of the
-    checkpoints that judge answers.
+    checkpoints that judge answers. ``compare_with``: name -> results folder of another study.
     """
 
     seed: int
@@ -61,6 +63,7 @@ class Study:
     regroupings: int
     behaviour: dict
     judges: dict[str, dict]
+    compare_with: dict[str, str]
 
     @property
     def models(self) -> dict[str, dict]:
@@ -226,6 +229,7 @@ class _Reader:
         self._check_responses()
         self._check_asked_responses(methods)
         self._check_sizes()
+        self._check_compared()
         self._check_numbers(identification, methods)
         self._check_pools(identification)
         self._check_regroupings(identification)
@@ -288,6 +292,7 @@ class _Reader:
             regroupings=config.get("regroupings", 0),
             behaviour=section,
             judges=judges,
+            compare_with=config.get("compare_with", {}),
         )
 
     def _note(self, place: str, found: str, expected: str = "", hint: str = "") -> None:
@@ -416,6 +421,13 @@ class _Reader:
         for size in self.config.get("sample_sizes", {}).get("sizes", ()):
             if size > most:
                 self._note("sample_sizes: sizes", str(size), f"at most `samples: identify` ({most})")
+
+    def _check_compared(self) -> None:
+        for name, folder in self.config.get("compare_with", {}).items():
+            for file in COMPARED_TABLES:
+                if not (Path(folder) / file).is_file():
+                    expected = "the results folder of a finished study"
+                    self._note(f"compare_with: {name}", f"no file {Path(folder) / file}", expected)
 
     def _check_numbers(self, identification: tuple[str, ...], methods: dict[str, Method]) -> None:
         most = f"at most {MOST_NAMES}, the largest number that can be compared at once"

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from safety_regions.formats.contracts import (
@@ -20,9 +22,10 @@ from safety_regions.formats.contracts import (
     WEIGHT_SCORES,
 )  # fmt: skip
 from safety_regions.formats.parquet import write_table
+from safety_regions.formats.region import Region, write_region
 from safety_regions.report.figures import convergence, cores, ladder, recovery, sample_sizes
 from safety_regions.report.figures.of_overlap import figures_of_overlap
-from safety_regions.report.files import save_tsv
+from safety_regions.report.files import save_text, save_tsv
 from safety_regions.report.pages.ladders import ladder_rows
 from safety_regions.report.pages.shared_prompts import shared_counts
 from safety_regions.report.verdict.measure import measure
@@ -205,6 +208,34 @@ def test_write_verdict_measures_every_cell_with_what_stands_beside_it(tmp_path, 
     same(out["tsv"], measure(pair_rows, sizes, NAMES, pools, blocks, planted, crossed=crossed))
     beside = read_tsv(out["tsv"]).set_index("refinement")[["pool_k", "block_n"]].notna()
     assert json.loads(beside.to_json(orient="split"))["data"] == [[True, False], [False, True]]
+
+
+def test_compare_studies_reads_two_folders_and_writes_the_page_and_its_tables(tmp_path):
+    """The other study has one region file less, other weights, other code, and an IoU that is lower by 0.125."""
+    _, here, sizes = synthetic.gathered([(*PLACE, "raw")], 3)
+    frame = here.to_pandas()
+    frame["iou"] -= 0.125
+    tables = {"there": pa.Table.from_pandas(frame, here.schema, preserve_index=False), "here": here}
+    files = {}
+    for side, iou in tables.items():
+        folder = tmp_path / side
+        files[side] = {key: [folder / key] for key in ("iou", "verdict")}
+        write_table(folder / "iou", iou, IOU)
+        save_tsv(folder / "verdict", measure(iou, sizes, NAMES))
+        places = ["/".join((*PLACE[:2], name, PLACE[2], "raw.safetensors")) for name in sorted(NAMES)]
+        files[side]["regions"] = [folder / place for place in places[side == "there" :]]
+        made = {"method": "snip", "granularity": "weight", "scope": "row", "fraction": 0.05, "code": side}
+        for path in files[side]["regions"]:
+            write_region(path, Region.pack({"layers.0.q": np.ones((2, 8), bool)}, made))
+        files[side]["weights"] = [folder / "organism/model.safetensors"]
+        save_text(files[side]["weights"][0], side)
+    out = [tmp_path / f"before.{kind}" for kind in ("html", "tsv", "answers.tsv")]
+    load_script("compare_studies")(files["there"], files["here"], "before", *out)
+    iou = read_tsv(out[1]).set_index("measure").loc["iou"]
+    assert iou["difference"] == pytest.approx(0.125) and iou["comparable"] == "yes"
+    assert iou["differs"] == "weights of organism; code"
+    assert set(read_tsv(out[2])["changed"]) <= {"yes", "no"} and len(read_tsv(out[2])) > 0
+    assert "What changed: before and this study" in out[0].read_text()
 
 
 def test_draw_ladders_shows_the_table_beside_it(tmp_path, out):

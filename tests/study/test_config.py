@@ -377,6 +377,10 @@ BAD = {
         edited(refinements=["minus-everyda"]),
         ["'minus-everyda'", "Did you mean 'minus-everyday'"],
     ),
+    "no such study": (
+        edited(compare_with={"old": "nowhere"}),
+        ["compare_with: old", "no file nowhere/overlap/iou.parquet"],
+    ),
     "no such data_dir": (edited(data_dir="nowhere/at/all"), ["'nowhere/at/all'", "not a folder"]),
     "inline card without role": (
         edited(datasets__identification=["mine"], cards={"datasets": {"mine": {"title": "Mine"}}}),

@@ -1,10 +1,14 @@
 """Snakemake plans the whole study, and accepts a file only under the one spelling of its name."""
 
-import pytest
+import re
 
-from safety_regions.formats.contracts import USABLE
+import pytest
+import yaml
+
+from safety_regions.formats.contracts import PROMPTS, USABLE
 from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.model.devices import visible_gpus
+from tests.paths import ROOT
 from tests.workflow.conftest import make_project
 
 
@@ -51,30 +55,31 @@ def test_every_set_is_cut_to_the_smallest(tmp_path):
     assert len(used) == smallest < 8
 
 
-IMPORT = """
-import yaml
-with open({config!r}) as file:
-    config = yaml.safe_load(file)
-module regions:
-    snakefile: {snakefile!r}
-    config: config
-use rule * from regions as {names}
-"""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("names", ["*", "sr_*"])
+@pytest.mark.parametrize("names", ["*", "safety_regions_*"])
 def test_another_workflow_can_import_the_whole_study(unrun, tmp_path, names):
-    """With `module:`, and from the place where the workflow catalog looks for the Snakefile."""
-    place = {
-        "config": str(unrun.folder / "config.yaml"),
-        "snakefile": str(unrun.folder / "workflow/Snakefile"),
-    }
-    (tmp_path / "Snakefile").write_text(IMPORT.format(names=names, **place))
+    """With the Snakefile of docs/module.md, from a folder that has a config and nothing else of this project.
+
+    The study is a part of the config of that workflow, and has a folder of its own below its results. One job runs.
+    """
+    (text,) = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs/module.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    text = text.replace("/path/to/safety-regions", str(unrun.folder)).replace("safety_regions_*", names)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text(yaml.safe_dump({"mine": 3, "safety_regions": unrun.config}))
+    (tmp_path / "Snakefile").write_text(text)
     (tmp_path / "tiny").symlink_to(unrun.folder / "tiny")
-    planned = unrun.plan("--snakefile", str(tmp_path / "Snakefile"), "--directory", str(tmp_path))
+    place = ("--snakefile", str(tmp_path / "Snakefile"), "--directory", str(tmp_path))
     prefix = names.removesuffix("*")
+    planned = unrun.plan(f"{prefix}study", *place)
     assert {name.removeprefix(prefix): n for name, n in planned.items()} == {**unrun.plan(), "study": 1}
+    if prefix:
+        prompts = "results/safety_regions/prompts/one.parquet"
+        unrun.snakemake(prompts, "--cores", "1", *place)
+        assert read_table(tmp_path / prompts, PROMPTS).num_rows == 24
+        assert (tmp_path / "logs/safety_regions/read_prompts/one.log").exists()
+        assert {path.name for path in (tmp_path / "results").iterdir()} == {"safety_regions"}
 
 
 @pytest.mark.slow

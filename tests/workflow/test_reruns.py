@@ -2,6 +2,7 @@
 
 import os
 
+import pandas as pd
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -37,6 +38,17 @@ def test_a_section_on_behaviour_plans_only_behaviour(project):
         "ablate": 2 * cells, "compare_effects": cells, "gather_behaviour": 1, "draw_behaviour": 2,
         "draw_transfer": 2, "write_behaviour": 1, "write_index": 1,
     }  # fmt: skip
+
+
+def test_another_study_to_compare_with_plans_one_page_and_the_first(project, finished):
+    """The other study is this one, so nothing differs, and the files say of all regions that they were made alike."""
+    project.config = project.config | {"compare_with": {"before": str(finished.folder / "results")}}
+    assert project.plan() == {"compare_studies": 1, "write_index": 1}
+    project.run("results/report/compared/before.html", "results/report/index.html")
+    rows = pd.read_csv(project.folder / "results/report/compared/before.tsv", sep="\t", keep_default_na=False)
+    assert set(rows["comparable"]) == {"yes"} and set(rows["differs"]) == {""}
+    assert set(rows["difference"].astype(float)) == {0.0}
+    assert "compared/before.html" in (project.folder / "results/report/index.html").read_text()
 
 
 def test_taking_a_dataset_out_scores_nothing(project):

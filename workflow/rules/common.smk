@@ -70,6 +70,7 @@ wildcard_constraints:
     utility=DATASET,
     region=r"[a-z0-9][a-z0-9-]*",
     plan=r"[a-z0-9][a-z0-9_]*",
+    study=r"[a-z0-9][a-z0-9-]*",
     seed=r"\d+",
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from safety_regions.study.config import COMPARED_TABLES
 from safety_regions.study.facts import (
     backbone_facts,
     data_free_methods,
@@ -15,6 +16,7 @@ from safety_regions.study.facts import (
     planted_cards,
     study_facts,
 )
+from safety_regions.study.file_stamps import stamp
 
 
 report: "../report/workflow.rst"
@@ -47,6 +49,7 @@ PARTS = [
         figure=DRAWN,
     ),
     *(["<results>/report/behaviour.html"] if BEHAVIOUR_TABLES else []),
+    *collect("<results>/report/compared/{study}.html", study=STUDY.compare_with),
     *collect(
         "<results>/report/{combination}/{figure}.svg",
         combination=dict.fromkeys(cell.rpartition("/")[0] for cell in TESTED),
@@ -107,6 +110,13 @@ def shown_of_overlap(file, title, caption=None):
     return shown(path, "4 Overlap", title, "{backbone}", caption, **place)
 
 
+def shown_of_studies(file, title):
+    """Mark the page of a comparison with another study, or a table of it, for the report."""
+    return shown(
+        f"compared/{file}", "8 Comparison", title, None, "compared", study="{study}"
+    )
+
+
 METHOD = ("backbone", "method")
 
 
@@ -115,6 +125,29 @@ def shown_of_behaviour(file, title, of=(*METHOD, "selection")):
     place = {name: f"{{{name}}}" for name in of}
     path, caption = "/".join([*place.values(), file]), Path(file).stem
     return shown(path, "7 Behaviour", title, "{backbone}", f"{caption}_figure", **place)
+
+
+def made_files(folder):
+    """Return the files below a results folder that say how its regions were made: regions, weights of organisms."""
+    cells, names = grid.cells(STUDY), sorted(STUDY.identification)
+    return {
+        "regions": [
+            f"{folder}/regions/{cell.backbone}/{cell.method}/{name}/{cell.selection}/{cell.refinement}.safetensors"
+            for cell in cells
+            for name in names
+        ],
+        "weights": collect(
+            "{folder}/organisms/{organism}/model.safetensors",
+            folder=folder,
+            organism=STUDY.organisms,
+        ),
+    }
+
+
+def made_elsewhere(study, kind):
+    """Return those of `made_files` that the results of another study have."""
+    files = made_files(STUDY.compare_with[study])[kind]
+    return [path for path in files if Path(path).is_file()]
 
 
 def has_first_page():

@@ -1,9 +1,10 @@
-"""Pages of the report: prompts that sets share, planted regions, what regions do; verdicts, and the first page.
+"""Pages of the report: prompts that sets share, planted regions, what regions do, what changed since another study;
+verdicts, and the first page.
 
 IN   prompts/shared_prompts.parquet, recovery/{organism}.parquet, overlap/iou.parquet, overlap/region_sizes.parquet,
      overlap/{cell}.pools.parquet, overlap/{cell}.sample_sizes.parquet, behaviour/{effects,transfer}.parquet
 OUT  report/shared_prompts.html, report/recovery.html, report/behaviour.html (each with a tsv), report/verdict.tsv,
-     report/index.html (holds or links everything below report/)
+     report/compared/{study}.html and its tables, report/index.html (holds or links everything below report/)
 """
 
 # Cells with tables of pools, of blocks of prompts, and of crossed responses: either all cells or none.
@@ -129,6 +130,35 @@ rule write_verdict:
         "Writing the verdict on every cell"
     script:
         "../scripts/write_verdict.py"
+
+
+rule compare_studies:
+    input:
+        iou="<results>/overlap/iou.parquet",
+        verdict="<results>/report/verdict.tsv",
+        regions=made_files("<results>")["regions"],
+        weights=made_files("<results>")["weights"],
+        other_iou=lambda wc: f"{STUDY.compare_with[wc.study]}/overlap/iou.parquet",
+        other_verdict=lambda wc: f"{STUDY.compare_with[wc.study]}/report/verdict.tsv",
+        other_regions=lambda wc: made_elsewhere(wc.study, "regions"),
+        other_weights=lambda wc: made_elsewhere(wc.study, "weights"),
+    output:
+        html=shown_of_studies("{study}.html", "what changed"),
+        tsv=shown_of_studies("{study}.tsv", "what changed"),
+        answers=shown_of_studies("{study}.answers.tsv", "answers that changed"),
+    log:
+        "<logs>/compare_studies/{study}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        other=lambda wc: stamp(
+            f"{STUDY.compare_with[wc.study]}/{table}" for table in COMPARED_TABLES
+        ),
+        code=script_version("compare_studies.py"),
+    message:
+        "Comparing this study with {wildcards.study}"
+    script:
+        "../scripts/compare_studies.py"
 
 
 rule write_index:

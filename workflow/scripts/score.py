@@ -39,8 +39,8 @@ if __name__ == "__main__":
         p, files, r, w = snakemake.params, snakemake.input, snakemake.resources, snakemake.wildcards
         score(
             outputs=snakemake.output.scores, sampled=snakemake.output.sample, card=p.backbone,
-            labels={"backbone": w.backbone, "label": w.method}, checkpoint=files.checkpoint, base=files.base,
-            before=files.before, method=p.method, options=p.options, kept=p.kept, samples=p.samples, keep=p.keep,
-            responses=files.responses, contrast=files.contrast, shared=files.shared, usable=files.usable,
+            labels={"backbone": w.backbone, "label": w.method, "code": p.code}, checkpoint=files.checkpoint,
+            base=files.base, before=files.before, method=p.method, options=p.options, kept=p.kept, samples=p.samples,
+            keep=p.keep, responses=files.responses, contrast=files.contrast, shared=files.shared, usable=files.usable,
             adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb,
         )  # fmt: skip

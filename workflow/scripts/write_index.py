@@ -35,7 +35,7 @@ def write_index(
     times = times_table(benchmarks, gpus)
     studied = Studied(**{**facts, "terms": terms}, metadata=metadata, versions=versions(), times=times)
     ladders, figures = read_ladders(folder, facts["backbones"]), read_figures(parts, folder)
-    pages = [Path(part).stem for part in parts if Path(part).suffix == ".html"]
+    pages = [str(Path(part).relative_to(folder))[:-5] for part in parts if Path(part).suffix == ".html"]
     save_text(html, index_page(read, ladders, figures, studied, pages, files))
 
 

@@ -70,7 +70,7 @@ def index_page(
     Args:
         ladders: backbone -> the SVG of `ladders.draw_ladders`.
         figures: see `figures.read_figures`.
-        pages: names of the other pages of the report that the study has, without ``.html``.
+        pages: the other pages of the report that the study has, relative to the first, without ``.html``.
         files: where to find more, path below the results -> contents.
     """
     columns = shown_columns(tables.verdicts)

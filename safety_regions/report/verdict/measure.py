@@ -1,9 +1,9 @@
 """The verdict table: every cell of the grid with its overlap, the reference values, and a verdict in words."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -150,7 +150,7 @@ def measure(
         StudyError: a cell lacks a set or a pair of sets.
     """
     model = _model_pairs(iou)
-    regions, overlaps = _by_cell(sizes), _by_cell(model)
+    regions, overlaps = cells_of(sizes), cells_of(model)
     rows = pair_rows((cell, overlaps.get(cell, model.slice(0, 0))) for cell in regions)
     check_pairs(rows[rows["between"] == ROLES[0]], names)
     found = []
@@ -177,7 +177,7 @@ def measure(
     return frame.assign(verdict=[verdict_of(record) for record in frame.to_dict("records")])
 
 
-def _by_cell(table: pa.Table) -> dict[str, pa.Table]:
+def cells_of(table: pa.Table) -> dict[str, pa.Table]:
     """Return the rows of each cell (``backbone/method/selection/refinement``), in order of appearance."""
     groups = table.select(CELL).to_pandas().groupby(CELL, observed=True, sort=False).indices
     return {SEPARATOR.join(cell): table.take(pa.array(index)) for cell, index in groups.items()}
@@ -210,20 +210,36 @@ def _role(rows: pd.DataFrame, prefix: str) -> dict[str, float]:
     return {prefix + name: value for name, value in values.items()}
 
 
-def jackknife(rows: pd.DataFrame, name: str) -> float:
-    """Return the standard error of the median of a column over pairs of sets, by leaving out one set at a time.
+class Jackknife(NamedTuple):
+    """Standard errors of statistics over pairs of sets.
 
-    Pairs share sets, so they are not independent: six pairs of four sets are four sets, not six values. With medians
-    m_i of the pairs without set i, of k sets (Efron and Stein 1981):
+    Attributes:
+        errors: statistic -> its standard error, NaN if fewer than three sets remain comparable.
+        sets: statistic -> how many sets remain comparable.
+    """
+
+    errors: pd.Series
+    sets: pd.Series
+
+
+def jackknife(rows: pd.DataFrame, name: str) -> float:
+    """Return the standard error of the median of a column over pairs of sets; see `jackknife_of`."""
+    return float(jackknife_of(rows, lambda left: left[[name]].median()).errors[name])
+
+
+def jackknife_of(rows: pd.DataFrame, statistics: Callable[[pd.DataFrame], pd.Series]) -> Jackknife:
+    """Return the standard errors of statistics over pairs of sets ``a`` and ``b``, by leaving out one set at a time.
+
+    Pairs share sets, so they are not independent: six pairs of four sets are four sets, not six values. With values
+    m_i of a statistic over the pairs without set i, of k sets (Efron and Stein 1981):
 
         se^2 = (k - 1) / k * sum_i (m_i - mean(m))^2
-
-    NaN if fewer than three sets remain comparable.
     """
     sets = sorted({*rows["a"], *rows["b"]})
-    medians = np.array([rows.loc[(rows["a"] != one) & (rows["b"] != one), name].median() for one in sets])
-    k = np.count_nonzero(~np.isnan(medians))
-    return float(np.sqrt((k - 1) * np.nanvar(medians))) if k >= 3 else np.nan
+    left = [statistics(rows[(rows["a"] != one) & (rows["b"] != one)]) for one in sets]
+    values = pd.DataFrame(left, columns=statistics(rows).index, dtype=float)
+    k = values.count()
+    return Jackknife(((k - 1) * values.var(ddof=0)).pow(0.5).where(k >= 3), k)
 
 
 def _prompts(pairs: pa.Table) -> dict[str, float]:

@@ -8,15 +8,17 @@ import yaml
 
 from safety_regions.errors import explain, unknown
 from safety_regions.study.catalog import SCHEMAS, schema, with_defaults
+from safety_regions.study.methods import Method
 from safety_regions.study.operation_shelf import ALIGNED, FINE_TUNED, dose_problems, operation_cards
 from safety_regions.units.behaviour import CHANGE
+from safety_regions.units.granularity import GRANULARITIES
 
 GIVEN, PLANTED = "given", "planted"
 """In the place of a method: regions from files. Among them is an organism's planted region."""
 
 
 def behaviour_problems(
-    section: Mapping, backbones: Mapping[str, dict], methods: Iterable[str], refinements: Iterable[str],
+    section: Mapping, backbones: Mapping[str, dict], methods: Mapping[str, Method], refinements: Iterable[str],
     judges: Mapping[str, dict], evaluate: int, where: str,
 ) -> list[str]:  # fmt: skip
     """What is wrong with the section.
@@ -24,7 +26,7 @@ def behaviour_problems(
     Args:
         section: with defaults filled in; empty if the config has none.
         backbones: name -> card of the study's backbones.
-        methods, refinements: labels of the study's methods, and its refinements.
+        methods, refinements: label -> method of the study, and its refinements.
         judges: name -> card of the checkpoints that judge answers.
         evaluate: held-out prompts per dataset.
         where: how errors name the section.
@@ -35,6 +37,7 @@ def behaviour_problems(
     for key, names in known.items():
         kind = key.removesuffix("s")
         found += [unknown(f"{where}: {key}", kind, n, names) for n in section[key] or () if n not in names]
+    found += _subspace_problems(section, methods, where)
     found += _operation_problems(section["operations"], ALIGNED, f"{where}: operations")
     found += _operation_problems(section["export"], ALIGNED, f"{where}: export")
     for name, plan in _plans(section).items():
@@ -82,6 +85,19 @@ def behaviour_problems(
             explain(where, "`samples: evaluate` of 0", "held-out prompts, on which effects are measured")
         )
     return found
+
+
+def _subspace_problems(section: Mapping, methods: Mapping[str, Method], where: str) -> list[str]:
+    """What is asked of methods whose regions are subspaces."""
+    labels = [
+        label
+        for label in section["methods"] or methods
+        if label in methods and GRANULARITIES[methods[label].granularity].subspaces
+    ]
+    expected = "methods whose regions are units"
+    return [
+        explain(f"{where}: methods", f"'{label}', whose regions are subspaces", expected) for label in labels
+    ]
 
 
 def _operation_problems(chosen: Mapping[str, list | None], model: str, where: str) -> list[str]:

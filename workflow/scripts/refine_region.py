@@ -17,11 +17,12 @@ def refine_region(
     Args:
         like, scores: for a region of shuffled statistics, the refined region whose size it gets, and its score table.
     """
-    from safety_regions.formats.region import read_region, write_region
+    from safety_regions.formats.region import write_region
+    from safety_regions.formats.subspaces import read_any_region
     from safety_regions.regions.refine import keep_as_many, subtract_region
 
-    refined = subtract_region(read_region(region), read_region(utility))
-    write_region(output, keep_as_many(refined, read_region(like), scores) if like else refined)
+    refined = subtract_region(read_any_region(region), read_any_region(utility))
+    write_region(output, keep_as_many(refined, read_any_region(like), scores) if like else refined)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,21 @@ Finished arms are kept in a journal beside the output, so that an interrupted jo
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from safety_regions.behaviour import controls
-from safety_regions.behaviour.edit import Weights, as_array, edited, fingerprint
+from safety_regions.behaviour.edit import (
+    Weights,
+    as_array,
+    changeable,
+    edited,
+    fingerprint,
+    n_weights_of,
+)
 from safety_regions.behaviour.journal import Journal
 from safety_regions.behaviour.measures import Ruler
 from safety_regions.behaviour.operations import load_operation
@@ -23,6 +31,7 @@ from safety_regions.behaviour.tasks import Tasks
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.expand import Factors, expand_region
 from safety_regions.formats.region import Region
+from safety_regions.formats.subspaces import AnyRegion, Subspaces
 from safety_regions.model.backbone import Backbone
 from safety_regions.study.operation_shelf import operation_cards
 from safety_regions.units.behaviour import (
@@ -91,9 +100,9 @@ class Regions(NamedTuple):
         other: other identification set -> its region.
     """
 
-    own: Region
-    utility: Mapping[str, Region]
-    other: Mapping[str, Region]
+    own: AnyRegion
+    utility: Mapping[str, AnyRegion]
+    other: Mapping[str, AnyRegion]
 
 
 def arms(regions: Regions, plan: Plan) -> list[Arm]:
@@ -119,6 +128,8 @@ def _instances(regions: Regions, kind: str, draws: int) -> Iterator[tuple[str, s
         named = regions.utility if kind == UTILITY else regions.other
         yield from ((kind, of, 0) for of, region in named.items() if region.n_selected)
     elif kind in (CORE, PRIVATE):
+        if isinstance(regions.own, Subspaces):
+            return
         smaller = _membership_part(regions, kind) if regions.other else None
         if smaller is not None and smaller.n_selected:
             yield kind, "", 0
@@ -166,6 +177,8 @@ class Ablation:
         self.shapes = {where: tuple(shape) for where, shape in backbone.shapes.items()}
         if GRANULARITIES[regions.own.metadata["granularity"]].factors:
             regions = Regions(*(_expanded(part, self.shapes, factors) for part in regions))
+        if isinstance(regions.own, Subspaces):
+            changeable(regions.own, plan.operations, self.shapes)
         self.regions = regions
         weights = dict(backbone.weights())
         self._controls = controls.Maker(
@@ -196,7 +209,7 @@ class Ablation:
             yield arm, done[arm]
 
     def _measure(self, arm: Arm) -> dict:
-        region = expand_region(self._region(arm), self.shapes)
+        region = changeable(self._region(arm), [arm.operation], self.shapes)
         operation = load_operation(arm.operation)
         with edited(self.backbone, operation, arm.dose, region, self.base, seed=arm.draw) as n_changed:
             values = self.ruler.forward()
@@ -206,11 +219,14 @@ class Ablation:
             raise StudyError(explain(arm.title, "weights that did not come back", "the unmodified model"))
         values += self.ruler.judge(answers) if answers is not None else []
         return {
-            "n_weights": region.n_selected, "n_changed": n_changed, "values": values, "answers": answers or [],
+            "n_weights": n_weights_of(region, self.shapes), "n_changed": n_changed, "values": values,
+            "answers": answers or [],
         }  # fmt: skip
 
-    def _region(self, arm: Arm) -> Region:
+    def _region(self, arm: Arm) -> AnyRegion:
         own = self.regions.own
+        if arm.control == NONE and isinstance(own, Subspaces):
+            return replace(own, bases={where: basis[:, :0] for where, basis in own.bases.items()})
         if arm.control == NONE:
             return Region.pack({w: np.zeros(s, bool) for w, s in own.shapes.items()}, own.metadata)
         if arm.control in (UTILITY, OTHER):

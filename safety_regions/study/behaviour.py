@@ -88,16 +88,19 @@ def behaviour_problems(
 
 
 def _subspace_problems(section: Mapping, methods: Mapping[str, Method], where: str) -> list[str]:
-    """What is asked of methods whose regions are subspaces."""
-    labels = [
-        label
-        for label in section["methods"] or methods
-        if label in methods and GRANULARITIES[methods[label].granularity].subspaces
-    ]
-    expected = "methods whose regions are units"
-    return [
-        explain(f"{where}: methods", f"'{label}', whose regions are subspaces", expected) for label in labels
-    ]
+    """What is asked of methods whose regions are subspaces, and is not defined for them."""
+    cards, found = operation_cards(), []
+    linear = [name for name, card in cards.items() if card["linear"]]
+    for label in (label for label in methods if GRANULARITIES[methods[label].granularity].subspaces):
+        ranks = f"the regions of '{label}', which are subspaces"
+        for key in ("operations", "export") if label in (section["methods"] or methods) else ():
+            wrong = [name for name in section[key] if name in cards and name not in linear]
+            hint = "other `methods:` in this section"
+            found += [explain(f"{where}: {key}: {name}", ranks, ", ".join(linear), hint) for name in wrong]
+        for name, plan in _plans(section).items():
+            if label in (plan["methods"] or ()):
+                found.append(explain(f"{where}: constraint: {name}: methods", ranks, "regions of units"))
+    return found
 
 
 def _operation_problems(chosen: Mapping[str, list | None], model: str, where: str) -> list[str]:

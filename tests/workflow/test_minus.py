@@ -6,7 +6,6 @@ import pytest
 from safety_regions.formats.contracts import LABELS, OVERLAP
 from safety_regions.formats.parquet import read_table
 from safety_regions.formats.region import read_region
-from safety_regions.formats.subspaces import read_subspaces
 from tests.workflow.conftest import Project, make_project
 
 pytestmark = pytest.mark.slow
@@ -22,8 +21,6 @@ def study(tmp_path_factory) -> Project:
     methods = {
         "signed": {"method": "signed_snip", "selections": [SOME, NONE], "minus": minus},
         "preserve": {"method": "snip"},
-        # The random model repeats one token, so the first layer has one direction.
-        "ranks": {"method": "actsvd", "selections": ["matrix-0.04"]},
     }
     frame = {"floors": 2, "ceilings": True, "label_permutations": 19, "kept": {"matrix": 0.1}}
     project.config = project.config | {"methods": methods, "allow_empty": True} | frame
@@ -34,27 +31,6 @@ def study(tmp_path_factory) -> Project:
 def region(study: Project, name: str, selection: str = SOME, refinement: str = "minus-plain"):
     return read_region(
         study.folder / f"results/regions/tiny/signed/{name}/{selection}/{refinement}.safetensors"
-    )
-
-
-def test_regions_of_ranks_have_their_own_files_and_the_same_frame(study):
-    """They are subspaces: no memberships are counted, and what depends on them is left out."""
-    folder = study.folder / "results/overlap/tiny/ranks/matrix-0.04"
-    assert {path.name for path in folder.iterdir()} == {
-        f"{refinement}.{table}"
-        for refinement in ("raw", "minus-plain")
-        for table in ("subspaces.parquet", "parquet", "iou.tsv")
-    }
-    raw = read_subspaces(study.folder / "results/regions/tiny/ranks/one/matrix-0.04/raw.safetensors")
-    assert set(raw.selected_at.values()) == {1} and raw.units_at["layers.0.down"] == 32
-    rows = read_table(folder / "raw.parquet", OVERLAP).to_pylist()
-    for row in (row for row in rows if row["level"] == "model"):
-        assert row["k"] == 2 and row["chance"] < row["floor"] < 1 and 0 < row["ceiling"] <= 1
-        assert row["similarity_chance"] == pytest.approx(1 / 32) and row["intersection"] is None
-        assert (row["permuted_p"] is None) == (row["between"] == "mixed")
-    page = (study.folder / "results/report/index.html").read_text()
-    assert (
-        "Regions of ranks" in page and (folder.parents[3] / "report/tiny/ranks/matrix-0.04/map.svg").exists()
     )
 
 

@@ -333,6 +333,19 @@ SUBSPACES = _contract(
         "shared dimensions: trace of the product of the two projectors, 0 to the smaller rank",
     ),
 )
+CORE = _contract(
+    "core",
+    1,
+    "address x eigenvalue of the mean projector on the subspaces of all sets, largest first",
+    *_ADDRESS,
+    ("place", pa.int32(), "0 is the largest"),
+    (
+        "eigenvalue",
+        pa.float64(),
+        "1: a direction within every subspace; 1 / k: within one of k, outside all others",
+    ),
+    ("chance", pa.float64(), "mean of this eigenvalue over draws of independent random subspaces"),
+)
 MEMBERSHIP = _contract(
     "membership",
     1,

@@ -9,6 +9,7 @@ from safety_regions.formats.parquet import conform, write_table
 from safety_regions.formats.region import Region, read_region, write_region
 from safety_regions.formats.region_file import RegionFile
 from safety_regions.formats.subspaces import Subspaces, read_any_region, read_subspaces
+from safety_regions.overlap.core import chance_spectrum, measure_core, spectrum
 from safety_regions.overlap.iou import compute_overlap, overlap_of_pairs
 from safety_regions.overlap.membership import count_membership, count_regions, region_totals
 from safety_regions.overlap.subspaces import (
@@ -209,3 +210,26 @@ def test_the_file_knows_what_it_holds(tmp_path):
     file = RegionFile(path)
     assert file.has_bases and file.selected == dict.fromkeys(file.shapes, 3)
     assert list(file.shapes) == ["layers.0.q", "layers.0.down", "layers.2.q", "layers.10.up"]
+
+
+def test_the_core_of_several_sets_is_the_spectrum_of_their_mean_projector(tmp_path):
+    """Two sets: (1 + cos) / 2 of the principal angles. One direction in all three sets: an eigenvalue of 1."""
+    regions = draw_subspaces(6, [3, 3])
+    rows = measure_core(write_regions(tmp_path, regions)).to_pandas()
+    for where in OUT:
+        layer, projection = int(where.split(".")[1]), where.split(".")[2]
+        found = rows[(rows["layer"] == layer) & (rows["projection"] == projection)]
+        a, b = (regions[name].bases[where] for name in "ab")
+        cosines = np.linalg.svd(a.T @ b, compute_uv=False)
+        assert found["eigenvalue"].tolist() == pytest.approx((1 + cosines) / 2, abs=1e-6)
+        assert found["place"].tolist() == [0, 1, 2] and (found["chance"].diff().dropna() < 0).all()
+    eye = np.eye(5)
+    assert spectrum([eye[:, [0, 1]], eye[:, [0, 2]], eye[:, [3, 0]]]).tolist() == pytest.approx([1, 1 / 3])
+
+
+def test_the_chance_of_a_spectrum_is_that_of_random_subspaces():
+    """Subspaces that are everything share everything."""
+    rng, dimensions = np.random.default_rng(1), (6, 6, 6)
+    drawn = [spectrum([random_basis(rng, 40, n) for n in dimensions]) for _ in range(200)]
+    assert chance_spectrum(40, dimensions) == pytest.approx(np.mean(drawn, axis=0), abs=0.02)
+    assert chance_spectrum(40, (40, 40)).tolist() == pytest.approx([1] * 40)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from safety_regions.formats.contracts import (
+    CORE,
     CROSSED,
     IOU,
     MEMBERSHIP,
@@ -19,6 +20,7 @@ from safety_regions.formats.contracts import (
     SUBSPACES,
 )
 from safety_regions.formats.parquet import read_metadata, read_table, write_table
+from safety_regions.overlap.core import measure_core
 from safety_regions.overlap.frame import Frame, frame_overlap
 from safety_regions.overlap.membership import count_membership, read_membership
 from safety_regions.overlap.pairs import compare_pairs
@@ -134,7 +136,9 @@ def test_subspaces_have_the_same_frame_as_units(spaces, tmp_path):
     (drawn, paths), table = spaces, tmp_path / "overlap.parquet"
     shared = pa.Table.from_pylist([], SHARED_PROMPTS.schema)
     write_table(tmp_path / "shared.parquet", shared, SHARED_PROMPTS)
-    load_script("measure_subspaces")({name: paths[name] for name in "ab"}, tmp_path / "s.parquet")
+    pair = {name: paths[name] for name in "ab"}
+    load_script("measure_subspaces")(pair, tmp_path / "s.parquet", tmp_path / "c.parquet")
+    assert read_table(tmp_path / "c.parquet", CORE).equals(measure_core(pair))
     assert read_table(tmp_path / "s.parquet", SUBSPACES).num_rows == len(drawn["a"].shapes)
     frame = {"utility": ["u"], "floors": 2, "halves": True}
     load_script("compute_overlap")(

@@ -76,7 +76,7 @@ def test_what_did_not_change_is_in_no_region(study):
 def test_regions_of_ranks_have_their_own_tables_and_no_recovery(study):
     """They are subspaces: no memberships are counted, and no weights are compared with the planted ones."""
     folder = study.folder / "results/overlap/planted/ranks/matrix-0.1"
-    tables = ("subspaces.parquet", "parquet", "iou.tsv")
+    tables = ("subspaces.parquet", "core.parquet", "parquet", "iou.tsv")
     expected = {f"{refinement}.{table}" for refinement in ("raw", "minus-plain") for table in tables}
     assert {path.name for path in folder.iterdir()} >= expected
     assert not list(folder.glob("*.membership.parquet"))

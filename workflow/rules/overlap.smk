@@ -37,6 +37,7 @@ rule measure_subspaces:
         ),
     output:
         shared="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.subspaces.parquet",
+        core="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.core.parquet",
     log:
         "<logs>/measure_subspaces/{backbone}/{method}/{selection}/{refinement}.log",
     conda:

@@ -6,17 +6,19 @@ from pathlib import Path
 from safety_regions.joblog import logged
 
 
-def measure_subspaces(regions: Mapping[str, str | Path], output: str | Path) -> None:
-    """Write the shared dimensions of ``regions`` (name -> region file)."""
-    from safety_regions.formats.contracts import SUBSPACES
+def measure_subspaces(regions: Mapping[str, str | Path], output: str | Path, core: str | Path) -> None:
+    """Write the shared dimensions of ``regions`` (name -> region file), and ``core``, what all of them share."""
+    from safety_regions.formats.contracts import CORE, SUBSPACES
     from safety_regions.formats.parquet import write_table
     from safety_regions.overlap import subspaces
+    from safety_regions.overlap.core import measure_core
 
     shared = subspaces.measure_shared(regions)
     write_table(output, shared.table, SUBSPACES, shared.metadata)
+    write_table(core, measure_core(regions), CORE, shared.metadata)
 
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
         regions = dict(zip(snakemake.params.names, snakemake.input.regions, strict=True))
-        measure_subspaces(regions, snakemake.output.shared)
+        measure_subspaces(regions, snakemake.output.shared, snakemake.output.core)

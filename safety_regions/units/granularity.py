@@ -110,7 +110,7 @@ _RANK = Granularity(
     scopes=(MATRIX,),
     stored={MATRIX: 0.1},
     compared_in=MATRIX,
-    bytes_per_parameter=4,
+    bytes_per_parameter=4,  # float64 Gram matrices of the hidden size, at most four in a layer
     subspaces=True,
 )
 GRANULARITIES = {kind.name: kind for kind in (_WEIGHT, _NEURON, _LAYER, _LORA_WEIGHT, _RANK)}

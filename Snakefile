@@ -36,7 +36,7 @@ rule all:
         "<results>/overlap/iou.parquet",
         "<results>/prompts/shared_prompts.parquet",
         collect("<results>/overlap/{cell}.{table}", cell=CELLS, table=CELL_TABLES),
-        collect("<results>/recovery/{organism}.parquet", organism=STUDY.planted),
+        collect("<results>/recovery/{organism}.parquet", organism=RECOVERED),
         collect("<results>/behaviour/{table}.parquet", table=BEHAVIOUR_TABLES),
         collect("<results>/exported/{model}/model.safetensors", model=EXPORTED),
         REPORT,

@@ -143,6 +143,11 @@ def test_units_stand_for_their_weights():
     assert expanded.metadata["granularity"] == "weight" and expanded.metadata["expanded_from"] == "neuron"
 
 
+def test_ranks_are_no_masks():
+    with pytest.raises(StudyError, match="unknown granularity 'rank'"):
+        Region.from_masks({"layers.0.q": np.ones(3, bool)}, {"granularity": "rank"})
+
+
 MISFITS = {
     "weight": ({"layers.0.q": np.ones((1, 3), bool)}, "weight"),
     "other address": ({"layers.7.q": np.ones((2, 3), bool)}, "weight"),

@@ -62,8 +62,9 @@ class Region:
             parse_address(where)
             if array.dtype != bool:
                 raise StudyError(explain(f"mask of {where}", f"{array.dtype}", "booleans"))
-        if metadata.get("granularity") not in GRANULARITIES:
-            raise StudyError(unknown("metadata", "granularity", metadata.get("granularity"), GRANULARITIES))
+        kinds = [name for name, kind in GRANULARITIES.items() if not kind.subspaces]
+        if metadata.get("granularity") not in kinds:
+            raise StudyError(unknown("metadata", "granularity", metadata.get("granularity"), kinds))
         return cls(packed_region.Region.pack(arrays, dict(metadata)))
 
     @property
@@ -107,7 +108,8 @@ def load_region(path: str | Path) -> Region:
         >>> region.masks["layers.0.q"].mean()  # the share of this matrix's weights that is in the region
 
     Raises:
-        StudyError: the file is missing, damaged, or not a region.
+        StudyError: the file is missing, damaged, not a region, or a region of ranks: these are subspaces, which
+            `safety_regions.formats.subspaces.read_subspaces` reads.
     """
     packed = packed_region.read_region(path)
     if packed.metadata.get("granularity") not in GRANULARITIES:

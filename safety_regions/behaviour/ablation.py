@@ -11,6 +11,7 @@ Finished arms are kept in a journal beside the output, so that an interrupted jo
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
@@ -22,8 +23,10 @@ from safety_regions.behaviour import controls
 from safety_regions.behaviour.edit import (
     Weights,
     as_array,
+    changeable,
     edited,
     fingerprint,
+    n_weights_of,
     n_writing,
     without_direction,
 )
@@ -34,6 +37,7 @@ from safety_regions.behaviour.tasks import Tasks
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.expand import Factors, expand_region
 from safety_regions.formats.region import Region
+from safety_regions.formats.subspaces import AnyRegion, Subspaces
 from safety_regions.joblog import Progress
 from safety_regions.model.backbone import Backbone
 from safety_regions.study.operation_shelf import operation_cards
@@ -104,9 +108,9 @@ class Regions(NamedTuple):
         other: other identification set -> its region.
     """
 
-    own: Region
-    utility: Mapping[str, Region]
-    other: Mapping[str, Region]
+    own: AnyRegion
+    utility: Mapping[str, AnyRegion]
+    other: Mapping[str, AnyRegion]
 
 
 def arms(regions: Regions, plan: Plan) -> list[Arm]:
@@ -133,6 +137,8 @@ def _instances(regions: Regions, kind: str, draws: int) -> Iterator[tuple[str, s
         named = regions.utility if kind == UTILITY else regions.other
         yield from ((kind, of, 0) for of, region in named.items() if region.n_selected)
     elif kind in (CORE, PRIVATE):
+        if isinstance(regions.own, Subspaces):
+            return
         smaller = _membership_part(regions, kind) if regions.other else None
         if smaller is not None and smaller.n_selected:
             yield kind, "", 0
@@ -183,6 +189,8 @@ class Ablation:
         self.shapes = {where: tuple(shape) for where, shape in backbone.shapes.items()}
         if GRANULARITIES[regions.own.metadata["granularity"]].factors:
             regions = Regions(*(_expanded(part, self.shapes, factors) for part in regions))
+        if isinstance(regions.own, Subspaces):
+            changeable(regions.own, plan.operations, self.shapes)
         self.regions = regions
         weights = dict(backbone.weights())
         self._controls = controls.Maker(
@@ -213,9 +221,11 @@ class Ablation:
     def _measure(self, arm: Arm) -> dict:
         if arm.control == DIRECTION:
             return self._without_direction
-        region, operation = expand_region(self._region(arm), self.shapes), load_operation(arm.operation)
-        change = edited(self.backbone, operation, arm.dose, region, self.base, seed=arm.draw)
-        return self._changed(change, region.n_selected, arm.generated, arm.title)
+        region = changeable(self._region(arm), [arm.operation], self.shapes)
+        change = edited(
+            self.backbone, load_operation(arm.operation), arm.dose, region, self.base, seed=arm.draw
+        )
+        return self._changed(change, n_weights_of(region, self.shapes), arm.generated, arm.title)
 
     @cached_property
     def _without_direction(self) -> dict:
@@ -235,8 +245,10 @@ class Ablation:
         values += self.ruler.judge(answers) if answers is not None else []
         return {"n_weights": n_weights, "n_changed": n_changed, "values": values, "answers": answers or []}
 
-    def _region(self, arm: Arm) -> Region:
+    def _region(self, arm: Arm) -> AnyRegion:
         own = self.regions.own
+        if arm.control == NONE and isinstance(own, Subspaces):
+            return replace(own, bases={where: basis[:, :0] for where, basis in own.bases.items()})
         if arm.control == NONE:
             return Region.pack({w: np.zeros(s, bool) for w, s in own.shapes.items()}, own.metadata)
         if arm.control in (UTILITY, OTHER):

@@ -4,7 +4,7 @@ An effect of a region means something only beside that of controls of the same s
 methods choose large weights, whose change moves any model more.
 
 ============  ======================================================================================================
-``random``    units drawn at random; for layers, another range of as many layers
+``random``    units drawn at random; for layers, another range of as many layers; for ranks, a random subspace
 ``matched``   drawn at random with the same histogram of weight magnitudes (deciles) in each matrix; of heads, in each
               layer, with fewer bins, so that each has at least `FEWEST` heads
 ``magnitude`` the units of the largest norm
@@ -18,6 +18,7 @@ numbers of these shared weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 from math import comb
 from zlib import crc32
@@ -27,6 +28,7 @@ import numpy as np
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.expand import Shapes, blocks_of
 from safety_regions.formats.region import Region
+from safety_regions.formats.subspaces import AnyRegion, Subspaces
 from safety_regions.units.addresses import LAYERS, STRATA
 from safety_regions.units.behaviour import CHANGE, DRAWN, MAGNITUDE, MATCHED, RANDOM
 from safety_regions.units.granularity import GRANULARITIES, MATRIX, ROW
@@ -54,17 +56,19 @@ class Maker:
 
     def __init__(
         self,
-        region: Region,
+        region: AnyRegion,
         weights: Callable[[str], np.ndarray],
         before: Callable[[str], np.ndarray],
         shapes: Shapes,
     ) -> None:
-        self.region = region
+        self.region, self._weights = region, weights
         self._magnitude = norms_of(region, weights, shapes)
         self._change = norms_of(region, lambda where: weights(where) - before(where), shapes)
 
-    def make(self, kind: str, draw: int) -> Region:
+    def make(self, kind: str, draw: int) -> AnyRegion:
         """The control of a kind, or one of its draws (from 1)."""
+        if isinstance(self.region, Subspaces):
+            return random_subspaces(self.region, self._weights, draw)
         if kind == RANDOM:
             return random_region(self.region, draw)
         if kind == MATCHED:
@@ -83,6 +87,22 @@ def random_region(region: Region, draw: int) -> Region:
         flags[list(chosen)] = True
         return _like(region, {LAYERS: flags})
     return largest(region, _Uniform(region, "random", draw))
+
+
+def random_subspaces(region: Subspaces, weights: Callable[[str], np.ndarray], draw: int) -> Subspaces:
+    """Subspaces of the same dimensions, uniform among those of each matrix's outputs; ``draw`` is the seed.
+
+    Args:
+        weights: returns the weights of a projection, (out, in), of full rank.
+    """
+    found = {}
+    for where, basis in region.bases.items():
+        (out, n), ranks = basis.shape, region.units_at[where]
+        drawn = np.linalg.qr(_generator(region, where, RANDOM, draw).normal(size=(ranks, n)))[0]
+        if ranks < out:  # more outputs than inputs: the columns span a part of the outputs
+            drawn = np.linalg.qr(weights(where).astype(float))[0] @ drawn
+        found[where] = drawn.astype(np.float32)
+    return replace(region, bases=found)
 
 
 def layer_sets(inside: np.ndarray) -> list[tuple[int, ...]]:
@@ -104,11 +124,14 @@ def layer_sets(inside: np.ndarray) -> list[tuple[int, ...]]:
     return [others[i] for i in np.random.default_rng(0).permutation(len(others))]
 
 
-def n_draws(region: Region, kind: str, asked: int) -> int:
+def n_draws(region: AnyRegion, kind: str, asked: int) -> int:
     """How many different draws of a control there are, at most ``asked``; there may be few other ranges of layers.
 
-    Weights of whole layers have no matched control: every layer has the same histogram of its own.
+    Weights of whole layers have no matched control: every layer has the same histogram of its own. Ranks have no units
+    of their own size or change, and so no control but random ones.
     """
+    if isinstance(region, Subspaces):
+        return asked if kind == RANDOM and region.n_selected else 0
     if not region.n_selected or (kind == MATCHED and _kind(region).whole_layers):
         return 0
     if kind not in DRAWN:
@@ -238,7 +261,7 @@ class _Uniform(Mapping):
         return len(self._region.shapes)
 
 
-def _generator(region: Region, where: str, what: str, draw: int) -> np.random.Generator:
+def _generator(region: AnyRegion, where: str, what: str, draw: int) -> np.random.Generator:
     """Random numbers of one address, independent between sets: means over the regions of several sets need that."""
     return np.random.default_rng((draw, crc32(f"{what} {region.metadata.get('name', '')} {where}".encode())))
 

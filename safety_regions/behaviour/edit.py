@@ -1,6 +1,6 @@
 """Change the weights of a region in place for the duration of a block, and put every bit back afterwards."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from zlib import crc32
 
@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from safety_regions.behaviour.operations import Matrix, Operation, load_operation
 from safety_regions.errors import StudyError, explain
+from safety_regions.formats.expand import Factors, expand_region
 from safety_regions.formats.region import Region
+from safety_regions.formats.subspaces import AnyRegion, Subspaces
 from safety_regions.model.backbone import Backbone
+from safety_regions.study.operation_shelf import operation_cards
 from safety_regions.units.addresses import WRITERS, parse_address
 
 Weights = Mapping[str, Tensor]
@@ -23,7 +26,7 @@ def edited(
     backbone: Backbone,
     operation: Operation,
     dose: float,
-    region: Region,
+    region: AnyRegion,
     base: Weights | None = None,
     seed: int = 0,
     aligned: Weights | None = None,
@@ -34,7 +37,8 @@ def edited(
     Args:
         backbone: changed in place.
         operation, dose: from `load_operation`, and how strong.
-        region: of granularity weight (see `expand_region`), with the projections of the backbone.
+        region: of granularity weight (see `expand_region`), with the projections of the backbone; or of ranks, for an
+            operation that is linear: P times what it does to the whole matrix, with the projector P.
         base: address -> weights before alignment (out, in), for an operation that needs them.
         seed: of an operation that draws random numbers. Each projection has draws of its own.
         aligned: address -> weights before fine-tuning, for a fine-tuned backbone; None: the backbone's own.
@@ -44,23 +48,31 @@ def edited(
         StudyError: the base or the aligned model lacks a projection, or has one of another shape.
     """
 
-    def matrix(where: str, weight: Tensor) -> Matrix:
+    def matrix(where: str, weight: Tensor, inside: Tensor | None = None) -> Matrix:
         return Matrix(
             weight.float(),
             (weight if aligned is None else _other(aligned, "aligned", where, weight)).float(),
-            torch.from_numpy(region.flags(where)).to(weight.device),
+            (torch.from_numpy(region.flags(where)) if inside is None else inside).to(weight.device),
             None if base is None else _other(base, "base", where, weight).float(),
             torch.Generator().manual_seed(crc32(f"{seed} {where}".encode())),
             direction=_unit(direction, weight) if parse_address(where).projection in WRITERS else None,
         )
+
+    def changed(where: str, weight: Tensor) -> Tensor:
+        if isinstance(region, Subspaces):
+            nothing, whole = (
+                operation.changed(matrix(where, weight, torch.full(weight.shape, inside)), dose)
+                for inside in (False, True)
+            )
+            return nothing + _projected(region.bases[where], whole - nothing)
+        return operation.changed(matrix(where, weight)._replace(rank=ranks[where]), dose)
 
     before: list[tuple[Tensor, Tensor]] = []
     try:
         n_changed = 0
         ranks = _ranks(backbone, operation, matrix)
         for where, weight in backbone.weights():
-            ranked = matrix(where, weight)._replace(rank=ranks[where])
-            found = operation.changed(ranked, dose).to(weight.dtype)
+            found = changed(where, weight).to(weight.dtype)
             moved = int((found != weight).sum())
             if moved:
                 before.append((weight, weight.clone()))
@@ -111,6 +123,46 @@ def _unit(direction: Tensor | None, weight: Tensor) -> Tensor | None:
         if direction is None
         else nn.functional.normalize(direction, dim=0).to(weight.device, torch.float32)
     )
+
+
+def changeable(
+    region: AnyRegion,
+    operations: Iterable[str],
+    shapes: Mapping[str, Sequence[int]],
+    factors: Factors | None = None,
+) -> AnyRegion:
+    """The region as `edited` takes it: as weights, or as it is if it consists of ranks.
+
+    Args:
+        operations: what it shall be changed by.
+        shapes, factors: as in `expand_region`.
+
+    Raises:
+        StudyError: the units do not fit the shapes, or an operation does not act on subspaces.
+    """
+    if not isinstance(region, Subspaces):
+        return expand_region(region, shapes, factors)
+    linear = [name for name, card in operation_cards().items() if card["linear"]]
+    for name in operations:
+        if name not in linear:
+            found = f"operation '{name}' on ranks, whose regions are subspaces"
+            raise StudyError(explain("region", found, f"one of {', '.join(linear)}"))
+    if region.bases.keys() != shapes.keys() or any(len(b) != shapes[w][0] for w, b in region.bases.items()):
+        raise StudyError(explain("region of ranks", "other addresses or outputs", "those of the backbone"))
+    return region
+
+
+def n_weights_of(region: AnyRegion, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Number of weights of a changed region; of ranks, the numbers in P W: ranks times inputs."""
+    if isinstance(region, Subspaces):
+        return sum(n * shapes[where][1] for where, n in region.selected_at.items())
+    return region.n_selected
+
+
+def _projected(basis: np.ndarray, matrix: Tensor) -> Tensor:
+    """P times a matrix (out, in), with the projector P on the columns of an orthonormal basis (out, n)."""
+    columns = torch.from_numpy(basis).to(matrix)
+    return columns @ (columns.T @ matrix)
 
 
 def _ranks(

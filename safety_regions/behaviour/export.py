@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safety_regions.behaviour.edit import Weights, edited
+from safety_regions.behaviour.edit import Weights, changeable, edited
 from safety_regions.behaviour.operations import load_operation
-from safety_regions.formats.expand import Factors, expand_region
+from safety_regions.formats.expand import Factors
 from safety_regions.formats.files import finished_in
-from safety_regions.formats.region import Region
+from safety_regions.formats.subspaces import AnyRegion
 from safety_regions.model.backbone import Backbone
 
 CHANGED_FILE = "changed.json"
@@ -17,7 +17,7 @@ CHANGED_FILE = "changed.json"
 def export_model(
     backbone: Backbone,
     before: Weights | None,
-    region: Region,
+    region: AnyRegion,
     operation: str,
     dose: float,
     labels: Mapping[str, str],
@@ -35,7 +35,7 @@ def export_model(
         directory: its files are complete or not there.
         factors: of the LoRA adapter, for a region of its factors.
     """
-    expanded = expand_region(region, backbone.shapes, factors)
+    expanded = changeable(region, [operation], backbone.shapes, factors)
     with finished_in(directory) as temporary:
         with edited(backbone, load_operation(operation), dose, expanded, before) as n_changed:
             backbone.model.save_pretrained(temporary, max_shard_size="1000GB")

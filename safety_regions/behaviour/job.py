@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from safetensors import safe_open
 from torch import Tensor
@@ -22,7 +23,8 @@ from safety_regions.behaviour.operations import load_operation
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.contracts import ABLATED, ANSWERS, CONSTRAINT, Contract
 from safety_regions.formats.expand import Factors
-from safety_regions.formats.region import Region, read_region
+from safety_regions.formats.region import Region
+from safety_regions.formats.subspaces import AnyRegion, read_any_region
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample
 from safety_regions.scoring.states import difference_of_means
@@ -54,8 +56,8 @@ def weights_before(backbone: Backbone, files: Sequence[str | Path]) -> Mapping[s
 
 def read_regions(own: str | Path, utility: Mapping[str, str], other: Mapping[str, str]) -> Regions:
     """Read the region of a job and those of other sets: name -> file."""
-    named = [{name: read_region(path) for name, path in paths.items()} for paths in (utility, other)]
-    return Regions(read_region(own), *named)
+    named = [{name: read_any_region(path) for name, path in paths.items()} for paths in (utility, other)]
+    return Regions(read_any_region(own), *named)
 
 
 def ablate(
@@ -238,7 +240,7 @@ def _identity(ruler: Ruler, *parts: object) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _key(part: Region | Mapping[str, Region]) -> object:
-    if isinstance(part, Region):
-        return hashlib.sha256(b"".join(part.masks.values())).hexdigest()
+def _key(part: AnyRegion | Mapping[str, AnyRegion]) -> object:
+    if not isinstance(part, Mapping):
+        return hashlib.sha256(b"".join(map(np.ascontiguousarray, part.tensors.values()))).hexdigest()
     return {name: _key(region) for name, region in part.items()}

@@ -51,9 +51,14 @@ _CELL = (
     ("refinement", CATEGORY, "raw or minus-{utility dataset}"),
 )
 _COUNTS = (
-    ("intersection", pa.int64(), "units in all regions"),
-    ("union", pa.int64(), "units in at least one region"),
-    ("iou", pa.float64(), "intersection / union, null if the union is empty"),
+    ("intersection", pa.int64(), "units in all regions; null for ranks, whose regions are subspaces"),
+    ("union", pa.int64(), "units in at least one region; null for ranks"),
+    (
+        "iou",
+        pa.float64(),
+        "intersection / union, null if the union is empty; for ranks the soft IoU, d / (smallest + largest - d) with "
+        "d shared dimensions",
+    ),
     ("smallest", pa.int64(), "units of the smallest region of the combination"),
     ("largest", pa.int64(), "units of the largest region of the combination"),
     (
@@ -61,6 +66,21 @@ _COUNTS = (
         pa.float64(),
         "expected IoU of independent random regions of the same sizes",
     ),
+)
+_SIMILARITY = (
+    (
+        "dimensions",
+        pa.float64(),
+        "ranks: shared dimensions, sum of tr(P_A P_B) over the matrices; null for other units",
+        True,
+    ),
+    (
+        "similarity",
+        pa.float64(),
+        "ranks: dimensions / sum of the smaller rank over the matrices (phi of Wei et al., figure 4b)",
+        True,
+    ),
+    ("similarity_chance", pa.float64(), "expected similarity of independent random subspaces", True),
 )
 _OVERLAP = (
     ("combination", pa.string(), "names joined by ' & ', in sorted order"),
@@ -75,6 +95,7 @@ _OVERLAP = (
     ("layer", pa.int16(), "decoder block if level is layer, else null"),
     ("projection", CATEGORY, "projection if level is projection, else null"),
     *_COUNTS,
+    *_SIMILARITY,
     ("floor", pa.float64(), "permutation null: mean IoU with shuffled evidence; null if not measured", True),
     ("floor_low", pa.float64(), "lower end of the 95 % prediction interval for one more shuffle", True),
     ("floor_high", pa.float64(), "upper end of that interval", True),
@@ -295,6 +316,24 @@ LAYER_SCORES = _contract(
     ("normal_malicious", pa.float64(), "mean angle between a normal and a harmful prompt, degrees", True),
     ("malicious_malicious", pa.float64(), "mean angle between two harmful prompts, degrees", True),
 )
+RANK_SCORES = _contract(
+    "rank_scores",
+    1,
+    "rank whose direction is stored",
+    *_ADDRESS,
+    ("rank", pa.int32(), "0 is the direction of the largest singular value"),
+    (
+        "score",
+        pa.float32(),
+        "singular value of the projection's outputs; 0 where the inputs have no more directions",
+    ),
+    (
+        "direction",
+        pa.list_(pa.float32()),
+        "left singular vector, one number per output; its sign is arbitrary; zeros where the score is 0",
+        True,
+    ),
+)
 LAYER_SWEEP = _contract(
     "layer_sweep",
     1,
@@ -304,6 +343,32 @@ LAYER_SWEEP = _contract(
     ("first_layer", pa.int16(), "0-based, null if no layer is scaled"),
     ("last_layer", pa.int16(), "0-based, inclusive, null if no layer is scaled"),
     ("refusals", pa.int64(), "number of refused over-refusal prompts"),
+)
+SUBSPACES = _contract(
+    "subspaces",
+    1,
+    "address x pair of names",
+    *_ADDRESS,
+    ("a", pa.string(), "first name"),
+    ("b", pa.string(), "second name"),
+    (
+        "shared",
+        pa.float64(),
+        "shared dimensions: trace of the product of the two projectors, 0 to the smaller rank",
+    ),
+)
+SPECTRUM = _contract(
+    "spectrum",
+    1,
+    "address x eigenvalue of the mean projector on the subspaces of all sets, largest first",
+    *_ADDRESS,
+    ("place", pa.int32(), "0 is the largest"),
+    (
+        "eigenvalue",
+        pa.float64(),
+        "1: a direction within every subspace; 1 / k: within one of k, outside all others",
+    ),
+    ("chance", pa.float64(), "mean of this eigenvalue over draws of independent random subspaces"),
 )
 MEMBERSHIP = _contract(
     "membership",
@@ -318,8 +383,8 @@ MEMBERSHIP = _contract(
     ("pattern", pa.int32(), "bit d is set if the unit is in the region of name d (order in the metadata)"),
     ("count", pa.int64(), "number of units with exactly this pattern"),
 )
-OVERLAP = _contract("overlap", 4, "combination of sets x level", *_OVERLAP)
-IOU = _contract("iou", 4, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
+OVERLAP = _contract("overlap", 5, "combination of sets x level", *_OVERLAP)
+IOU = _contract("iou", 5, "cell of the grid x combination x level", *_CELL, *_OVERLAP)
 POOLS = _contract(
     "pools",
     2,
@@ -662,7 +727,10 @@ ADAPTER_LOG = Contract(
     ),
 )  # fmt: skip
 
-_SCORES = {contract.name: contract for contract in (WEIGHT_SCORES, NEURON_SCORES, HEAD_SCORES, LAYER_SCORES)}
+_SCORES = {
+    contract.name: contract
+    for contract in (WEIGHT_SCORES, NEURON_SCORES, HEAD_SCORES, LAYER_SCORES, RANK_SCORES)
+}
 
 
 def score_contract(granularity: str) -> Contract:

@@ -10,13 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from safety_regions.errors import StudyError, explain
 from safety_regions.formats.files import FRAME
-from safety_regions.formats.region_file import RegionFile, check_padding, count_bits, n_bytes, write_bits
+from safety_regions.formats.region_file import RegionFile, check_padding, count_bits, n_bytes, write_tensors
+
+if TYPE_CHECKING:
+    from safety_regions.formats.subspaces import Subspaces
 
 REQUIRED = ("granularity", "scope", "fraction")
 
@@ -67,6 +70,11 @@ class Region:
         flat = np.unpackbits(self.masks[where], count=self.units_at[where])
         return flat.view(bool).reshape(self.shapes[where])
 
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What a file of the region stores: the packed bits."""
+        return self.masks
+
     @cached_property
     def units_at(self) -> dict[str, int]:
         """Address -> number of its units."""
@@ -88,8 +96,8 @@ class Region:
         return sum(self.selected_at.values())
 
 
-def write_region(path: str | Path, region: Region) -> None:
-    """Write a region atomically; equal regions give identical files.
+def write_region(path: str | Path, region: "Region | Subspaces") -> None:
+    """Write a region of any granularity atomically; equal regions give identical files.
 
     Raises:
         StudyError: the metadata lacks granularity, scope or fraction.
@@ -107,7 +115,7 @@ def write_region(path: str | Path, region: Region) -> None:
         "n_units": region.n_units,
         "n_selected": region.n_selected,
     }
-    write_bits(path, region.masks, metadata)
+    write_tensors(path, region.tensors, metadata)
 
 
 def frame_files(frame: str | Path, names: Iterable[str]) -> dict[str, Path]:
@@ -124,10 +132,10 @@ def region_files(names: Sequence[str], paths: Sequence[str | Path]) -> dict[str,
 
 
 def read_region(path: str | Path) -> Region:
-    """Read the whole region at ``path``.
+    """Read the whole region at ``path``; `safety_regions.formats.subspaces` reads one of ranks.
 
     Raises:
-        StudyError: the file is missing, or damaged anywhere.
+        StudyError: the file is missing, damaged anywhere, or a region of ranks.
     """
     file = RegionFile(path)
     masks = {where: file.mask(where) for where in file.shapes}

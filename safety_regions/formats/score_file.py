@@ -95,6 +95,8 @@ class ScoreFile:
     def by_prompt(self, where: str, name: str) -> np.ndarray:
         """A list column (``ranks`` or ``importances``) of an address: (stored units, prompts), rows as in `units`.
 
+        Or ``direction``, (stored units, outputs).
+
         Raises:
             StudyError: the lists are missing or of unequal lengths, or a value is not finite.
         """
@@ -104,7 +106,7 @@ class ScoreFile:
         widths = sorted({part.shape[1] for part in parts})
         if len(widths) != 1 or widths == [0]:
             raise StudyError(
-                explain(what, f"lists of {widths} prompts", "lists of equal length, at least 1", REMEDY)
+                explain(what, f"lists of {widths} values", "lists of equal length, at least 1", REMEDY)
             )
         values = np.concatenate(parts)
         bad = values.size - np.count_nonzero(np.isfinite(values))

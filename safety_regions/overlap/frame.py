@@ -4,7 +4,7 @@
 floor            permutation null: mean IoU of the same sets with the attribution statistics (evidence) shuffled
                  (``a~1`` with ``b~1``, ``a~2`` with ``b~2``, ...), that is, the IoU that shared weights alone give.
                  Statistics move among the units that are ranked together: within rows for scope row. Each set has its
-                 own shuffle, so shuffled statistics have nothing in common.
+                 own shuffle, so shuffled statistics have nothing in common. Of ranks, the inputs are rotated at random.
 floor_low/high   95 % prediction interval for the IoU under one more shuffle: mean -+ t s sqrt(1 + 1/m) of the m
                  shuffles' IoUs (Student's t with m - 1 degrees of freedom), cut at 0 and 1
 floor_marginals  the same mean for shuffles that keep row and column sums, which any text shares
@@ -37,9 +37,9 @@ from scipy.special import stdtrit
 from safety_regions.formats.columns import column, numbers
 from safety_regions.overlap.correlation import correlations
 from safety_regions.overlap.iou import JOIN, compute_overlap, overlap_of_pairs
-from safety_regions.overlap.membership import Membership, count_membership
 from safety_regions.overlap.ordinary import normalised_ordinary
 from safety_regions.overlap.placements import NOWHERE, placed_iou
+from safety_regions.overlap.subspaces import Counted, count_files
 from safety_regions.units.addresses import LAYERS
 from safety_regions.units.granularity import GRANULARITIES
 
@@ -71,7 +71,7 @@ class Frame(NamedTuple):
 
 
 def frame_overlap(
-    membership: Membership,
+    membership: Counted,
     paths: Paths,
     frame: Frame,
     samples: Paths | None = None,
@@ -83,7 +83,7 @@ def frame_overlap(
     utility set.
 
     Args:
-        membership: of the identification sets.
+        membership: of the identification sets; or, of ranks, their shared dimensions.
         paths: name -> region file: of every set if there are utility sets, and of the shuffles and halves that the
             frame asks for.
         frame: what to compare with.
@@ -95,7 +95,7 @@ def frame_overlap(
     sets, seeds = membership.metadata["names"], range(1, frame.floors + 1)
 
     def overlap_of(suffix: str) -> pa.Table:
-        counted = count_membership({name: paths[name + suffix] for name in sets}) if suffix else membership
+        counted = count_files({name: paths[name + suffix] for name in sets}) if suffix else membership
         pairs = _pairs_with(
             {name: paths[name + suffix] for name in (*sets, *frame.utility)} if frame.utility else {},
             frame.utility,

@@ -11,7 +11,8 @@ from safety_regions.formats.columns import category, column, texts
 from safety_regions.formats.contracts import IOU, OVERLAP, REGION_SIZES
 from safety_regions.formats.files import finished_at
 from safety_regions.formats.parquet import read_table
-from safety_regions.overlap.membership import Membership, addresses_of, read_membership, sizes_at
+from safety_regions.overlap.membership import addresses_of, sizes_at
+from safety_regions.overlap.subspaces import Counted, read_counted
 from safety_regions.units.addresses import PARTS, parse_address
 
 # Backbone, method, selection and refinement: the labels of a cell, and the first columns of both tables.
@@ -29,7 +30,7 @@ def gather_overlaps(paths: Mapping[Cell, str | Path]) -> Iterator[pa.Table]:
         yield _label(read_table(path, OVERLAP), cell, IOU.schema)
 
 
-def region_sizes(membership: Membership, cell: Cell) -> pa.Table:
+def region_sizes(membership: Counted, cell: Cell) -> pa.Table:
     """Return the number of units of each region of a cell at each address: a `REGION_SIZES` table."""
     names, addresses = membership.metadata["names"], addresses_of(membership)
     places = [parse_address(where) for where in addresses] * len(names)
@@ -49,13 +50,13 @@ def region_sizes(membership: Membership, cell: Cell) -> pa.Table:
 
 
 def gather_sizes(paths: Mapping[Cell, str | Path]) -> Iterator[pa.Table]:
-    """Yield the region sizes of each cell, from its membership table, as a part of the `REGION_SIZES` table.
+    """Yield the region sizes of each cell, from its counts, as a part of the `REGION_SIZES` table.
 
     Raises:
         StudyError: a file is missing or damaged.
     """
     for cell, path in paths.items():
-        yield region_sizes(read_membership(path), cell)
+        yield region_sizes(read_counted(path), cell)
 
 
 def write_square_tsv(path: str | Path, names: Sequence[str], matrix: np.ndarray) -> None:

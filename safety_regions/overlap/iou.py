@@ -8,6 +8,8 @@ With c[P] units of pattern P, a combination T of names has
 and one pass over the bits gives each sum for all T at once (the zeta transform on the lattice of subsets). The
 masks are not read again. If only pairs are needed, of more names than a pattern has bits, the bits are counted pair by
 pair (`overlap_of_pairs`).
+
+Regions of ranks are subspaces, of which only pairs have an IoU (`safety_regions.overlap.subspaces`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +22,26 @@ import pyarrow as pa
 
 from safety_regions.formats.columns import categories, category, column, numbers, texts
 from safety_regions.formats.contracts import OVERLAP
-from safety_regions.formats.region_file import count_bits, iter_blocks
+from safety_regions.formats.region_file import RegionFile, count_bits, iter_blocks
 from safety_regions.overlap.chance import expected_iou
-from safety_regions.overlap.membership import Counts, Membership, as_counts, common_metadata, sizes_at
+from safety_regions.overlap.membership import (
+    Counts,
+    Membership,
+    addresses_of,
+    as_counts,
+    common_metadata,
+    sizes_at,
+)
+from safety_regions.overlap.subspaces import (
+    Counted,
+    Shared,
+    are_subspaces,
+    expected_overlap,
+    pairs_of,
+    ratio,
+    shared_at,
+    traces,
+)
 from safety_regions.units.addresses import PARTS, parse_address, sort_addresses
 
 ALL_SUBSETS = 12
@@ -41,7 +60,7 @@ class Groups(NamedTuple):
     inside: np.ndarray
 
 
-def compute_overlap(membership: Membership, between: str | None = None) -> pa.Table:
+def compute_overlap(counted: Counted, between: str | None = None) -> pa.Table:
     """Compute intersection, union, IoU and chance of every combination at every level: an `OVERLAP` table.
 
     With up to 12 names, every combination of 2 or more is computed; with more names, all pairs, all names but one, and
@@ -49,14 +68,17 @@ def compute_overlap(membership: Membership, between: str | None = None) -> pa.Ta
     the model. Floor and ceiling remain null, since they need other names (`frame`).
 
     Args:
+        counted: patterns of membership; or shared dimensions, for which all pairs are computed and nothing else.
         between: role of the names, for the column ``between``.
     """
-    names = membership.metadata["names"]
-    counts = as_counts(membership)
-    groups = _group(counts.addresses)
-    teams = choose_teams(len(names))
-    lattice = _from_lattice(_lattice(counts, groups, len(names)), teams)
-    values = _values(lattice, teams, groups, sizes_at(membership), membership.metadata)
+    names, groups = counted.metadata["names"], _group(addresses_of(counted))
+    if isinstance(counted, Shared):
+        teams = pairs_of(counted)
+        values = _values_of_subspaces(shared_at(counted), teams, groups, sizes_at(counted), counted.metadata)
+    else:
+        teams = choose_teams(len(names))
+        lattice = _from_lattice(_lattice(as_counts(counted), groups, len(names)), teams)
+        values = _values(lattice, teams, groups, sizes_at(counted), counted.metadata)
     roles = [between] * len(teams)
     return _as_table([[names[d] for d in team] for team in teams], roles, groups, values)
 
@@ -78,6 +100,10 @@ def overlap_of_pairs(
     teams = [(place[a], place[b]) for a, b in pairs]
     addresses = sort_addresses(metadata["n_units"])
     groups = _group(addresses)
+    if are_subspaces(metadata):
+        sizes, shared = traces([RegionFile(path) for path in paths.values()], teams, addresses)
+        values = _values_of_subspaces(shared, teams, groups, sizes, metadata)
+        return _as_table(pairs, between, groups, values)
     sizes, both = _count_pairs(list(paths.values()), teams, addresses)
     first, second = (sizes[[team[i] for team in teams]] for i in (0, 1))
     counts = tuple(at @ groups.inside.T for at in (both, first + second - both))
@@ -108,14 +134,45 @@ def _values(
     """Return the columns of numbers, (combinations, groups) each, from intersections, unions and sizes ``at`` (names,
     addresses)."""
     intersection, union = counts
-    shape, sizes = (len(teams), len(groups.level)), at @ groups.inside.T
     return {
         "intersection": intersection,
         "union": union,
-        "iou": _ratio(intersection, union),
-        "smallest": np.array([sizes[list(team)].min(0) for team in teams], np.int64).reshape(shape),
-        "largest": np.array([sizes[list(team)].max(0) for team in teams], np.int64).reshape(shape),
-        "chance": _chance(at, metadata, groups, teams),
+        "iou": ratio(intersection, union),
+        **_extremes(at, groups, teams),
+        "chance": expected_iou(
+            metadata["scope"],
+            sort_addresses(metadata["n_units"]),
+            at,
+            _available(metadata),
+            teams,
+            groups.inside,
+        ),
+    }
+
+
+def _values_of_subspaces(
+    shared: np.ndarray, teams: Sequence[Team], groups: Groups, at: np.ndarray, metadata: dict
+) -> dict[str, np.ndarray]:
+    """The same from the shared dimensions of pairs (pairs, addresses). There are no units in both or in either."""
+    first, second = (at[[team[place] for team in teams]] for place in (0, 1))
+    trace = shared @ groups.inside.T
+    chance = expected_overlap(at, _available(metadata), teams, groups.inside)
+    return {
+        "iou": ratio(trace, (first + second) @ groups.inside.T - trace),
+        **_extremes(at, groups, teams),
+        "chance": chance.iou,
+        "dimensions": trace,
+        "similarity": ratio(trace, np.minimum(first, second) @ groups.inside.T),
+        "similarity_chance": chance.similarity,
+    }
+
+
+def _extremes(at: np.ndarray, groups: Groups, teams: Sequence[Team]) -> dict[str, np.ndarray]:
+    """Sizes of the smallest and the largest region of each combination, (combinations, groups)."""
+    shape, sizes = (len(teams), len(groups.level)), at @ groups.inside.T
+    return {
+        name: np.array([pick(sizes[list(team)], axis=0) for team in teams], np.int64).reshape(shape)
+        for name, pick in (("smallest", np.min), ("largest", np.max))
     }
 
 
@@ -206,14 +263,9 @@ def _zeta(lattice: np.ndarray, into: int, source: int) -> np.ndarray:
     return sums
 
 
-def _chance(at: np.ndarray, metadata: dict, groups: Groups, teams: Sequence[Team]) -> np.ndarray:
-    addresses = sort_addresses(metadata["n_units"])
-    available = np.array([metadata["available"][where] for where in addresses])
-    return expected_iou(metadata["scope"], addresses, at, available, teams, groups.inside)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+def _available(metadata: dict) -> np.ndarray:
+    """Units that could have been selected at each address, (addresses,)."""
+    return np.array([metadata["available"][where] for where in sort_addresses(metadata["n_units"])])
 
 
 def _as_table(

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from safety_regions.formats.columns import column, numbers
-from safety_regions.formats.region import Region, read_region
+from safety_regions.formats.subspaces import AnyRegion, read_any_region
 from safety_regions.overlap.iou import JOIN, compute_overlap
-from safety_regions.overlap.membership import count_regions
+from safety_regions.overlap.subspaces import count_in_memory
 from safety_regions.regions.refine import subtract_region
 from safety_regions.regions.select import select_region
 from safety_regions.units.names import Name, parse_name
@@ -86,13 +86,13 @@ def compare_parts(
     return [{**cell, "iou": _iou(_refined(raw[cell["selection"]], cell, removed))} for cell in cells]
 
 
-def _refined(regions: Sequence[Region], cell: Cell, removed: Mapping[str, str | Path]) -> list[Region]:
+def _refined(regions: Sequence[AnyRegion], cell: Cell, removed: Mapping[str, str | Path]) -> list[AnyRegion]:
     path = removed.get(f"{cell['selection']}/{cell['refinement']}")
-    return [subtract_region(region, read_region(path)) for region in regions] if path else list(regions)
+    return [subtract_region(region, read_any_region(path)) for region in regions] if path else list(regions)
 
 
-def _iou(regions: Sequence[Region]) -> float | None:
-    overlap = compute_overlap(count_regions(dict(zip("ab", regions, strict=True))))
+def _iou(regions: Sequence[AnyRegion]) -> float | None:
+    overlap = compute_overlap(count_in_memory(dict(zip("ab", regions, strict=True))))
     rows = zip(overlap["level"].to_pylist(), overlap["iou"].to_pylist(), strict=True)
     return next(iou for level, iou in rows if level == "model")
 

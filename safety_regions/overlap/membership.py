@@ -1,4 +1,4 @@
-"""The histogram behind every IoU: the number of units at each address for each pattern of membership in regions.
+"""The histogram behind every IoU of units: the number of units at each address for each pattern of membership.
 
 Bit d of a pattern is set if a unit is in the region of name d. The bits of the regions are read once, one address at a
 time, so memory does not grow with the number of layers.
@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,10 @@ from safety_regions.formats.region import Region
 from safety_regions.formats.region_file import BLOCK, Block, RegionFile, iter_blocks
 from safety_regions.units.addresses import LAYERS, PARTS, address, parse_address, sort_addresses
 from safety_regions.units.names import MOST_NAMES
+
+if TYPE_CHECKING:
+    from safety_regions.formats.subspaces import Subspaces
+    from safety_regions.overlap.subspaces import Counted
 
 # Metadata that must agree for regions to be compared: chance is computed for one scope and one set of available units.
 SAME = ("granularity", "backbone", "scope", "refinement")
@@ -61,20 +65,33 @@ def count_membership(paths_by_name: Mapping[str, str | Path]) -> Membership:
             granularity, backbone, scope, refinement or shape, or with other numbers of available units.
     """
     _check_number(paths_by_name)
-    shared = common_metadata(list(paths_by_name.values()))
-    metadata = {"names": list(paths_by_name), **shared, "prompts": used_prompts(paths_by_name)}
+    metadata = described({name: RegionFile(path) for name, path in paths_by_name.items()})
     return _counted(iter_blocks(list(paths_by_name.values())), metadata)
 
 
 def count_regions(regions: Mapping[str, Region]) -> Membership:
     """As `count_membership`, of regions in memory: name -> region."""
     _check_number(regions)
-    metadata = {"names": list(regions), **_shared_metadata(regions), "prompts": _prompts(regions)}
-    first, *others = regions
-    for name in others:
-        if regions[name].shapes != regions[first].shapes:
-            raise StudyError(explain(name, "other addresses or shapes", f"those of {first}"))
+    metadata = described(regions)
     return _counted(_blocks_of(list(regions.values())), metadata)
+
+
+def described(regions: "Mapping[str, Region | Subspaces | RegionFile]") -> dict:
+    """Return the metadata of `Membership` of some names.
+
+    Args:
+        regions: name -> region, in memory or an open file.
+
+    Raises:
+        StudyError: regions that cannot be compared; see `count_membership`.
+    """
+    named = {getattr(region, "path", name): region for name, region in regions.items()}
+    (first, one), *others = named.items()
+    found = {"names": list(regions), **_shared_metadata(named), "prompts": _prompts(regions)}
+    for other, region in others:
+        if region.shapes != one.shapes:
+            raise StudyError(explain(other, "other addresses or shapes", f"those of {first}"))
+    return found
 
 
 def _check_number(regions: Mapping) -> None:
@@ -112,7 +129,7 @@ def read_membership(path: str | Path) -> Membership:
     return membership
 
 
-def addresses_of(membership: Membership) -> list[str]:
+def addresses_of(membership: "Counted") -> list[str]:
     """Return all addresses of the regions, sorted, as in `Counts` and the columns of `sizes_at`."""
     return sort_addresses(membership.metadata["n_units"])
 
@@ -131,8 +148,12 @@ def as_counts(membership: Membership) -> Counts:
     return Counts(addresses, place, numbers(table, "pattern"), numbers(table, "count"))
 
 
-def sizes_at(membership: Membership) -> np.ndarray:
+def sizes_at(membership: "Counted") -> np.ndarray:
     """Return the number of units of each name's region at each address: int64, (names, addresses)."""
+    if "selected" in membership.metadata:  # of subspaces, whose dimensions are not counted by patterns
+        selected, addresses = membership.metadata["selected"], addresses_of(membership)
+        names = membership.metadata["names"]
+        return np.array([[selected[name][where] for where in addresses] for name in names], np.int64)
     counts, names = as_counts(membership), membership.metadata["names"]
     sizes = np.zeros((len(names), len(counts.addresses)), np.int64)
     for d in range(len(names)):
@@ -141,7 +162,7 @@ def sizes_at(membership: Membership) -> np.ndarray:
     return sizes
 
 
-def region_totals(membership: Membership) -> dict[str, int]:
+def region_totals(membership: "Counted") -> dict[str, int]:
     """Return name -> units in its region, with names in the order of the metadata."""
     return dict(zip(membership.metadata["names"], sizes_at(membership).sum(1).tolist(), strict=True))
 
@@ -155,7 +176,7 @@ def used_prompts(paths: Mapping[str, str | Path]) -> dict[str, list[str]]:
     return _prompts({name: RegionFile(path) for name, path in paths.items()})
 
 
-def _prompts(regions: Mapping[str, Region | RegionFile]) -> dict[str, list[str]]:
+def _prompts(regions: "Mapping[str, Region | Subspaces | RegionFile]") -> dict[str, list[str]]:
     ids = {name: region.metadata.get("prompts_used") for name, region in regions.items()}
     return {name: found for name, found in ids.items() if found is not None}
 
@@ -170,7 +191,7 @@ def common_metadata(paths: list[str | Path]) -> dict:
     return _shared_metadata({path: RegionFile(path) for path in paths})
 
 
-def _shared_metadata(regions: Mapping[object, Region | RegionFile]) -> dict:
+def _shared_metadata(regions: "Mapping[object, Region | Subspaces | RegionFile]") -> dict:
     """See `common_metadata`; keys say which region differs. Shapes are compared where the bits are walked through."""
     one, first = next(iter(regions.items()))
     expected = _comparable(first)
@@ -183,7 +204,7 @@ def _shared_metadata(regions: Mapping[object, Region | RegionFile]) -> dict:
     return {**expected, "n_units": {where: math.prod(shape) for where, shape in shapes.items()}}
 
 
-def _comparable(region: Region | RegionFile) -> dict:
+def _comparable(region: "Region | Subspaces | RegionFile") -> dict:
     available = {where: region.available[where] for where in sort_addresses(region.available)}
     return {key: region.metadata.get(key) for key in SAME} | {"available": available}
 

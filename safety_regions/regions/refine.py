@@ -1,10 +1,12 @@
 """Refinement: a region without the units that are also in the region of a utility set (Wei et al. 2024, section 2.2).
 
 Both regions are sets of the same units, so this is the set difference ``top-q of safety \\ top-p of utility``,
-unit by unit, whatever the scope they were selected in.
+unit by unit, whatever the scope they were selected in. Regions of ranks are subspaces, and one is projected out of the
+other (`safety_regions.regions.subspaces`).
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,14 @@ from safety_regions.errors import StudyError, explain
 from safety_regions.formats.region import Region
 from safety_regions.formats.region_file import count_bits
 from safety_regions.formats.score_file import ScoreFile
+from safety_regions.formats.subspaces import AnyRegion, Subspaces
+from safety_regions.regions.subspaces import first_as_many, subtract_subspaces
 from safety_regions.units.addresses import STRATA
 
 SAME = ("granularity", "backbone")
 
 
-def subtract_region(region: Region, other: Region) -> Region:
+def subtract_region(region: AnyRegion, other: AnyRegion) -> AnyRegion:
     """Return the units of ``region`` that are not in ``other``; the units of ``other`` are no longer available.
 
     The metadata is that of ``region``, with refinement ``minus-{name of other}`` and the metadata of the other region
@@ -40,13 +44,16 @@ def subtract_region(region: Region, other: Region) -> Region:
         )
     if region.available != region.units_at:
         raise StudyError(explain(where, "a region that is refined already", "a raw region"))
+    added = {"refinement": f"minus-{_name(other)}", "subtracted": other.metadata}
+    if isinstance(region, Subspaces):
+        left = subtract_subspaces(region, other)
+        return replace(left, metadata=left.metadata | added)
     masks = {address: mask & ~other.masks[address] for address, mask in region.masks.items()}
     available = {address: n - count_bits(other.masks[address]) for address, n in region.units_at.items()}
-    metadata = {**region.metadata, "refinement": f"minus-{_name(other)}", "subtracted": other.metadata}
-    return Region(masks, region.shapes, metadata, available)
+    return Region(masks, region.shapes, region.metadata | added, available)
 
 
-def keep_as_many(region: Region, like: Region, scores_path: str | Path) -> Region:
+def keep_as_many(region: AnyRegion, like: AnyRegion, scores_path: str | Path) -> AnyRegion:
     """Return the best of the region's units: in each scope unit as many as ``like`` has, or all if it has more.
 
     A utility region takes fewer units from a region of shuffled statistics than from a set's own region. A permutation
@@ -60,6 +67,8 @@ def keep_as_many(region: Region, like: Region, scores_path: str | Path) -> Regio
     Raises:
         StudyError: the table is damaged, or does not list a unit of the region.
     """
+    if isinstance(region, Subspaces):
+        return first_as_many(region, like)
     file, scope = ScoreFile(scores_path), region.metadata["scope"]
     kept = {where: np.zeros(n, bool) for where, n in region.units_at.items()}
     for addresses in _groups(scope, list(region.masks)):

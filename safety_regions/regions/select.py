@@ -22,6 +22,8 @@ from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.formats.files import REMEDY
 from safety_regions.formats.region import Region
 from safety_regions.formats.score_file import ScoreFile
+from safety_regions.formats.subspaces import AnyRegion, Subspaces
+from safety_regions.regions.subspaces import first_ranks
 from safety_regions.units.addresses import parse_address
 from safety_regions.units.fractions import scope_count
 
@@ -35,8 +37,10 @@ class Chosen(NamedTuple):
     units: np.ndarray
 
 
-def select_region(scores_path: str | Path, scope: str, fraction: float, allow_empty: bool = False) -> Region:
-    """Select the best ``fraction`` of every scope unit as a raw region.
+def select_region(
+    scores_path: str | Path, scope: str, fraction: float, allow_empty: bool = False
+) -> AnyRegion:
+    """Select the best ``fraction`` of every scope unit as a raw region; `Subspaces` if the units are ranks.
 
     Args:
         scores_path: a score table (weights, neurons, heads or layers) that stores at least this fraction of the scope.
@@ -45,14 +49,18 @@ def select_region(scores_path: str | Path, scope: str, fraction: float, allow_em
         allow_empty: accept scope units so small that the fraction selects none of their units.
 
     Raises:
-        StudyError: the scope or the fraction was not stored, a scope unit would be empty, or the table is damaged:
-            scores that are not finite or too few, units outside their address or listed twice.
+        StudyError: the scope or the fraction was not stored, a scope unit would be empty, there are fewer directions
+            than ranks asked for, or the table is damaged: scores that are not finite or too few, units outside their
+            address or listed twice.
     """
     file = ScoreFile(scores_path)
     _check_kept(file, scope, fraction)
-    chosen = SELECTORS[scope](file, partial(_count, file, fraction, allow_empty))
-    masks = {where: _pack(file, where, units) for where, units in chosen}
+    count = partial(_count, file, fraction, allow_empty)
     metadata = {**file.metadata, "scope": scope, "fraction": fraction, "refinement": "raw"}
+    if file.granularity.subspaces:
+        ranks = {where: shape[0] for where, shape in file.shapes.items()}
+        return Subspaces.raw(first_ranks(file, count), ranks, metadata)
+    masks = {where: _pack(file, where, units) for where, units in SELECTORS[scope](file, count)}
     return Region(masks, file.shapes, metadata, {where: math.prod(s) for where, s in file.shapes.items()})
 
 

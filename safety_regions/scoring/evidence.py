@@ -94,6 +94,13 @@ def shuffle_units(evidence: Evidence, seed: int) -> Evidence:
     return Changed(evidence, lambda address, values: _permuted(address, values, seed))
 
 
+def rotation(key: str, n: int) -> Tensor:
+    """A uniformly distributed random orthogonal matrix (n, n), float64, on the CPU; a function of the key and n."""
+    generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
+    q, r = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    return q * r.diagonal().sign()
+
+
 def _permuted(address: str, values: Tensor, seed: int) -> Tensor:
     order = torch.randperm(values.shape[-1], generator=_generator(address, seed))
     return values[..., order.to(values.device)]

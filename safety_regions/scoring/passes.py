@@ -43,13 +43,16 @@ Start = Callable[[Linears], Gatherer]
 Pass = Callable[[Backbone, Linears, Iterable[Batch], Gatherer], Evidence]
 
 
-def watch_inputs(backbone: Backbone, samples: Samples, start: Start) -> Evidence:
+def watch_inputs(backbone: Backbone, samples: Samples, start: Start, bytes_per_weight: int = 0) -> Evidence:
     """Run forward passes only; ``add(linear, x, batch)`` gets x (batch, tokens, in), and ``batch`` on x's device.
+
+    Args:
+        bytes_per_weight: memory of the gatherer for each weight of its layers.
 
     Raises:
         StudyError: a value is not finite (the message names address and prompt ids), or memory is too small.
     """
-    needs = needs_of(backbone, longest_first(samples.identification)[0], 0, gradients=False)
+    needs = needs_of(backbone, longest_first(samples.identification)[0], bytes_per_weight, gradients=False)
     return _in_passes(backbone, samples, start, _forward, needs)
 
 

@@ -39,7 +39,7 @@ class Job(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Two row groups of one address: its stored scores, and those of its fixed sample (none of whole layers)."""
+    """Two row groups of one address: its stored scores, and those of its fixed sample (none of layers and ranks)."""
 
     stored: pa.Table
     sample: pa.Table
@@ -82,9 +82,7 @@ def score(
         gathered = method.gather(backbone, samples, job.options)
     metadata = {
         "granularity": method.granularity.name,
-        "shapes": {
-            where: list(found.shape) for where, found in method.scores(backbone, gathered, job.options)
-        },
+        "shapes": _shapes(backbone, gathered, job),
         "weight_shapes": backbone.shapes,
         "kept": job.kept,
         "method": method.name,
@@ -144,6 +142,14 @@ def _pool_of_shuffles(
     return merged
 
 
+def _shapes(backbone: Backbone, evidence: Any, job: Job) -> dict[str, list[int]]:
+    """Address -> shape of its scores. Those of ranks are not computed twice: each is an eigenproblem."""
+    if job.method.granularity.subspaces:
+        return {where: [min(shape)] for where, shape in backbone.shapes.items()}
+    found = job.method.scores(backbone, evidence, job.options)
+    return {where: list(values.shape) for where, values in found}
+
+
 def _seed(name: Name) -> int:
     """The seed of a name's shuffle. It depends on the full name, so that ``a~7`` and ``b~7`` are independent."""
     return zlib.crc32(str(name).encode())
@@ -158,5 +164,6 @@ def _groups(backbone: Backbone, evidence: Any, job: Job) -> Iterator[Group]:
 
     for address, scores, mask in keep_top(scored, job.kept):
         details = job.method.details(backbone, evidence, job.options, address)
-        sample = torch.zeros_like(mask) if kind.whole_layers else sample_mask(address, scores)
+        unsampled = kind.whole_layers or kind.subspaces
+        sample = torch.zeros_like(mask) if unsampled else sample_mask(address, scores)
         yield Group(as_table(kind, address, scores, mask, details), as_table(kind, address, scores, sample))

@@ -48,12 +48,13 @@ def dosed_cells(study: Study) -> dict[str, list[Cell]]:
 def constrained_cells(study: Study) -> dict[Cell, list[str]]:
     """The cells whose regions are constrained in fine-tuning, with their `constraint_runs`.
 
-    Regions of LoRA factors cannot be constrained.
+    Regions of LoRA factors and of ranks cannot be constrained.
     """
     return {
         cell: runs
         for cell in chosen_cells(study)
-        if not granularity_of(study.methods[cell.method].module).factors
+        if not (kind := granularity_of(study.methods[cell.method].module)).factors
+        and not kind.subspaces
         and (runs := constraint_runs(study, cell.method))
     }
 

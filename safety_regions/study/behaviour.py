@@ -8,6 +8,7 @@ import yaml
 
 from safety_regions.errors import explain, unknown
 from safety_regions.study.catalog import SCHEMAS, schema, with_defaults
+from safety_regions.study.methods import Method
 from safety_regions.study.operation_shelf import ALIGNED, FINE_TUNED, dose_problems, operation_cards
 from safety_regions.units.behaviour import CHANGE
 
@@ -16,7 +17,7 @@ GIVEN, PLANTED = "given", "planted"
 
 
 def behaviour_problems(
-    section: Mapping, backbones: Mapping[str, dict], methods: Iterable[str], refinements: Iterable[str],
+    section: Mapping, backbones: Mapping[str, dict], methods: Mapping[str, Method], refinements: Iterable[str],
     judges: Mapping[str, dict], evaluate: int, where: str,
 ) -> list[str]:  # fmt: skip
     """What is wrong with the section.
@@ -24,7 +25,7 @@ def behaviour_problems(
     Args:
         section: with defaults filled in; empty if the config has none.
         backbones: name -> card of the study's backbones.
-        methods, refinements: labels of the study's methods, and its refinements.
+        methods, refinements: label -> method of the study, and its refinements.
         judges: name -> card of the checkpoints that judge answers.
         evaluate: held-out prompts per dataset.
         where: how errors name the section.
@@ -35,6 +36,7 @@ def behaviour_problems(
     for key, names in known.items():
         kind = key.removesuffix("s")
         found += [unknown(f"{where}: {key}", kind, n, names) for n in section[key] or () if n not in names]
+    found += _subspace_problems(section, methods, where)
     found += _operation_problems(section["operations"], ALIGNED, f"{where}: operations")
     found += _operation_problems(section["export"], ALIGNED, f"{where}: export")
     for name, plan in _plans(section).items():
@@ -81,6 +83,22 @@ def behaviour_problems(
         found.append(
             explain(where, "`samples: evaluate` of 0", "held-out prompts, on which effects are measured")
         )
+    return found
+
+
+def _subspace_problems(section: Mapping, methods: Mapping[str, Method], where: str) -> list[str]:
+    """What is asked of methods whose regions are subspaces, and is not defined for them."""
+    cards, found = operation_cards(), []
+    linear = [name for name, card in cards.items() if card["linear"]]
+    for label in (label for label, method in methods.items() if method.has_subspaces):
+        ranks = f"the regions of '{label}', which are subspaces"
+        for key in ("operations", "export") if label in (section["methods"] or methods) else ():
+            wrong = [name for name in section[key] if name in cards and name not in linear]
+            hint = "other `methods:` in this section"
+            found += [explain(f"{where}: {key}: {name}", ranks, ", ".join(linear), hint) for name in wrong]
+        for name, plan in _plans(section).items():
+            if label in (plan["methods"] or ()):
+                found.append(explain(f"{where}: constraint: {name}: methods", ranks, "regions of units"))
     return found
 
 

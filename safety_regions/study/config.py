@@ -232,7 +232,7 @@ class _Reader:
         self._check_compared()
         self._check_numbers(identification, methods)
         self._check_pools(identification)
-        self._check_regroupings(identification)
+        self._check_regroupings(identification, methods)
         if config.get("floors") == 1:
             self._note(
                 "floors", "1", "0, or at least 2: the interval of a floor is not known from one shuffle"
@@ -436,8 +436,11 @@ class _Reader:
         if self.config.get("compare_methods") and len(methods) > MOST_NAMES:
             self._note("compare_methods", f"{len(methods)} methods", most, "several studies")
 
-    def _check_regroupings(self, identification: tuple[str, ...]) -> None:
+    def _check_regroupings(self, identification: tuple[str, ...], methods: dict[str, Method]) -> None:
         asked, n = self.config.get("regroupings", 0), len(identification)
+        for label in (name for name, method in methods.items() if asked and method.has_subspaces):
+            found = f"the regions of '{label}', which are subspaces: more than two have no intersection"
+            self._note("regroupings", found, "methods whose regions are units")
         if asked > n or (asked and n < 2):
             expected = f"at most {n}, the number of identification sets, of which there must be 2"
             self._note("regroupings", str(asked), expected)

@@ -18,6 +18,13 @@ ORIGIN = {
     "fixed": "one text for all prompts, not from the backbone: a control for the effect of the responses",
 }
 
+SUBSPACES = [
+    "are subspaces of the outputs of each matrix; their IoU is the soft IoU of shared dimensions, and their size is "
+    "counted in ranks",
+    "have no units in common, so there is no IoU of more than two sets and no correlation of scores",
+    "are no sets of weights, so they are not compared with the regions of other methods or with planted regions",
+]
+
 FLOATS = {"F64", "F32", "F16", "BF16"}
 """Types of the tensors of a GGUF file that is not quantised."""
 
@@ -47,7 +54,14 @@ def study_facts(study: Study) -> dict[str, list[str]]:
         ],
         "Responses": [ORIGIN[responses["origin"]]],
         "Seed": [str(study.seed)],
+        **_subspaces(study),
     }
+
+
+def _subspaces(study: Study) -> dict[str, list[str]]:
+    """What the report leaves out for methods whose regions are subspaces; empty without such methods."""
+    labels = [label for label, method in study.methods.items() if method.has_subspaces]
+    return {f"Regions of {', '.join(labels)}": SUBSPACES} if labels else {}
 
 
 def backbone_facts(study: Study) -> dict[str, dict[str, str]]:

@@ -154,10 +154,10 @@ def framing(study: Study, label: str, selection: str, refinement: str) -> dict:
 def correlated_names(study: Study, label: str, selection: str, refinement: str) -> list[str]:
     """Names among `framed_names` whose sampled scores are correlated: halves and their shuffles, if there are ceilings.
 
-    Whole layers have no sample of scores.
+    Whole layers and ranks have no sample of scores.
     """
-    whole_layers = granularity_of(study.methods[label].module).whole_layers
-    if not study.ceilings or study.is_data_free(label) or whole_layers:
+    kind = granularity_of(study.methods[label].module)
+    if not study.ceilings or study.is_data_free(label) or kind.whole_layers or kind.subspaces:
         return []
     framed = framed_names(study, label, selection, refinement)
     return [name for name in framed if parse_name(name).parts[0].half]
@@ -167,6 +167,22 @@ def uncorrelated_regions(study: Study, label: str, selection: str, refinement: s
     """The utility set whose units a refined cell leaves out of its correlations: at most one."""
     name = subtracted(refinement)
     return [name] if name and correlated_names(study, label, selection, refinement) else []
+
+
+def has_subspaces(study: Study, label: str) -> bool:
+    """Whether the regions of a method (by its label) are subspaces."""
+    return study.methods[label].has_subspaces
+
+
+def counted_as(study: Study, label: str) -> str:
+    """What the table that the overlaps of a cell are computed from is called, by the method's label."""
+    return "subspaces" if has_subspaces(study, label) else "membership"
+
+
+def compared_methods(study: Study) -> list[str]:
+    """Labels of the methods that are compared with each other as weights, sorted; none if the config asks for none."""
+    asked = study.methods if study.compare_methods else ()
+    return sorted(label for label in asked if not has_subspaces(study, label))
 
 
 def shuffle_kind(selection: str) -> str:
@@ -218,9 +234,15 @@ def shuffle_seeds(study: Study) -> range:
 
 
 def scored_methods(study: Study) -> list[dict[str, str]]:
-    """Method and name of every score table that is compared with a backbone's planted region."""
+    """Method and name of every score table that is compared with a backbone's planted region.
+
+    Ranks are left out: a planted region is a set of weights, and a subspace has none.
+    """
     return [
-        {"method": label, "name": name} for label in study.methods for name in sorted(study.identification)
+        {"method": label, "name": name}
+        for label in study.methods
+        if not has_subspaces(study, label)
+        for name in sorted(study.identification)
     ]
 
 
@@ -236,7 +258,7 @@ def recovered_regions(study: Study) -> list[dict[str, str]]:
             "refinement": cell.refinement,
         }
         for cell in cells(study)
-        if cell.backbone == backbone
+        if cell.backbone == backbone and not has_subspaces(study, cell.method)
         for name in sorted(study.identification)
     ]
 

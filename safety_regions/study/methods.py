@@ -27,6 +27,11 @@ class Method(NamedTuple):
     selections: tuple[str, ...]
     minus: Minus = Minus()
 
+    @property
+    def has_subspaces(self) -> bool:
+        """Whether its regions are subspaces, which have no memberships and no weights."""
+        return GRANULARITIES[self.granularity].subspaces
+
 
 class MethodReader:
     """Reads the methods of a config and collects problems, one sentence each."""
@@ -59,7 +64,7 @@ class MethodReader:
             selections = given.get("selections") or preset.get("selections") or card["selections"]
             self._check_contrast(place, card, options)
             kept = self._kept(card)
-            self._check_compared(place, GRANULARITIES[card["granularity"]].compared_in, kept)
+            self._check_compared(place, GRANULARITIES[card["granularity"]], kept)
             for text in selections:
                 self._check_selection(f"{place}: selections", module, text, kept)
             minus = Minus(**given.get("minus", {}))
@@ -79,9 +84,10 @@ class MethodReader:
         self.problems += check(given, rules, f"{self.where}: {place}: options")
         return with_defaults(given, rules)
 
-    def _check_compared(self, place: str, scope: str, kept: dict[str, float]) -> None:
+    def _check_compared(self, place: str, kind: Granularity, kept: dict[str, float]) -> None:
+        scope = kind.compared_in
         fraction = self.config.get("compare_methods")
-        if fraction and fraction > kept[scope]:
+        if fraction and fraction > kept[scope] and not kind.subspaces:
             self._note(
                 f"{place}: compare_methods",
                 f"{fraction} where {kept[scope]} of scope {scope} is stored",

@@ -56,7 +56,7 @@ def asked_fractions(label: str, method: Method, allow_empty: bool, compared: flo
                 if scope in granularity.scopes:
                     hint = ", or `allow_empty: true`"
                     yield Asked(f"methods: {label}: {key}", granularity, scope, fraction, hint)
-    if compared:
+    if compared and not granularity.subspaces:
         yield Asked("compare_methods", granularity, granularity.compared_in, compared)
     if option:
         yield Asked(f"methods: {label}: options: {option}", granularity, RANK, method.options[option])
@@ -111,12 +111,14 @@ def smallest_scope(counts: dict, granularity: Granularity, scope: str, rank: int
 def _shapes(
     shape: tuple[int, ...], projection: str, granularity: Granularity, rank: int | None
 ) -> list[tuple[int, ...]]:
-    """The shapes of a projection's units: of its weights (out, in), its neurons, or its LoRA factors; of heads."""
+    """The shapes of a projection's units: of its weights (out, in), neurons, ranks or LoRA factors; of heads."""
     if granularity.part:
         return [shape]
     outputs, inputs = shape
     if granularity.factors:
         return [(rank, inputs), (outputs, rank)]
+    if granularity.subspaces:
+        return [(min(shape),)]
     if len(granularity.axes) == 1:
         return [(inputs if projection in granularity.columns else outputs,)]
     return [shape]

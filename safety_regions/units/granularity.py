@@ -9,6 +9,7 @@ head           a query head of a layer                               its rows of
                                                                      and v if all heads that read them are selected
 layer          a decoder block                                       all weights of its seven projections
 lora_weight    an entry of the factor A or B of a LoRA adapter       the weights that the selected entries change most
+rank           a direction of a projection's outputs                 none: a region is a subspace, not a set of weights
 =============  ====================================================  ===============================================
 
 To add a granularity, add an entry here and, if its score table needs other columns, a
@@ -49,6 +50,10 @@ class Granularity:
             not belong to weights.
         exact_floor: whether there are so few units that the permutation null (floor) is computed exactly over all
             placements, not by random shuffles.
+        subspaces: whether a unit is a direction of a projection's outputs, and a region a subspace at each address
+            (`safety_regions.formats.subspaces`). An address has min(out, in) units. A subspace has no units in common
+            with another one, but a dimension that is shared in part: there are no memberships, IoUs of more than two
+            regions, samples of scores, or weights.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Granularity:
     few: bool = False
     factors: bool = False
     exact_floor: bool = False
+    subspaces: bool = False
 
     def home(self, where: str) -> str | None:
         """The address of the units that own the weights of the projection at ``where``; None if none do."""
@@ -132,6 +138,17 @@ _LAYER = Granularity(
 _LORA_WEIGHT = replace(
     _WEIGHT, name="lora_weight", plural="weights of the LoRA factors", bytes_per_parameter=0, factors=True
 )
-GRANULARITIES = {kind.name: kind for kind in (_WEIGHT, _NEURON, _HEAD, _LAYER, _LORA_WEIGHT)}
+_RANK = Granularity(
+    name="rank",
+    plural="ranks",
+    contract="rank_scores",
+    axes=("rank",),
+    scopes=(MATRIX,),
+    stored={MATRIX: 0.1},
+    compared_in=MATRIX,
+    bytes_per_parameter=4,  # float64 Gram matrices of the hidden size, at most four in a layer
+    subspaces=True,
+)
+GRANULARITIES = {kind.name: kind for kind in (_WEIGHT, _NEURON, _HEAD, _LAYER, _LORA_WEIGHT, _RANK)}
 # Projections that hold the feed-forward neurons of a plant: neuron k is row k of up and column k of down.
 FEED_FORWARD = ("up", "down")

@@ -21,7 +21,7 @@ from tests.tiny import tiny_backbone
 CONTROLS = ("random", "matched", "magnitude", "change", "utility", "other", "core", "private", "direction")
 PLAN = Plan({"zero": [1.0], "base": [0.5, 1.0], "transplant": [1.0]}, CONTROLS, draws=3, generated=1)
 
-
+FEW = PLAN._replace(operations={"transplant": [1.0]}, draws=1)
 SMALL = Plan({"zero": [1.0]}, ("random", "core"), draws=2, generated=1)
 
 
@@ -47,19 +47,21 @@ def table(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("granularity", "scope"),
-    [("weight", "row"), ("neuron", "matrix"), ("head", "global"), ("layer", "global")],
+    [("weight", "row"), ("neuron", "matrix"), ("head", "global"), ("layer", "global"), ("rank", "matrix")],
 )
 def test_every_arm_is_measured_and_the_model_comes_back(tmp_path, granularity, scope):
     backbone, before, regions = study(granularity, scope)
-    marks = fingerprint(backbone)
-    table = run(backbone, before, regions, tmp_path / "journal")
+    marks, plan = fingerprint(backbone), FEW if granularity == "rank" else PLAN
+    table = run(backbone, before, regions, tmp_path / "journal", plan)
     assert fingerprint(backbone) == marks
-    planned = arms(regions, PLAN)
+    planned = arms(regions, plan)
     found = table[["operation", "dose", "control", "of", "draw"]].drop_duplicates()
     assert [tuple(row) for row in found.itertuples(index=False)] == [arm[:5] for arm in planned]
     kinds = set(found["control"])
-    layers = granularity == "layer"
-    assert kinds >= {"none", "region", "random", "magnitude", "change", "utility", "other", "direction"}
+    layers, ranks = granularity == "layer", granularity == "rank"
+    assert kinds >= {"none", "region", "random", "utility", "other", "direction"}
+    assert ({"magnitude", "change"} <= kinds) is not ranks
+    layers = layers or ranks
     assert ("matched" in kinds) is not layers
     assert ({"core", "core_part", "private", "private_part"} <= kinds) is not layers
     generated = {

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from safety_regions.behaviour import controls
+from safety_regions.behaviour.edit import as_array
 from safety_regions.formats.region import Region
 from safety_regions.units.addresses import LAYERS, STRATA
-from tests.behaviour.regions import some_units
+from tests.behaviour.regions import outputs_of, some_units
+from tests.oracles.ranks import projector
 from tests.tiny import tiny_backbone
 
 CASES = [
@@ -192,6 +194,25 @@ def test_ranges_of_layers_are_compared_with_all_other_ranges():
 def test_scattered_layers_are_compared_with_all_other_sets():
     assert controls.n_draws(layers(0, 3), "random", 99) == 14
     assert controls.n_draws(layers(0, 3), "matched", 99) == 0
+
+
+def test_random_subspaces_lie_in_the_outputs_and_differ(backbone):
+    """Of up, which has more outputs than inputs, they must lie where the outputs do."""
+    region = some_units(backbone, "rank")
+    weights = dict(backbone.weights())
+    made = controls.Maker(region, lambda where: as_array(weights[where]), lambda where: None, list(weights))
+    one, again, two = (made.make("random", draw) for draw in (1, 1, 2))
+    assert one.selected_at == region.selected_at and one.metadata == region.metadata
+    for where, basis in one.bases.items():
+        outputs = projector(outputs_of(weights[where]))
+        assert np.abs(outputs @ basis - basis).max() < 1e-5
+        assert np.array_equal(basis, again.bases[where]) and not np.allclose(basis, two.bases[where])
+    assert [controls.n_draws(region, kind, 3) for kind in ("random", "matched", "magnitude", "change")] == [
+        3,
+        0,
+        0,
+        0,
+    ]
 
 
 def test_an_empty_region_has_no_controls():

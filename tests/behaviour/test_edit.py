@@ -6,8 +6,10 @@ import torch
 
 from safety_regions.behaviour.edit import (
     all_weights,
+    changeable,
     edited,
     fingerprint,
+    n_weights_of,
     n_writing,
     without_direction,
 )
@@ -17,6 +19,7 @@ from safety_regions.formats.expand import expand_region
 from safety_regions.model.backbone import attached
 from safety_regions.study.operation_shelf import dose_problems, operation_cards
 from tests.behaviour.regions import some_units
+from tests.oracles.ranks import projector
 from tests.tiny import FAMILIES, tiny_backbone
 
 OPERATIONS = sorted(operation_cards())
@@ -92,6 +95,51 @@ def test_weights_are_those_of_the_definition(name, dose):
             at = tuple(int(rng.integers(n)) for n in weight.shape)
             expected = defined(name, weight[at], flags[at], base[where][at], dose)
             assert float(after[where][at]) == pytest.approx(expected, rel=1e-5, abs=1e-8)
+
+
+LINEAR = [name for name in OPERATIONS if operation_cards()[name]["linear"]]
+
+
+@pytest.mark.parametrize("family", ["llama3", "qwen3", "phi3"])
+def test_a_subspace_is_changed_as_a_whole_and_every_bit_comes_back(family):
+    """With a projector P: W - P W, and towards the base W + P (B - W); the part outside the subspace stays."""
+    backbone, base = pair(family)
+    region, before, marks = some_units(backbone, "rank"), copies(backbone), fingerprint(backbone)
+    assert LINEAR == ["base", "scale", "transplant", "zero"]
+    for name in LINEAR:
+        for dose in (1.0, 0.25):
+            with edited(backbone, load_operation(name), dose, region, base) as n:
+                after = copies(backbone)
+            assert n == sum(int((after[where] != before[where]).sum()) for where in before)
+            for where, weight in before.items():
+                w, b = weight.double().numpy(), base[where].double().numpy()
+                p = projector(region.bases[where])
+                expected = {
+                    "zero": w - p @ w,
+                    "scale": w + (dose - 1) * p @ w,
+                    "base": w + dose * p @ (b - w),
+                    "transplant": b + dose * p @ (w - b),
+                }[name]
+                error = np.abs(after[where].double().numpy() - expected).max()
+                assert error < 2e-6 * np.abs(w).max()
+            assert fingerprint(backbone) == marks
+    for name, neutral in (("base", 0.0), ("scale", 1.0)):
+        with edited(backbone, load_operation(name), neutral, region, base) as n:
+            assert n == 0 and fingerprint(backbone) == marks
+
+
+def test_an_operation_that_draws_or_selects_does_not_act_on_subspaces():
+    backbone, _ = pair()
+    region = some_units(backbone, "rank")
+    for name in set(OPERATIONS) - set(LINEAR):
+        with pytest.raises(StudyError, match=f"operation '{name}' on ranks"):
+            changeable(region, [name], backbone.shapes)
+    assert changeable(region, LINEAR, backbone.shapes) is region
+    assert n_weights_of(region, backbone.shapes) == sum(
+        n * backbone.shapes[where][1] for where, n in region.selected_at.items()
+    )
+    with pytest.raises(StudyError, match="those of the backbone"):
+        changeable(region, ["zero"], tiny_backbone("llama3", hidden_size=40).shapes)
 
 
 def tuned():

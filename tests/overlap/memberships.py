@@ -3,6 +3,7 @@
 import numpy as np
 
 from safety_regions.formats.region import Region, write_region
+from safety_regions.formats.subspaces import Subspaces
 from safety_regions.overlap.membership import count_membership
 from tests.regions.small_regions import METADATA, SHAPES_OF, region_of
 
@@ -28,6 +29,35 @@ def draw_regions(seed, n, granularity="weight", scope="matrix", shapes=None):
             {where: region.flags(where) | (core[where] & shared[d]) for where in shapes}, metadata
         )
         for d, region in enumerate(drawn)
+    }
+
+
+OUT = {"layers.0.q": 6, "layers.0.down": 5, "layers.2.q": 6, "layers.10.up": 9}
+RANKS = {"layers.0.q": 6, "layers.0.down": 5, "layers.2.q": 6, "layers.10.up": 7}
+
+
+def random_basis(rng, out, k):
+    return np.linalg.qr(rng.normal(size=(out, k)))[0]
+
+
+def subspaces_of(bases, name="a"):
+    """Return a raw region of ranks with these bases at the addresses of `OUT`."""
+    about = {
+        "granularity": "rank",
+        "scope": "matrix",
+        "fraction": 0.5,
+        "backbone": "tiny",
+        "refinement": "raw",
+    }
+    return Subspaces.raw(bases, RANKS, {**about, "name": name})
+
+
+def draw_subspaces(seed, sizes, names="abcdefgh"):
+    """Return random regions of ranks of these dimensions at every address."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: subspaces_of({where: random_basis(rng, n, size) for where, n in OUT.items()}, name)
+        for name, size in zip(names, sizes, strict=False)
     }
 
 

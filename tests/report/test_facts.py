@@ -32,6 +32,12 @@ def facts(**changes) -> dict[str, list[str]]:
     return study_facts(study(**changes))
 
 
+def test_the_page_says_what_subspaces_do_not_have():
+    assert not any("Regions of" in term for term in facts())
+    found = facts(methods={"ranks": {"method": "actsvd"}, "wanda": {}})
+    assert "no IoU of more than two sets" in found["Regions of ranks"][1]
+
+
 def test_the_facts_are_those_of_the_config():
     found = facts()
     assert backbone_facts(study()) == {"tiny": {"kind": "checkpoint", "title": "Tiny"}}

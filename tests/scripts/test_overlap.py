@@ -17,6 +17,8 @@ from safety_regions.formats.contracts import (
     REGION_SIZES,
     SAMPLE_SIZES,
     SHARED_PROMPTS,
+    SPECTRUM,
+    SUBSPACES,
 )
 from safety_regions.formats.parquet import read_metadata, read_table, write_table
 from safety_regions.overlap.cores import compare_cores
@@ -24,7 +26,8 @@ from safety_regions.overlap.frame import Frame, frame_overlap
 from safety_regions.overlap.membership import count_membership, read_membership
 from safety_regions.overlap.pairs import compare_pairs
 from safety_regions.overlap.prompts import COLUMNS
-from tests.overlap.memberships import draw_regions, write_regions
+from safety_regions.overlap.spectrum import measure_spectrum
+from tests.overlap.memberships import draw_regions, draw_subspaces, write_regions
 from tests.regions.small_regions import units, write_scores
 from tests.scripts.loading import load_script
 
@@ -117,6 +120,61 @@ def test_the_floor_of_unbroken_ranges_is_another(shared, tmp_path, contiguous):
     }
     assert read_table(tmp_path / "o", OVERLAP).equals(expected[contiguous])
     assert not expected[True].equals(expected[False])
+
+
+@pytest.fixture
+def spaces(tmp_path):
+    """Write random regions of ranks: two sets and a utility set, their halves, and shuffles of all."""
+    halves = [name + half for name in "abu" for half in ("", ".1", ".2")]
+    names = [*halves, *(f"{name}~{seed}" for name in halves for seed in (1, 2) if not name.endswith(".2"))]
+    drawn = draw_subspaces(0, [2] * len(names), names)
+    for name, region in drawn.items():
+        region.metadata.update(samples_used=7, prompts_used=[f"{name[0]}/{i}" for i in range(7)])
+    return drawn, write_regions(tmp_path, drawn)
+
+
+def test_subspaces_have_the_same_frame_as_units(spaces, tmp_path):
+    """From shared dimensions to the tables and figures of a cell, with every reference by its definition."""
+    (drawn, paths), table = spaces, tmp_path / "overlap.parquet"
+    shared = pa.Table.from_pylist([], SHARED_PROMPTS.schema)
+    write_table(tmp_path / "shared.parquet", shared, SHARED_PROMPTS)
+    pair = {name: paths[name] for name in "ab"}
+    load_script("measure_subspaces")(pair, tmp_path / "s.parquet", tmp_path / "c.parquet")
+    assert read_table(tmp_path / "c.parquet", SPECTRUM).equals(measure_spectrum(pair))
+    assert read_table(tmp_path / "s.parquet", SUBSPACES).num_rows == len(drawn["a"].shapes)
+    frame = {"utility": ["u"], "floors": 2, "halves": True}
+    load_script("compute_overlap")(
+        tmp_path / "s.parquet", paths, tmp_path / "shared.parquet", frame, {}, [], {}, CELL, table, tmp_path / "t"
+    )  # fmt: skip
+
+    def soft(x, y):
+        first, second = (drawn[name].bases for name in (x, y))
+        both = sum(np.square(first[w].T @ second[w]).sum() for w in first)
+        return both / (drawn[x].n_selected + drawn[y].n_selected - both)
+
+    rows = {r["combination"]: r for r in read_table(table, OVERLAP).to_pylist() if r["level"] == "model"}
+    assert {name: row["between"] for name, row in rows.items()} == {
+        "a & b": "identification", "a & u": "mixed", "b & u": "mixed",
+    }  # fmt: skip
+    for combination, row in rows.items():
+        x, y = combination.split(" & ")
+        expected = {
+            "iou": soft(x, y),
+            "floor": np.mean([soft(f"{x}~{i}", f"{y}~{i}") for i in (1, 2)]),
+            "half_floor": np.mean([soft(f"{x}.1~{i}", f"{y}.1~{i}") for i in (1, 2)]),
+            "half_iou": np.mean([soft(x + half, y + half) for half in (".1", ".2")]),
+            "ceiling": (soft(f"{x}.1", f"{x}.2") + soft(f"{y}.1", f"{y}.2")) / 2,
+        }
+        assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+        assert row["similarity"] == pytest.approx(row["dimensions"] / drawn[x].n_selected)
+        assert (row["n_smallest"], row["intersection"], row["correlation"]) == (7, None, None)
+    assert read_square(tmp_path / "t")["a", "b"] == pytest.approx(soft("a", "b"), abs=1e-6)
+    load_script("gather_overlaps")(
+        [list(CELL.values())], [table], [tmp_path / "s.parquet"], tmp_path / "iou", tmp_path / "sizes"
+    )
+    sizes = read_table(tmp_path / "sizes", REGION_SIZES).to_pylist()
+    assert {(row["name"], row["n_selected"]) for row in sizes} == {("a", 2), ("b", 2)}
+    assert read_table(tmp_path / "iou", IOU).num_rows == read_table(table, OVERLAP).num_rows
 
 
 def test_pools_are_compared_with_their_shuffles(paths, drawn, tmp_path):

@@ -44,6 +44,26 @@ def test_the_direction_is_taken_out_by_an_operation_of_its_own():
     assert ablations.ablation_operations(read_study(STUDY)) == []
 
 
+def test_subspaces_are_changed_by_linear_operations_and_not_fine_tuned():
+    ranks = {"methods": {"snip": {}, "ranks": {"method": "actsvd"}}}
+    linear = {"operations": dict.fromkeys(("base", "scale", "transplant", "zero"))}
+    plan = {"attack": "ordinary", "steps": 4, "learning_rates": [0.001]}
+    asked = read_study(STUDY | ranks | {"behaviour": linear | {"constraint": {"plain": plan}}})
+    assert {cell.method for cell in ablations.tested_cells(asked)} == {"snip", "ranks"}
+    assert {cell.method for cell in ablations.constrained_cells(asked)} == {"snip"}
+    for section, place in (
+        ({"operations": {"noise": None}}, "operations: noise"),
+        ({"export": {"permute": None}}, "export: permute"),
+        ({"constraint": {"plain": {**plan, "methods": ["ranks"]}}}, "constraint: plain: methods"),
+    ):
+        with pytest.raises(StudyError, match=f"{place}: found the regions of 'ranks', which are subspaces"):
+            read_study(STUDY | ranks | {"behaviour": section})
+    others = {"operations": {"noise": None}, "methods": ["snip"]}
+    assert {
+        cell.method for cell in ablations.tested_cells(read_study(STUDY | ranks | {"behaviour": others}))
+    } == {"snip"}
+
+
 def test_the_plan_has_default_doses():
     plan = ablations.plan(study(operations={"base": None, "scale": [0.0, 2.0]}))
     assert plan["operations"] == {"base": [1.0], "scale": [0.0, 2.0]}

@@ -114,6 +114,23 @@ def test_scores_are_correlated_where_there_are_halves_of_units_smaller_than_laye
         )
 
 
+def test_subspaces_have_no_memberships_no_correlations_and_no_weights():
+    """They have floors, ceilings and pairs like other regions, but are left out where regions are sets of weights."""
+    asked = study(
+        floors=2, ceilings=True, compare_methods=0.05, methods={"ranks": {"method": "actsvd"}, "snip": {}}
+    )
+    assert [grid.counted_as(asked, label) for label in ("ranks", "snip")] == ["subspaces", "membership"]
+    assert grid.compared_methods(asked) == ["snip"] and grid.compared_methods(study()) == []
+    assert {row["method"] for row in grid.scored_methods(asked)} == {"snip"}
+    assert {row["method"] for row in grid.recovered_regions(asked)} == {"snip"}
+    assert {row["method"] for row in grid.removed_regions(asked)} == {"snip"}
+    framed = grid.framed_names(asked, "ranks", "matrix-0.05", "raw")
+    assert {"fraud~1", "fraud.1~2", "fraud.1", "fraud.2", "everyday"} < set(framed)
+    assert grid.framing(asked, "ranks", "matrix-0.05", "raw")["kind"] == ""
+    assert grid.correlated_names(asked, "ranks", "matrix-0.05", "raw") == []
+    assert grid.uncorrelated_regions(asked, "ranks", "matrix-0.05", "minus-everyday") == []
+
+
 def test_regions_may_be_refined_by_those_of_another_method_and_fraction():
     minus = {"method": "wanda", "selection": "matrix-0.01"}
     asked = study(
@@ -275,6 +292,10 @@ def test_blocks_are_disjoint_and_end_with_the_whole_sample():
         ({"pools": {"orders": 25}}, "pools: orders: found 25"),
         ({"pools": {"orders": -1}}, "pools: orders"),
         ({"regroupings": 5}, "regroupings: found 5; expected at most 4"),
+        (
+            {"regroupings": 1, "methods": {"actsvd": {}}},
+            "regroupings: found the regions of 'actsvd', which are subspaces",
+        ),
         (
             {"regroupings": 1, "samples": {"identify": 3}},
             "samples: identify: found 3; expected at least 4, a prompt of each set for each group",

@@ -2,15 +2,17 @@
 
 import pytest
 
-from safety_regions.formats.contracts import NEURON_SCORES, RECOVERY, WEIGHT_SCORES
+from safety_regions.formats.contracts import IOU, NEURON_SCORES, RECOVERY, WEIGHT_SCORES
 from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.formats.region import read_region
+from safety_regions.formats.subspaces import read_subspaces
 from safety_regions.units.addresses import parse_address
 from tests.workflow.conftest import Project, make_project
 
 pytestmark = pytest.mark.slow
 
 PLANTED = 1  # the only block that alignment may change
+MAP = "results/report/planted/ranks/matrix-0.1/map.svg"
 METHODS = {
     "delta": {"selections": ["layer-0.05"]},
     "wanda": {"options": {"difference": True}},
@@ -37,8 +39,10 @@ def study(tmp_path_factory) -> Project:
         },
     }  # fmt: skip
     kept = {"kept": {"matrix": 1.0, "layer": 1.0, "row": 0.1}, "allow_empty": True}
-    project.config = config | kept | {"backbones": ["planted"], "methods": METHODS}
-    project.run("results/recovery/planted.parquet", "results/overlap/iou.parquet")
+    # Ranks have no planted truth: they run beside the others, from scores to a figure, and are left out of recovery.
+    ranks = {"ranks": {"method": "actsvd", "selections": ["matrix-0.1"]}}
+    project.config = config | kept | {"backbones": ["planted"], "methods": METHODS | ranks}
+    project.run("results/recovery/planted.parquet", "results/overlap/iou.parquet", MAP)
     return project
 
 
@@ -67,6 +71,29 @@ def test_what_did_not_change_is_in_no_region(study):
         )
         layers = {parse_address(where).layer for where, n in region.selected_at.items() if n}
         assert layers == changed
+
+
+def test_regions_of_ranks_have_their_own_tables_and_no_recovery(study):
+    """They are subspaces: no memberships are counted, and no weights are compared with the planted ones."""
+    folder = study.folder / "results/overlap/planted/ranks/matrix-0.1"
+    tables = ("subspaces.parquet", "spectrum.parquet", "parquet", "iou.tsv")
+    expected = {f"{refinement}.{table}" for refinement in ("raw", "minus-plain") for table in tables}
+    assert {path.name for path in folder.iterdir()} >= expected
+    assert not list(folder.glob("*.membership.parquet"))
+    raw = read_subspaces(study.folder / "results/regions/planted/ranks/one/matrix-0.1/raw.safetensors")
+    assert set(raw.selected_at.values()) == {1} and set(raw.units_at.values()) == {16}
+    rows = read_table(study.folder / "results/overlap/iou.parquet", IOU).to_pylist()
+    (row,) = (
+        row
+        for row in rows
+        if (row["method"], row["refinement"], row["level"], row["between"])
+        == ("ranks", "raw", "model", "identification")
+    )
+    assert 0 < row["iou"] <= 1 and row["dimensions"] <= 21 and row["intersection"] is None
+    assert row["similarity_chance"] == pytest.approx(1 / 16)
+    found = read_table(study.folder / "results/recovery/planted.parquet", RECOVERY)
+    assert set(found["method"].to_pylist()) == METHODS.keys()
+    assert "median pairwise IoU" in (study.folder / MAP).read_text()
 
 
 def test_files_name_the_first_phase_as_their_base(study):

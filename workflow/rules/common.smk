@@ -41,6 +41,9 @@ except StudyError as error:
 
 CELLS = [cell.path for cell in grid.cells(STUDY)]
 POOL_STEPS = comparisons.pool_steps(STUDY)
+COMPARED_METHODS = grid.compared_methods(STUDY)
+# Organisms with a planted region, if a method's regions can be compared with it.
+RECOVERED = STUDY.planted if grid.scored_methods(STUDY) else ()
 HAS_BLOCKS = bool(STUDY.sample_sizes["sizes"])
 CROSSED_PAIRS = comparisons.crossed_pairs(STUDY)
 # Tables of a cell: the matrix always, the others if the config asks for them.
@@ -253,6 +256,14 @@ def removed_region(backbone, method, utility, selection):
     """Return the region of a utility set that refinements of a method's regions subtract."""
     remover, how = grid.removed_by(STUDY, method, selection)
     return f"<results>/regions/{backbone}/{remover}/{utility}/{how}/raw.safetensors"
+
+
+def counted_table(backbone, method, selection, refinement):
+    """Return the table that the overlaps of a cell are computed from: of memberships, or of shared dimensions."""
+    kind = grid.counted_as(STUDY, method)
+    return (
+        f"<results>/overlap/{backbone}/{method}/{selection}/{refinement}.{kind}.parquet"
+    )
 
 
 def regions_of(wildcards, names):

@@ -3,7 +3,7 @@
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
      sets, pools, regrouped sets and blocks of prompts if the config asks for them; frames with shuffles and halves;
      with halves, also their scores/{backbone}/{method}/{name}.sample.parquet; prompts/shared_prompts.parquet
-OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet, .parquet, .iou.tsv,
+OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet (of ranks .subspaces.parquet), .parquet, .iou.tsv,
      .pools.parquet, .cores.parquet, .sample_sizes.parquet, .crossed.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
 """
 
@@ -29,9 +29,31 @@ rule count_membership:
         "../scripts/count_membership.py"
 
 
+rule measure_subspaces:
+    input:
+        regions=collect(
+            "<results>/regions/{{backbone}}/{{method}}/{name}/{{selection}}/{{refinement}}.safetensors",
+            name=sorted(STUDY.identification),
+        ),
+    output:
+        shared="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.subspaces.parquet",
+        spectrum="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.spectrum.parquet",
+    log:
+        "<logs>/measure_subspaces/{backbone}/{method}/{selection}/{refinement}.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        names=sorted(STUDY.identification),
+        code=script_version("measure_subspaces.py"),
+    message:
+        "Measuring shared dimensions: {wildcards.backbone}/{wildcards.method}/{wildcards.selection}/{wildcards.refinement}"
+    script:
+        "../scripts/measure_subspaces.py"
+
+
 rule compute_overlap:
     input:
-        membership="<results>/overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet",
+        membership=lambda wc: counted_table(**wc),
         regions=lambda wc: regions_of(
             wc, grid.framed_names(STUDY, wc.method, wc.selection, wc.refinement)
         ),
@@ -163,7 +185,7 @@ use rule compare_sample_sizes as compare_crossed with:
 rule gather_overlaps:
     input:
         overlaps=collect("<results>/overlap/{cell}.parquet", cell=CELLS),
-        memberships=collect("<results>/overlap/{cell}.membership.parquet", cell=CELLS),
+        memberships=[counted_table(*cell.split("/")) for cell in CELLS],
     output:
         iou="<results>/overlap/iou.parquet",
         sizes="<results>/overlap/region_sizes.parquet",
@@ -185,7 +207,7 @@ rule compare_methods:
         scores=lambda wc: collect(
             "<results>/scores/{backbone}/{method}/{name}.parquet",
             backbone=wc.backbone,
-            method=sorted(STUDY.methods),
+            method=COMPARED_METHODS,
             name=wc.name,
         ),
         adapter=lambda wc: (
@@ -202,10 +224,10 @@ rule compare_methods:
         "../../envs/analysis.yaml"
     resources:
         mem_mb=lambda wc, attempt: regions_mb(
-            STUDY.backbones[wc.backbone], len(STUDY.methods), attempt
+            STUDY.backbones[wc.backbone], len(COMPARED_METHODS), attempt
         ),
     params:
-        methods=sorted(STUDY.methods),
+        methods=COMPARED_METHODS,
         fraction=STUDY.compare_methods,
         family=lambda wc: STUDY.backbones[wc.backbone]["family"],
         code=lambda wc: script_version("compare_methods.py", model_code(wc.backbone)),

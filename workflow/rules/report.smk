@@ -37,11 +37,11 @@ PARTS = [
     "<results>/report/shared_prompts.html",
     "<results>/report/refusals.svg",
     *collect("<results>/report/{backbone}/ladder.svg", backbone=STUDY.backbones),
-    *(["<results>/report/recovery.html"] if STUDY.planted else []),
-    *collect("<results>/report/{organism}/recovery.svg", organism=STUDY.planted),
+    *(["<results>/report/recovery.html"] if RECOVERED else []),
+    *collect("<results>/report/{organism}/recovery.svg", organism=RECOVERED),
     *collect(
         "<results>/report/{backbone}/methods.svg",
-        backbone=STUDY.backbones if STUDY.compare_methods else [],
+        backbone=STUDY.backbones if COMPARED_METHODS else [],
     ),
     *collect(
         "<results>/report/{combination}/{figure}.svg",

@@ -66,7 +66,7 @@ rule draw_methods:
     conda:
         "../../envs/analysis.yaml"
     params:
-        methods=sorted(STUDY.methods),
+        methods=COMPARED_METHODS,
         fraction=STUDY.compare_methods,
         code=script_version("draw_methods.py"),
     message:

@@ -1,7 +1,7 @@
 """Figures of one backbone, method and selection, each with its table: overlaps, and what regions do.
 
-IN   overlap/{backbone}/{method}/{selection}/... (.parquet, .membership.parquet, .pools.parquet, .cores.parquet,
-     .sample_sizes.parquet)
+IN   overlap/{backbone}/{method}/{selection}/... (.parquet, .membership.parquet or .subspaces.parquet, .pools.parquet,
+     .cores.parquet, .sample_sizes.parquet)
 OUT  report/{backbone}/{method}/{selection}/{iou,kway,sizes,map,margins}.svg, and, if the config asks for
      their data, {ladder,convergence,cores,sample_sizes}.svg (a tsv beside each, and tree.tsv)
 """
@@ -10,7 +10,10 @@ OUT  report/{backbone}/{method}/{selection}/{iou,kway,sizes,map,margins}.svg, an
 rule draw_overlap:
     input:
         overlaps=cell_tables("parquet"),
-        memberships=cell_tables("membership.parquet"),
+        memberships=lambda wc: [
+            counted_table(refinement=refinement, **wc)
+            for refinement in refinements_of(wc)
+        ],
     output:
         iou=shown_of_overlap("iou.svg", "pairwise IoU"),
         iou_table=shown_of_overlap("iou.tsv", "pairwise IoU"),

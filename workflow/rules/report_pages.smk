@@ -33,9 +33,7 @@ rule write_shared_prompts:
 
 rule write_recovery:
     input:
-        recovery=collect(
-            "<results>/recovery/{organism}.parquet", organism=STUDY.planted
-        ),
+        recovery=collect("<results>/recovery/{organism}.parquet", organism=RECOVERED),
     output:
         html=shown(
             "recovery.html",
@@ -107,9 +105,7 @@ rule write_verdict:
         pools=collect("<results>/overlap/{cell}.pools.parquet", cell=POOLED),
         blocks=collect("<results>/overlap/{cell}.sample_sizes.parquet", cell=BLOCKED),
         crossed=collect("<results>/overlap/{cell}.crossed.parquet", cell=CROSSED),
-        recovery=collect(
-            "<results>/recovery/{organism}.parquet", organism=STUDY.planted
-        ),
+        recovery=collect("<results>/recovery/{organism}.parquet", organism=RECOVERED),
     output:
         tsv=shown("verdict.tsv", "1 Summary", "verdicts"),
     log:
@@ -122,7 +118,7 @@ rule write_verdict:
             "pools": POOLED,
             "blocks": BLOCKED,
             "crossed": CROSSED,
-            "recovery": STUDY.planted,
+            "recovery": RECOVERED,
         },
         data_free=data_free_methods(STUDY),
         code=script_version("write_verdict.py"),

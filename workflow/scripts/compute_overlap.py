@@ -1,4 +1,4 @@
-"""Compute every IoU of a cell from its membership counts, with its references, and the square matrix of pairs."""
+"""Compute every IoU of a cell from what was counted, with its references, and the square matrix of pairs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +22,11 @@ def compute_overlap(
     from safety_regions.overlap.gather import write_square_tsv
     from safety_regions.overlap.iou import iou_matrix
     from safety_regions.overlap.labels import add_permutations
-    from safety_regions.overlap.membership import read_membership, region_totals, used_prompts
+    from safety_regions.overlap.membership import region_totals, used_prompts
     from safety_regions.overlap.prompts import with_prompts
+    from safety_regions.overlap.subspaces import read_counted
 
-    counted = read_membership(membership)
+    counted = read_counted(membership)
     overlap = frame_overlap(counted, regions, Frame(**frame), samples, next(iter(removed), None))
     utility = used_prompts({name: regions[name] for name in frame.get("utility", ())})
     overlap = with_prompts(overlap, counted.metadata["prompts"] | utility, read_table(shared, SHARED_PROMPTS))

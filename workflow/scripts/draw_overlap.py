@@ -21,11 +21,11 @@ def draw_overlap(
     """
     from safety_regions.formats.contracts import OVERLAP
     from safety_regions.formats.parquet import read_tables
-    from safety_regions.overlap.membership import read_membership
+    from safety_regions.overlap.subspaces import read_counted
     from safety_regions.report.figures.of_overlap import figures_of_overlap
     from safety_regions.report.files import save_svg, save_tsv
 
-    counted = {refinement: read_membership(path) for refinement, path in memberships.items()}
+    counted = {refinement: read_counted(path) for refinement, path in memberships.items()}
     drawn = figures_of_overlap(dict(read_tables(overlaps, OVERLAP)), counted, names, place)
     for name, table in drawn.tables.items():
         save_tsv(outputs[f"{name}_table"], table)

@@ -14,13 +14,13 @@ def export_model(
 ) -> None:  # fmt: skip
     """Write the files of the checkpoint; see `behaviour.export.export_model`."""
     from safety_regions.behaviour import export, job
-    from safety_regions.formats.region import read_region
+    from safety_regions.formats.subspaces import read_any_region
     from safety_regions.model.loading import load_with_base
     from safety_regions.regions.lora_factors import read_factors
 
     model = load_with_base(backbone, checkpoint, base)
     export.export_model(
-        model, job.weights_before(model, before), read_region(region), operation, dose, labels, Path(directory),
+        model, job.weights_before(model, before), read_any_region(region), operation, dose, labels, Path(directory),
         read_factors(adapter, family, model.shapes) if adapter else None,
     )  # fmt: skip
 

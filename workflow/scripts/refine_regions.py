@@ -16,14 +16,15 @@ def refine_regions(regions: Paths, outputs: Paths, utility: str | Path, like: Pa
         like, scores: names of shuffled statistics -> the refined region whose size each gets, and its score table.
             A region of ``like`` may be one of the ``outputs`` of an earlier name.
     """
-    from safety_regions.formats.region import read_region, write_region
+    from safety_regions.formats.region import write_region
+    from safety_regions.formats.subspaces import read_any_region
     from safety_regions.regions.refine import keep_as_many, subtract_region
 
-    removed = read_region(utility)
+    removed = read_any_region(utility)
     for name, path in regions.items():
-        refined = subtract_region(read_region(path), removed)
+        refined = subtract_region(read_any_region(path), removed)
         if name in like:
-            refined = keep_as_many(refined, read_region(like[name]), scores[name])
+            refined = keep_as_many(refined, read_any_region(like[name]), scores[name])
         write_region(outputs[name], refined)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from safety_regions.behaviour.operations import Matrix
 
-CARD = {"title": "reset to the base model", "doses": [1.0], "neutral": 0.0, "base": True}
+CARD = {"title": "reset to the base model", "doses": [1.0], "neutral": 0.0, "base": True, "linear": True}
 
 
 def changed(matrix: Matrix, dose: float) -> Tensor:

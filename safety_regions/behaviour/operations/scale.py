@@ -9,7 +9,7 @@ from torch import Tensor
 
 from safety_regions.behaviour.operations import Matrix
 
-CARD = {"title": "scaled", "doses": [0.5, 1.5], "neutral": 1.0}
+CARD = {"title": "scaled", "doses": [0.5, 1.5], "neutral": 1.0, "linear": True}
 
 
 def changed(matrix: Matrix, dose: float) -> Tensor:

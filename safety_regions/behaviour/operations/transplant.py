@@ -11,7 +11,13 @@ from torch import Tensor
 
 from safety_regions.behaviour.operations import Matrix
 
-CARD = {"title": "transplanted into the base model", "doses": [1.0], "base": True, "into_base": True}
+CARD = {
+    "title": "transplanted into the base model",
+    "doses": [1.0],
+    "base": True,
+    "into_base": True,
+    "linear": True,
+}
 
 
 def changed(matrix: Matrix, dose: float) -> Tensor:

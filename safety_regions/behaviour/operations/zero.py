@@ -9,7 +9,7 @@ from torch import Tensor
 
 from safety_regions.behaviour.operations import Matrix
 
-CARD = {"title": "set to zero", "doses": [1.0]}
+CARD = {"title": "set to zero", "doses": [1.0], "linear": True}
 
 
 def changed(matrix: Matrix, dose: float) -> Tensor:

@@ -14,7 +14,6 @@ W_0 is the backbone, which also writes the responses. `safety_regions.methods.nl
 per layer replaces the singular value decompositions exactly.
 """
 
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -33,6 +32,7 @@ from safety_regions.methods.nlsr.gram import (
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample
 from safety_regions.model.lora import Adapter, amplification, read_adapter
+from safety_regions.scoring.evidence import rotation
 from safety_regions.scoring.samples import Samples
 
 CARD = {
@@ -144,8 +144,8 @@ def shuffle(evidence: AdapterEvidence, seed: int) -> AdapterEvidence:
         u, s, _ = torch.linalg.svd(a.double(), full_matrices=False)
         outwards = u * s
         inwards = torch.linalg.pinv(outwards)
-        rotation = _rotation(f"{seed}/{address}", len(a)).to(gram)
-        return outwards @ rotation @ inwards @ gram @ inwards.T @ rotation.T @ outwards.T
+        turn = rotation(f"{seed}/{address}", len(a)).to(gram)
+        return outwards @ turn @ inwards @ gram @ inwards.T @ turn.T @ outwards.T
 
     factors = {lora.address: lora.a for lora in evidence.adapter}
     grams, contrast = (
@@ -168,10 +168,3 @@ def merge(
     """
     grams = {address: gram + more.grams[address] for address, gram in evidence.grams.items()}
     return evidence._replace(grams=grams)
-
-
-def _rotation(key: str, n: int) -> Tensor:
-    """A uniformly distributed random orthogonal matrix (n, n), float64."""
-    generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-    q, r = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
-    return q * r.diagonal().sign()

@@ -1,13 +1,13 @@
 """Where sets agree: the median pairwise IoU at every address, layers by projections."""
 
-from collections.abc import Iterable
-from itertools import combinations
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_regions.overlap.membership import Counts, Membership, as_counts
+from safety_regions.overlap.membership import Membership, addresses_of, as_counts, sizes_at
+from safety_regions.overlap.subspaces import Counted, Shared, shared_at
 from safety_regions.report.combinations import by_refinement
 from safety_regions.report.figures.heatmap import map_grid, places_of, show_matrix
 from safety_regions.report.figures.matrices import colour_scale
@@ -15,11 +15,11 @@ from safety_regions.report.figures.style import entitle, say, styled
 from safety_regions.units.addresses import parse_address
 
 
-def iou_by_address(memberships: Iterable[tuple[str, Membership]]) -> pd.DataFrame:
-    """Compute the IoUs of all pairs of sets at each address, from the counts of the membership patterns.
+def iou_by_address(memberships: Iterable[tuple[str, Counted]]) -> pd.DataFrame:
+    """Compute the IoUs of all pairs of sets at each address, from what was counted there.
 
     Args:
-        memberships: (refinement, membership of the identification sets), in the order shown.
+        memberships: (refinement, membership or shared dimensions of the identification sets), in the order shown.
 
     Returns:
         One row per refinement and address: ``refinement`` (categorical), ``layer`` and ``projection`` (null
@@ -29,28 +29,35 @@ def iou_by_address(memberships: Iterable[tuple[str, Membership]]) -> pd.DataFram
     return by_refinement({refinement: _by_address(membership) for refinement, membership in memberships})
 
 
-def _by_address(membership: Membership) -> pd.DataFrame:
-    counts, n_names = as_counts(membership), len(membership.metadata["names"])
-    pairs = list(combinations(range(n_names), 2))
-    rows = []
-    for i, where in enumerate(counts.addresses):
-        both, either = _pairwise(counts, i, n_names)
-        ious = pd.Series([both[a, b] / either[a, b] for a, b in pairs if either[a, b]], dtype=float)
+def _by_address(counted: Counted) -> pd.DataFrame:
+    rows, pairwise = [], _pairwise_shared if isinstance(counted, Shared) else _pairwise_counts
+    for where, both, either in pairwise(counted):
+        ious = pd.Series(both[either > 0] / either[either > 0], dtype=float)
         rows.append(
             parse_address(where)._asdict()
-            | {"pairs": len(pairs), "undefined": len(pairs) - len(ious)}
+            | {"pairs": len(both), "undefined": len(both) - len(ious)}
             | {"median": ious.median(), "min": ious.min(), "max": ious.max()}
         )
     return pd.DataFrame(rows)
 
 
-def _pairwise(counts: Counts, address: int, n_names: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return intersections and unions of every pair of regions at one address: int64, (names, names) each."""
-    rows = counts.place == address
-    inside = (counts.pattern[rows, None] >> np.arange(n_names)) & 1
-    both = inside.T.astype(np.int64) @ (inside * counts.count[rows, None])
-    sizes = np.diag(both)
-    return both, sizes[:, None] + sizes - both
+def _pairwise_counts(membership: Membership) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each address with the intersections and unions of every pair of regions there: int64, (pairs,) each."""
+    counts, n_names = as_counts(membership), len(membership.metadata["names"])
+    first, second = np.triu_indices(n_names, k=1)
+    for address, where in enumerate(counts.addresses):
+        rows = counts.place == address
+        inside = (counts.pattern[rows, None] >> np.arange(n_names)) & 1
+        both = inside.T.astype(np.int64) @ (inside * counts.count[rows, None])
+        sizes = np.diag(both)
+        yield where, both[first, second], (sizes[:, None] + sizes - both)[first, second]
+
+
+def _pairwise_shared(shared: Shared) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The same of subspaces, whose shared dimensions are the intersection: float64."""
+    first, second = np.triu_indices(len(shared.metadata["names"]), k=1)
+    for where, both, sizes in zip(addresses_of(shared), shared_at(shared).T, sizes_at(shared).T, strict=True):
+        yield where, both, sizes[first] + sizes[second] - both
 
 
 @styled

@@ -8,7 +8,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from safety_regions.overlap.gather import region_sizes
-from safety_regions.overlap.membership import Membership
+from safety_regions.overlap.subspaces import Counted
 from safety_regions.report.combinations import by_count, model_rows, pairs
 from safety_regions.report.figures.kway import draw_kway
 from safety_regions.report.figures.maps import draw_map, iou_by_address
@@ -27,7 +27,7 @@ class Drawn(NamedTuple):
 
 def figures_of_overlap(
     overlaps: Mapping[str, pa.Table],
-    memberships: Mapping[str, Membership],
+    memberships: Mapping[str, Counted],
     names: Sequence[str],
     place: tuple[str, str, str],
 ) -> Drawn:
@@ -35,7 +35,7 @@ def figures_of_overlap(
 
     Args:
         overlaps: refinement -> its table (`contracts.OVERLAP`), in the order shown.
-        memberships: refinement -> its counts, in the same order.
+        memberships: refinement -> its counts or shared dimensions, in the same order.
         names: the identification sets.
         place: backbone, method and selection.
 

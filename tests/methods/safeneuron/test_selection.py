@@ -181,7 +181,7 @@ REFUSED = {
     "a neuron twice": (ABOVE, {}, lambda g: [pa.concat_tables([g[0].slice(1), g[0].slice(7)]), *g[1:]], "each once"),
     "an address missing": (COMMON, {}, lambda g: g[1:], r"layers\.0\.q: found 0 rows"),
     "no lists": (COMMON, {}, lambda g: [t.drop_columns(["ranks"]) for t in g], "8 nulls"),
-    "no prompts": (COMMON, {}, one_less("ranks"), "lists of \\[0\\] prompts"),
+    "no prompts": (COMMON, {}, one_less("ranks"), "lists of \\[0\\] values"),
     "a list too short": (COMMON, {}, with_value("ranks", None), "1 nulls"),
     "an infinite importance": (ABOVE, {}, with_value("importances", float("inf")), NOT_FINITE),
     "importances not numbers": (ABOVE, {}, with_value("importances", float("nan")), NOT_FINITE),

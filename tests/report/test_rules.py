@@ -36,8 +36,9 @@ CHAPTER = dict(
 )
 MEASURED = {
     "refinement": "raw",
-    "whole_layers": False, "n_units": 1000, "pairs": 3, "defined": 3, "normalised_pairs": 3, "chance": 0.03,
-    "iou": 0.3, "floor": 0.1, "floor_low": 0.08, "floor_high": 0.12, "half_iou": 0.25, "half_floor": 0.1,
+    "whole_layers": False, "n_units": 1000, "percent": 5.0, "pairs": 3, "defined": 3, "normalised_pairs": 3,
+    "chance": 0.03, "iou": 0.3, "floor": 0.1, "floor_low": 0.08, "floor_high": 0.12, "half_iou": 0.25,
+    "half_floor": 0.1,
     "ceiling": 0.6, "normalised": 0.3, "disattenuated": 0.8,
     "disattenuated_floor": 0.6, "normalised_ordinary": 0.2, "mixed_pairs": 6, "mixed_iou": 0.2, "mixed_floor": 0.1,
     "mixed_half_floor": 0.1, "mixed_ceiling": 0.6,
@@ -60,28 +61,29 @@ CASES = [
     ("sets", 0, ONE, "One set: nothing to compare."),
     ("sets", 1, {"defined": 0, "iou": NAN}, "Every region is empty"),
     ("sets", 2, {**LAYERS, "n_units": 4}, "The units are 4 whole layers, too few"),
-    ("sets", 3, {"floor": NAN}, "IoU 0.300 (chance 0.030). No floor is available"),
-    ("sets", 4, {"ceiling": NAN, "iou_se": 0.2}, "IoU 0.300 ± 0.200 is near the upper limit of the floor (0.120, from"),
-    ("sets", 5, {"ceiling": NAN}, "IoU 0.300 is above the floor (0.100, from shuffled statistics). No ceiling"),
-    ("sets", 5, {"ceiling": NAN, **LAYERS}, "above the floor (0.100, from layers placed at random)"),
-    ("sets", 6, BELOW, "IoU 0.120 is not above the floor (0.100, upper limit 0.120, from shuffled statistics)"),
-    ("sets", 7, {"ceiling": 0.14}, "The ceiling (0.140, from two halves of one set) is at most slightly above"),
-    ("sets", 7, {"ceiling": 0.05}, "The ceiling (0.050, from two halves of one set) is at most slightly above"),
-    ("sets", 7, {"ceiling": 0.16, "room_se": 0.02}, "The ceiling (0.160, from two halves of one set) is at most sli"),
-    ("sets", 8, {"normalised": NAN}, "The floor is 0.100 and the ceiling 0.600, but no pair"),
-    ("sets", 9, {"normalised_se": 0.2}, "Sets share little or nothing or a part or most of what two halves of one set"),
-    ("sets", 9, {"normalised": 0.52, "normalised_se": 0.03}, "Sets share a part or most of what two halves of one set"),
-    ("sets", 9, {"normalised": 0.87, "normalised_se": 0.031}, "above the floor, from shuffled statistics: near the"),
-    ("sets", 10, {"normalised": math.nextafter(0.1, 0)}, "little or nothing beyond the floor, from shuffled stat"),
-    ("sets", 10, {"normalised": -0.2, **LAYERS}, "layers placed at random (normalised -0.20)."),
-    ("sets", 11, {"normalised": 0.1}, "Partly shared (normalised 0.10)."),
-    ("sets", 11, {"normalised": math.nextafter(0.5, 0)}, "Partly shared"),
-    ("sets", 11, {"normalised_pairs": 2}, "Partly shared (normalised 0.30 over 2 of 3 pairs)."),
-    ("sets", 12, {"normalised": 0.5}, "Mostly shared (normalised 0.50)."),
-    ("sets", 12, {"normalised": math.nextafter(0.9, 0)}, "Mostly shared"),
-    ("sets", 12, {"normalised": 0.6, "half_floor": 0.0, "ceiling": 0.05}, "Mostly shared"),
-    ("sets", 13, {"normalised": 0.9}, "As similar as two halves of one set (normalised 0.90)."),
-    ("sets", 13, {**LAYERS, "n_units": 5, "normalised": 1.2}, "As similar as two halves of one set"),
+    ("sets", 3, {"n_units": 39, "percent": 25.0}, "Regions hold 9.8 units each, too few"),
+    ("sets", 4, {"floor": NAN}, "IoU 0.300 (chance 0.030). No floor is available"),
+    ("sets", 5, {"ceiling": NAN, "iou_se": 0.2}, "IoU 0.300 ± 0.200 is near the upper limit of the floor (0.120, from"),
+    ("sets", 6, {"ceiling": NAN}, "IoU 0.300 is above the floor (0.100, from shuffled statistics). No ceiling"),
+    ("sets", 6, {"ceiling": NAN, **LAYERS}, "above the floor (0.100, from layers placed at random)"),
+    ("sets", 7, BELOW, "IoU 0.120 is not above the floor (0.100, upper limit 0.120, from shuffled statistics)"),
+    ("sets", 8, {"ceiling": 0.14}, "The ceiling (0.140, from two halves of one set) is at most slightly above"),
+    ("sets", 8, {"ceiling": 0.05}, "The ceiling (0.050, from two halves of one set) is at most slightly above"),
+    ("sets", 8, {"ceiling": 0.16, "room_se": 0.02}, "The ceiling (0.160, from two halves of one set) is at most sli"),
+    ("sets", 9, {"normalised": NAN}, "The floor is 0.100 and the ceiling 0.600, but no pair"),
+    ("sets", 10, {"normalised_se": 0.2}, "Sets share little or nothing or a part or most of what two halves of one"),
+    ("sets", 10, {"normalised": 0.52, "normalised_se": 0.03}, "Sets share a part or most of what two halves of one"),
+    ("sets", 10, {"normalised": 0.87, "normalised_se": 0.031}, "above the floor, from shuffled statistics: near the"),
+    ("sets", 11, {"normalised": math.nextafter(0.1, 0)}, "little or nothing beyond the floor, from shuffled stat"),
+    ("sets", 11, {"normalised": -0.2, **LAYERS}, "layers placed at random (normalised -0.20)."),
+    ("sets", 12, {"normalised": 0.1}, "Partly shared (normalised 0.10)."),
+    ("sets", 12, {"normalised": math.nextafter(0.5, 0)}, "Partly shared"),
+    ("sets", 12, {"normalised_pairs": 2}, "Partly shared (normalised 0.30 over 2 of 3 pairs)."),
+    ("sets", 13, {"normalised": 0.5}, "Mostly shared (normalised 0.50)."),
+    ("sets", 13, {"normalised": math.nextafter(0.9, 0)}, "Mostly shared"),
+    ("sets", 13, {"normalised": 0.6, "half_floor": 0.0, "ceiling": 0.05}, "Mostly shared"),
+    ("sets", 14, {"normalised": 0.9}, "As similar as two halves of one set (normalised 0.90)."),
+    ("sets", 14, {**LAYERS, "n_units": 5, "normalised": 1.2}, "As similar as two halves of one set"),
     ("labels", 0, {"permuted_iou": NAN}, ""),
     ("labels", 0, {**LAYERS, "n_units": 4}, ""),
     ("labels", 1, {"differing_pairs": 0}, "No pair of sets differs more than random parts of its pooled prompts"),
@@ -173,6 +175,14 @@ def test_few_layers_keep_every_overlap_silent():
     assert "planted region" in said
 
 
+def test_few_heads_keep_every_overlap_silent():
+    """Of 16 heads, a quarter is 4."""
+    said = verdict_of(MEASURED | {"n_units": 16, "percent": 25.0})
+    assert said.startswith("IoU 0.300 (chance 0.030). Regions hold 4.0 units each, too few for the IoU to be")
+    assert "shared" not in said.lower() and "pool" not in said and "Two blocks" not in said
+    assert "too few" not in verdict_of(MEASURED | {"n_units": 1000, "percent": 1.0})
+
+
 number = st.one_of(st.just(NAN), st.floats(-0.5, 1.5))
 CLAIMS = (
     "share little",
@@ -191,11 +201,16 @@ CLAIMS = (
 @given(st.data())
 def test_no_verdict_claims_what_has_no_number(data):
     counts = {"pairs": data.draw(st.integers(0, 3)), "whole_layers": data.draw(st.booleans())}
-    counts |= {"defined": data.draw(st.integers(0, counts["pairs"])), "n_units": data.draw(st.integers(1, 9))}
+    counts |= {
+        "defined": data.draw(st.integers(0, counts["pairs"])),
+        "n_units": data.draw(st.sampled_from([2, 4, 9, 900])),
+    }
+    counts |= {"percent": data.draw(st.sampled_from([1.0, 50.0]))}
     counts |= {"normalised_pairs": data.draw(st.integers(0, counts["defined"]))}
     counts |= {"refinement": data.draw(st.sampled_from(["raw", "minus-everyday"]))}
-    names = [*MEASURED, "normalised_se", "normalised_ordinary_se", "room_se", "recovery_auroc_se"]
-    record = {name: data.draw(number) for name in names if name not in counts} | counts
+    errors = ["normalised_se", "normalised_ordinary_se", "room_se", "recovery_auroc_se"]
+    record = {name: data.draw(number) for name in MEASURED if name not in counts} | counts
+    record |= {name: abs(data.draw(number)) for name in errors}
     said = verdict_of(record)
     assert "nan" not in said and "{" not in said and "  " not in said and said
     if any(claim in said for claim in CLAIMS):
@@ -213,7 +228,7 @@ def stated(normalised: pd.DataFrame, ordinary: pd.DataFrame, errors: bool) -> tu
     for name, rows in (("normalised", normalised), ("normalised_ordinary", ordinary)):
         record |= {name: rows["value"].median(), f"{name}_se": jackknife(rows, "value") if errors else NAN}
     found = reached(record, "sets"), reached(record, "ordinary")
-    return tuple(None if i == still_open else i for i, still_open in zip(found, (9, 3), strict=True))
+    return tuple(None if i == still_open else i for i, still_open in zip(found, (10, 3), strict=True))
 
 
 def flips(k: int, errors: bool) -> tuple[int, int]:

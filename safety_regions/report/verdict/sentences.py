@@ -25,6 +25,9 @@ ROOM = 0.05
 FEW_LAYERS = 4
 """Number of whole layers up to which the IoU of two regions can take only a few values."""
 
+FEW_UNITS = 10
+"""Units of a region, mean over sets, below which one unit more or less in common moves the IoU a lot."""
+
 SETTLED = 0.9
 """IoU of a pool with the pool of one more set; from this value on, the pool hardly changes."""
 
@@ -89,12 +92,22 @@ def _needed(r: Record) -> float:
 
 
 def compared(r: Record) -> bool:
-    """Whether the overlap can be interpreted: some IoU is defined, and units are not just a few layers."""
-    return r["defined"] > 0 and not few_layers(r)
+    """Whether the overlap can be interpreted: some IoU is defined, and units are not just a few."""
+    return r["defined"] > 0 and not few_layers(r) and not few_units(r)
 
 
 def few_layers(r: Record) -> bool:
     return bool(r["whole_layers"]) and r["n_units"] <= FEW_LAYERS
+
+
+def few_units(r: Record) -> bool:
+    """Whether regions hold few units. Of whole layers there are always few; their floor is exact."""
+    return not r["whole_layers"] and _n_selected(r) < FEW_UNITS
+
+
+def _n_selected(r: Record) -> float:
+    """Units of a region, mean over sets."""
+    return r["percent"] / 100 * r["n_units"]
 
 
 def placed(r: Record) -> bool:
@@ -115,6 +128,9 @@ SETS = (
          "every region is empty"),
     Rule(few_layers, "The units are {n_units} whole layers, too few for the IoU to be informative.",
          "too few whole layers to compare"),
+    Rule(few_units,
+         "IoU {iou} (chance {chance}). Regions hold {n_selected} units each, too few for the IoU to be informative.",
+         "too few units to compare"),
     Rule(_unknown("floor"),
          "IoU {iou} (chance {chance}). No floor is available, so the IoU is compared with chance only.",
          "compared with chance only"),
@@ -314,6 +330,7 @@ def _words(record: Record) -> dict[str, str]:
     over = f" over {record['normalised_pairs']} of {record['pairs']} pairs" if some else ""
     ground, left_open = GROUND[bool(record["whole_layers"])], " or ".join(_open(record))
     common = f"{100 * record['shared']:.0f}" if record["shared"] > SHARED else ""
+    numbers["n_selected"] = f"{_n_selected(record):.1f}"
     return {**numbers, "shared_percent": common, "ground": ground, "over": over, "open": left_open}
 
 
@@ -332,6 +349,6 @@ def explained() -> str:
         "Scores distinguish a planted region if their AUROC (of whole neurons, where neurons are planted) exceeds the "
         f"one by chance, and that of every data-free baseline, by at least {FOUND:g}. A value within one standard "
         f"error (±) of a threshold is called near it. Prompts that sets share are mentioned above {100 * SHARED:g} % "
-        f"of a set. Up to {FEW_LAYERS} whole layers are too few units for a verdict on the overlap. All thresholds are "
-        "conventions, so always read the numbers too."
+        f"of a set. Up to {FEW_LAYERS} whole layers, and regions of fewer than {FEW_UNITS} other units, are too few "
+        "for a verdict on the overlap. All thresholds are conventions, so always read the numbers too."
     )

@@ -503,7 +503,8 @@ RECOVERY = _contract(
     (
         "auroc",
         pa.float64(),
-        "area under the ROC curve of the scores of all weights; null for adapter scores, and unless all are stored",
+        "area under the ROC curve of the scores of all weights, or of the fixed sample if not all are stored; null for "
+        "adapter scores",
     ),
     (
         "chance_auroc",

@@ -27,15 +27,16 @@ class Curve(NamedTuple):
     misses: np.ndarray
 
 
-def curve(place: np.ndarray, n: int, inside: np.ndarray) -> Curve:
+def curve(place: np.ndarray, n: int, inside: np.ndarray, counts: np.ndarray | None = None) -> Curve:
     """Count units at each of n distinct scores.
 
     Args:
         place: rank of each unit's score among the distinct ones, ascending, 0 to n - 1.
         inside: how much of each unit is in the truth, 0-1.
+        counts: how many units each one stands for, in a sample; None: one.
     """
-    hits = np.bincount(place, weights=inside, minlength=n)
-    return Curve(hits, np.bincount(place, minlength=n) - hits)
+    hits = np.bincount(place, weights=inside if counts is None else inside * counts, minlength=n)
+    return Curve(hits, np.bincount(place, weights=counts, minlength=n) - hits)
 
 
 def area_of_roc(counts: Curve) -> float | None:

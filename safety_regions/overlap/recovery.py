@@ -1,9 +1,13 @@
 """Recovery of a planted region: regions and scores of a method compared with the truth, weight by weight.
 
 Truth and regions are compared as weights, so that one table can have methods of every granularity. Weights that a
-method does not score count as tied below all others. Areas under curves need all scores (``kept: {matrix: 1}``); scores
-of a LoRA adapter's factors are not scores of single weights, and have none. Where neurons or layers were planted, there
-are also areas of scores pooled to these units (`overlap.pooling`).
+method does not score count as tied below all others.
+
+Areas under curves are those of all scores if all are stored (``kept: {matrix: 1}``), otherwise those of the fixed
+sample of weights (`scoring.sample`), in which a weight counts for as many as its projection has for each sampled one.
+Scores of a LoRA adapter's factors are not scores of single weights, and have no areas. Where neurons or layers were
+planted, there are also areas of scores pooled to these units (`overlap.pooling`). A sample has few weights of a neuron,
+so only layers are pooled from it.
 
 The scores of one organism can be compared with the truths of several: what a method finds where nothing was planted is
 the null for what it finds where something was.
@@ -30,6 +34,18 @@ Flags = dict[str, np.ndarray]
 Labelled = Sequence[tuple[Mapping[str, str], str | Path]]
 
 
+class Scores(NamedTuple):
+    """Scores of weights.
+
+    Attributes:
+        values: address -> float64, -inf where the method gives none: of all weights, (out, in), or of a sample, (n,).
+        sample: address -> flat indices of the sampled weights, (n,); None if all are there.
+    """
+
+    values: Flags
+    sample: Flags | None = None
+
+
 class Units(NamedTuple):
     """A region of heads or layers, and the region of the same kind that a refinement removed."""
 
@@ -52,6 +68,7 @@ def measure_recovery(
     regions: Labelled,
     removed: Labelled,
     factors: Factors | None = None,
+    samples: Labelled = (),
 ) -> list[dict]:
     """Compare all regions with each truth: a row each, ``truth`` and labels first, then `recovery_of_region`, areas.
 
@@ -60,6 +77,7 @@ def measure_recovery(
         scores, regions: (labels, file); the labels of both hold method and name.
         removed: the raw regions of utility sets that refinements subtracted, by method, selection and name.
         factors: address -> its LoRA factors, for a method that scores an adapter.
+        samples: as ``scores``, for tables that do not store all scores of weights: those of the fixed sample.
     """
     shapes = {where: tuple(s) for where, s in ScoreFile(scores[0][1]).metadata["weight_shapes"].items()}
     subtracted = {(of["method"], of["selection"], f"minus-{of['name']}"): path for of, path in removed}
@@ -68,6 +86,7 @@ def measure_recovery(
         other = subtracted.get((of["method"], of["selection"], of["refinement"]))
         found.append((of, _found(path, other, shapes, factors)))
     known = {(of["method"], of["name"]): weight_scores(path, shapes) for of, path in scores}
+    known |= {(of["method"], of["name"]): sampled_scores(path) for of, path in samples}
     rows = []
     for name, truth in truths.items():
         planted, kind = weight_flags(truth, shapes), truth.metadata["granularity"]
@@ -152,19 +171,23 @@ def recovery_of_scores(
     return areas_of_scores(scores, truth, granularity)
 
 
-def weight_scores(path: str | Path, shapes: Mapping[str, tuple[int, int]]) -> Flags | None:
-    """Read the score of every weight: address -> float64 (out, in), -inf where the method gives none.
-
-    None for the scores of an adapter, and if not all scores are stored.
-    """
+def weight_scores(path: str | Path, shapes: Mapping[str, tuple[int, int]]) -> Scores | None:
+    """Read the score of every weight. None for the scores of an adapter, and if not all scores are stored."""
     file = ScoreFile(path)
     if file.granularity.factors or max(file.kept.values(), default=0) < 1:
         return None
-    return {where: _weight_scores(file, where, shapes) for where in shapes}
+    return Scores({where: _weight_scores(file, where, shapes) for where in shapes})
+
+
+def sampled_scores(path: str | Path) -> Scores:
+    """Read the scores of the fixed sample of weights from the table that holds them."""
+    file = ScoreFile(path)
+    values = {where: file.scores(where).astype(np.float64) for where in file.shapes}
+    return Scores(values, {where: file.units(where) for where in file.shapes})
 
 
 def areas_of_scores(
-    scores: Flags | None, truth: Flags, granularity: str = "weight"
+    scores: Scores | None, truth: Flags, granularity: str = "weight"
 ) -> dict[str, float | None]:
     """Compute the areas under curves of scores against the truth, and what the same scores give by chance.
 
@@ -175,7 +198,7 @@ def areas_of_scores(
     Areas with ``pooled_`` are those of whole neurons or layers, if these were planted; see `pooled_areas`.
 
     Args:
-        scores: from `weight_scores`.
+        scores: from `weight_scores` or `sampled_scores`.
         truth: address -> whether each weight (out, in) is planted.
         granularity: of the plant: weight, neuron or layer.
 
@@ -185,17 +208,19 @@ def areas_of_scores(
     """
     if scores is None:
         return dict.fromkeys(AREAS)
-    pooled = pooled_areas(scores, truth, granularity)
-    scores = {where: scores[where].ravel() for where in truth}
-    flags = {where: values.ravel() for where, values in truth.items()}
-    shares = {where: values.mean() for where, values in flags.items()}
-    divided = [where for where, share in shares.items() if 0 < share < 1]
-    within = [auroc(scores[where], flags[where]) for where in divided]
-    everything, planted = (np.concatenate(list(values.values())) for values in (scores, flags))
+    pooled = _pooled(scores, truth, granularity)
+    known = {where: scores.values[where].ravel() for where in truth}
+    flags = {where: _taken(values.ravel(), scores.sample, where) for where, values in truth.items()}
+    shares = {where: values.mean() for where, values in truth.items()}
+    within = [auroc(known[w], flags[w]) for w in truth if 0 < shares[w] < 1 and 0 < flags[w].mean() < 1]
+    everything, planted = (np.concatenate(list(values.values())) for values in (known, flags))
     values, place = np.unique(everything, return_inverse=True)
-    expected = np.concatenate([np.full(flags[where].size, share) for where, share in shares.items()])
+    sizes = [flags[where].size for where in truth]
+    expected = np.repeat(list(shares.values()), sizes)
+    stands_for = [truth[where].size / n for where, n in zip(truth, sizes, strict=True)]
+    counts = None if scores.sample is None else np.repeat(stands_for, sizes)
     found = [
-        area(curve(place, values.size, part))
+        area(curve(place, values.size, part, counts))
         for part in (planted, expected)
         for area in (area_of_roc, area_of_precision)
     ]
@@ -203,6 +228,22 @@ def areas_of_scores(
         found[2:] = None, None
     mean_within = float(np.mean(within)) if within else None
     return dict(zip(AREAS, (*found, mean_within, *pooled.values()), strict=True))
+
+
+def _taken(values: np.ndarray, sample: Flags | None, where: str) -> np.ndarray:
+    return values if sample is None else values[sample[where]]
+
+
+def _pooled(scores: Scores, truth: Flags, granularity: str) -> dict[str, float | None]:
+    """`pooled_areas`; from a sample only those of layers, whose mean is that of the means of their projections."""
+    if scores.sample is None:
+        return pooled_areas(scores.values, truth, granularity)
+    if granularity != "layer":
+        return dict.fromkeys(POOLED)
+    means = {
+        where: np.broadcast_to(scores.values[where].mean(), flags.shape) for where, flags in truth.items()
+    }
+    return pooled_areas(means, truth, granularity)
 
 
 def _whole_layers(shares: Mapping[str, float]) -> bool:

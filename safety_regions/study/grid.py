@@ -246,6 +246,16 @@ def scored_methods(study: Study) -> list[dict[str, str]]:
     ]
 
 
+def sampled_scores(study: Study) -> list[dict[str, str]]:
+    """Those of `scored_methods` whose tables do not store the scores of all weights, but have a sample of them."""
+    return [
+        row
+        for row in scored_methods(study)
+        if study.methods[row["method"]].granularity == "weight"
+        and max(study.methods[row["method"]].kept.values()) < 1
+    ]
+
+
 def recovered_regions(study: Study) -> list[dict[str, str]]:
     """Method, granularity, name, selection and refinement of every region that is compared with a planted region."""
     backbone = next(iter(study.backbones))

@@ -11,17 +11,21 @@ from safety_regions.formats.region import Region, write_region
 from safety_regions.overlap.chance import pair_iou
 from safety_regions.overlap.curves import auroc, average_precision
 from safety_regions.overlap.few_units import chance_of_truth
+from safety_regions.overlap.pooling import POOLED
 from safety_regions.overlap.recovery import (
     AREAS,
     Units,
+    areas_of_scores,
     measure_recovery,
     recovery_of_region,
     recovery_of_scores,
+    sampled_scores,
     weight_flags,
     weight_scores,
 )
 from safety_regions.regions.refine import subtract_region
 from safety_regions.regions.select import select_region
+from safety_regions.scoring.sample import sampled_units
 from tests.regions.small_regions import METADATA, write_scores
 
 SHAPES = {"layers.0.q": (6, 8), "layers.0.down": (4, 10), "layers.1.q": (6, 8)}
@@ -224,6 +228,7 @@ def test_rows_that_heads_share_are_scored_as_the_lower_head(tmp_path):
     scores = {"layers.0.heads": np.array([3, 1, 2, 4], np.float32), "layers.1.heads": np.zeros(4, np.float32)}
     path = write_scores(tmp_path / "h.parquet", "head", scores, {"global": 1.0})
     found = weight_scores(path, HEADED | {"layers.0.up": (2, 3)})
+    found = found.values
     assert found["layers.0.q"][:, 0].tolist() == found["layers.0.o"][0].tolist() == [3, 3, 1, 1, 2, 2, 4, 4]
     assert found["layers.0.k"][:, 1].tolist() == found["layers.0.v"][:, 1].tolist() == [1, 1, 2, 2]
     assert (found["layers.0.up"] == -np.inf).all()
@@ -233,6 +238,38 @@ def test_rows_that_heads_share_are_scored_as_the_lower_head(tmp_path):
         for where in HEADED:
             if where.startswith("layers.0"):
                 assert np.array_equal(flags[where], found[where] > 4 - n)
+
+
+@pytest.mark.parametrize("granularity", ["weight", "layer", "neuron"])
+def test_areas_of_a_sample_are_near_those_of_all_scores(granularity, tmp_path):
+    """The small matrix has as many sampled weights as the large one, and other scores and shares."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "layers.0.q": (64, 80),
+        "layers.0.up": (400, 500),
+        "layers.1.up": (80, 64),
+        "layers.1.q": (64, 80),
+    }
+    share = {where: 0.3 if where == "layers.0.up" else 0.02 for where in shapes}
+    truth = {where: rng.random(shape) < share[where] for where, shape in shapes.items()}
+    if granularity == "layer":
+        truth = {where: np.full(shape, where.startswith("layers.0")) for where, shape in shapes.items()}
+    scores = {w: (rng.random(s) + truth[w] / 2 - 4 * share[w]).astype(np.float32) for w, s in shapes.items()}
+    write_scores(tmp_path / "all", "weight", scores, {"matrix": 1.0}, keep_all(scores))
+    stored = {
+        w: np.isin(np.arange(v.size), sampled_units(w, v.shape)).reshape(v.shape) for w, v in scores.items()
+    }
+    assert all(flags.sum() == 4096 for flags in stored.values())
+    write_scores(tmp_path / "sample", "weight", scores, {}, stored)
+    found = areas_of_scores(sampled_scores(tmp_path / "sample"), truth, granularity)
+    pooled = "layer" if granularity == "layer" else "weight"
+    expected = areas_of_scores(weight_scores(tmp_path / "all", shapes), truth, pooled)
+    assert [name for name in AREAS if found[name] is None] == [n for n in AREAS if expected[n] is None]
+    assert granularity == "layer" or {n for n in AREAS if found[n] is None} == set(POOLED)
+    known = [name for name in AREAS if found[name] is not None]
+    assert [found[n] for n in known] == pytest.approx([expected[n] for n in known], abs=0.02)
+    unweighted = auroc(*(np.concatenate([a[w][stored[w]] for w in shapes]) for a in (scores, truth)))
+    assert abs(unweighted - expected["auroc"]) > 0.05, "the weights matter"
 
 
 def test_areas_need_all_scores(tmp_path):

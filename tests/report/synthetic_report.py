@@ -122,7 +122,7 @@ class SyntheticReport:
         for rule, seconds in (("score", (40, 20)), ("write_responses", (5,))):
             for i, one in enumerate(seconds):
                 path = folder.parent / f"benchmarks/{rule}/{self.backbones[0]}/{i}.tsv"
-                save_text(path, f"s\th:m:s\n{one}.0\t0:00:{one}\n")
+                save_text(path, f"s\th:m:s\tmax_rss\tcpu_time\n{one}.0\t0:00:{one}\t512.0\t{one}.0\n")
 
     def _figure(self, path: Path, svg: str) -> None:
         save_text(path.with_suffix(".svg"), svg)
@@ -165,6 +165,7 @@ class SyntheticReport:
             "gguf": [self.folder / "checkpoints/small-q8/gguf.json"],
             "facts": self.facts,
             "benchmarks": self.folder.parent / "benchmarks",
+            "gpus": dict.fromkeys(self.backbones, 0),
             "files": {"there/": "more"},
         }
 

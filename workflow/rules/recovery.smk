@@ -1,7 +1,8 @@
 """Recovery: compare what the methods found in an organism with the region that was planted in it, and with the regions
 planted in organisms that differ from it only in the place and the training seed.
 
-IN   organisms/{organism}/truth.safetensors of the organism and of its group; regions/... and scores/... of the organism
+IN   organisms/{organism}/truth.safetensors of the organism and of its group; regions/... and scores/... of the organism,
+     and .sample.parquet of scores that are not all stored
 OUT  recovery/{organism}.parquet
 """
 
@@ -17,6 +18,10 @@ rule measure_recovery:
         scores=lambda wc: [
             f"<results>/scores/{wc.organism}/{row['method']}/{row['name']}.parquet"
             for row in grid.scored_methods(STUDY)
+        ],
+        samples=lambda wc: [
+            f"<results>/scores/{wc.organism}/{row['method']}/{row['name']}.sample.parquet"
+            for row in grid.sampled_scores(STUDY)
         ],
         regions=lambda wc: [
             "<results>/regions/{organism}/{method}/{name}/{selection}/{refinement}.safetensors".format(
@@ -42,6 +47,7 @@ rule measure_recovery:
     params:
         truths=lambda wc: group_of(STUDY, wc.organism),
         scores=grid.scored_methods(STUDY),
+        samples=grid.sampled_scores(STUDY),
         regions=grid.recovered_regions(STUDY),
         removed=grid.removed_regions(STUDY),
         family=lambda wc: STUDY.backbones[wc.organism]["family"],

@@ -10,12 +10,12 @@ Labelled = Sequence[tuple[Mapping[str, str], str | Path]]
 
 def measure_recovery(
     truths: Mapping[str, str | Path], scores: Labelled, regions: Labelled, removed: Labelled,
-    adapter: Sequence[str | Path], family: str, organism: str, output: str | Path,
+    adapter: Sequence[str | Path], family: str, organism: str, output: str | Path, samples: Labelled = (),
 ) -> None:  # fmt: skip
     """Write a row for each truth and region: labels, the agreement of both, and the areas for its method's scores.
 
-    ``truths``: organism -> its planted region; ``scores``, ``regions``, ``removed``: of this organism, see
-    `overlap.recovery`; ``adapter``: its files, empty if no method scores it.
+    ``truths``: organism -> its planted region; ``scores``, ``regions``, ``removed``, ``samples``: of this
+    organism, see `overlap.recovery`; ``adapter``: its files, empty if no method scores it.
     """
     import pyarrow as pa
 
@@ -27,7 +27,7 @@ def measure_recovery(
 
     factors = read_factors(adapter, family, read_metadata(scores[0][1])["weight_shapes"])
     planted = {name: read_region(path) for name, path in truths.items()}
-    rows = recovery.measure_recovery(planted, scores, regions, removed, factors)
+    rows = recovery.measure_recovery(planted, scores, regions, removed, factors, samples)
     write_table(output, pa.Table.from_pylist(rows), RECOVERY, {"organism": organism})
 
 
@@ -37,6 +37,7 @@ if __name__ == "__main__":
         measure_recovery(
             truths=dict(zip(p.truths, files.truths, strict=True)),
             scores=list(zip(p.scores, files.scores, strict=True)),
+            samples=list(zip(p.samples, files.samples, strict=True)),
             regions=list(zip(p.regions, files.regions, strict=True)),
             removed=list(zip(p.removed, files.removed, strict=True)), adapter=files.adapter, family=p.family,
             organism=organism, output=snakemake.output.recovery,

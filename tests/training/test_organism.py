@@ -158,10 +158,10 @@ def test_a_part_of_each_set_is_its_first_prompts(tmp_path):
 @pytest.mark.parametrize(
     "limits", [{"required_refusal": 1.0}, {"required_refusal": 0, "allowed_over_refusal": -1}]
 )
-def test_an_organism_that_misses_its_card_is_an_error_and_leaves_nothing(limits, tmp_path):
+def test_an_organism_that_misses_its_card_is_an_error_and_leaves_a_snapshot(limits, tmp_path):
     with pytest.raises(StudyError, match=r"found 0\.0% of the held-out harmful .* 0\.0% of the ordinary"):
         train_organism(small_card() | limits, small_prompts(), tmp_path / "organism", "small")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".organism.snapshot"]
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ def test_every_arm_is_measured_and_the_model_comes_back(tmp_path, granularity, s
     assert [tuple(row) for row in found.itertuples(index=False)] == [arm[:5] for arm in planned]
     kinds = set(found["control"])
     layers, ranks = granularity == "layer", granularity == "rank"
-    assert kinds >= {"none", "region", "random", "utility", "other", "direction"}
-    assert ({"magnitude", "change"} <= kinds) is not ranks
+    assert kinds >= {"none", "region", "random", "utility", "other"}
+    assert ({"magnitude", "change", "direction"} <= kinds) is not ranks
     layers = layers or ranks
     assert ("matched" in kinds) is not layers
     assert ({"core", "core_part", "private", "private_part"} <= kinds) is not layers

@@ -109,6 +109,12 @@ class Project:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def log_of(done: subprocess.CompletedProcess) -> str:
+    """Snakemake's own log of a run, whose terminal shows a line per finished step only."""
+    (log,) = set(re.findall(r"Complete log\(s\): (\S+)", done.stderr))
+    return Path(log).read_text()
+
+
 def region_file(project: Project, path: str) -> Path:
     """The file of a region, ``backbone/method/name/selection/refinement``: its own, or one in its dataset's frame."""
     backbone, method, name, selection, refinement = path.split("/")

@@ -1,9 +1,10 @@
 """A run that writes the first page, or finds it up to date, ends by saying where it is; other runs do not."""
 
 import re
-from pathlib import Path
 
 import pytest
+
+from tests.workflow.conftest import log_of
 
 pytestmark = pytest.mark.slow
 
@@ -16,8 +17,7 @@ def test_a_run_that_writes_the_page_says_where_it_is(project):
     assert done.stdout.rstrip().endswith(SAID)
     steps = re.findall(r"^\d\d:\d\d:\d\d  (\d+) of (\d+) \(\d+%\)  (.+)$", done.stderr, flags=re.MULTILINE)
     assert ("1", steps[0][1], "Writing the first page") in steps and len(steps) == int(steps[0][1])
-    (log,) = set(re.findall(r"Complete log\(s\): (\S+)", done.stderr))
-    assert "Finished jobid" in Path(log).read_text() and "Finished jobid" not in done.stderr
+    assert "Finished jobid" in log_of(done) and "Finished jobid" not in done.stderr
 
 
 def test_a_run_that_finds_the_page_up_to_date_says_where_it_is(project):

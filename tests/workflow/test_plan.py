@@ -9,7 +9,7 @@ from safety_regions.formats.contracts import PROMPTS, USABLE
 from safety_regions.formats.parquet import read_metadata, read_table
 from safety_regions.model.devices import visible_gpus
 from tests.paths import ROOT
-from tests.workflow.conftest import make_project
+from tests.workflow.conftest import log_of, make_project
 
 
 def test_the_tiny_study_is_planned_whole(unrun):
@@ -106,7 +106,7 @@ def test_jobs_that_load_a_model_run_side_by_side_on_a_machine_without_gpu(tmp_pa
     """The profile allows one GPU at a time, so a job that asked for one would wait for the other."""
     project = make_project(tmp_path / "project")
     wanted = [f"results/responses/tiny/{name}.parquet" for name in ("one", "two")]
-    said = project.snakemake(*wanted, "--cores", "2").stderr
+    said = log_of(project.snakemake(*wanted, "--cores", "2"))
     started = [said.index(f"Generating the responses of tiny to {name}") for name in ("one", "two")]
     assert max(started) < said.index("(Rule: write_responses)"), "both start before one ends"
 

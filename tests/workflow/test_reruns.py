@@ -90,8 +90,8 @@ def test_editing_the_iou_scores_nothing(project):
     assert project.plan() == {}, "code that no job reaches must rerun nothing"
     project.edit(
         "safety_regions/overlap/iou.py",
-        "    names = membership",
-        "    EXTRA  # noqa: B018\n    names = membership",
+        "    names, groups = counted",
+        "    EXTRA  # noqa: B018\n    names, groups = counted",
     )
     plan = project.plan()
     assert plan["compute_overlap"] == 4 and not SCIENCE & plan.keys()

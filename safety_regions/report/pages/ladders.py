@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from safety_regions.report.behaviour import CELL
+from safety_regions.report.figures.style import COLOURS
 from safety_regions.report.pages.render import render
 
 KEYS = CELL[1:]
@@ -105,6 +106,7 @@ def draw_ladders(
         groups.append(Group(start, f"{method} / {selection}", note, methods.index(method), strips))
     return render(
         "ladders.svg.j2",
+        colours=COLOURS,
         backbone=backbone,
         cells=len(rows),
         legend=[(role, ROLES[role]) for role in known],

@@ -3,7 +3,7 @@
 Pure functions of a `Study`; the rules turn their results into paths.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,10 +132,10 @@ def frame_names(study: Study, label: str, selection: str, dataset: str) -> list[
     return sorted(own, key=lambda name: parse_name(name).shuffle is not None)
 
 
-def frame_of(study: Study, label: str, selection: str, name: str) -> str | None:
-    """The dataset whose frame holds the region of a name; None if the region has a file of its own."""
-    dataset, *others = name_datasets(name)
-    return dataset if not others and name in frame_names(study, label, selection, dataset) else None
+def frames_of(study: Study, label: str, selection: str, names: Iterable[str]) -> dict[str, str]:
+    """Name -> dataset whose frame holds its region, for the names whose regions have no files of their own."""
+    framed = set(framed_names(study, label, selection, RAW)) - set(study.datasets)
+    return {name: name_datasets(name)[0] for name in names if name in framed}
 
 
 def framing(study: Study, label: str, selection: str, refinement: str) -> dict:

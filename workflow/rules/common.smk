@@ -271,11 +271,10 @@ def regions_of(wildcards, names):
     backbone, method, selection, refinement = (
         wildcards[key] for key in ("backbone", "method", "selection", "refinement")
     )
-    found = []
+    found, frames = [], grid.frames_of(STUDY, method, selection, names)
     for name in names:
-        frame = grid.frame_of(STUDY, method, selection, name)
-        place = f"{frame or name}/{selection}/{refinement}"
-        kind = "frame" if frame else "safetensors"
+        place = f"{frames.get(name, name)}/{selection}/{refinement}"
+        kind = "frame" if name in frames else "safetensors"
         found.append(f"<results>/regions/{backbone}/{method}/{place}.{kind}")
     return found
 

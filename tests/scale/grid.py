@@ -30,6 +30,13 @@ AGGREGATION = {"compare_prompts", "count_membership", "compute_overlap", "gather
 OVER_BACKBONES = {"gather_overlaps", "draw_ladders", "draw_refusals", "write_verdict", "write_index"}
 """The rules of `AGGREGATION` whose jobs read all backbones."""
 
+SCRIPTS = {
+    "select_region": "select_regions",
+    "select_own": "select_regions",
+    "refine_region": "refine_regions",
+}
+"""The scripts of the rules that are not named after theirs."""
+
 CONTROLLER = "__main__"
 
 
@@ -43,7 +50,7 @@ class Size(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """The cost of a run: rule -> peak memory (MB) and CPU seconds of each of its jobs; duration in ``seconds``."""
+    """The cost of a run: script -> peak memory (MB) and CPU seconds of each of its jobs; duration in ``seconds``."""
 
     memory: Mapping[str, list[float]]
     cpu: Mapping[str, list[float]]
@@ -51,7 +58,8 @@ class Usage(NamedTuple):
 
     @property
     def jobs(self) -> dict[str, int]:
-        return {rule: len(peaks) for rule, peaks in self.memory.items() if rule != CONTROLLER}
+        """Script -> number of its jobs."""
+        return {script: len(peaks) for script, peaks in self.memory.items() if script != CONTROLLER}
 
 
 def part_of_paper(size: Size) -> dict:
@@ -130,6 +138,14 @@ def added_jobs(before: dict, after: dict) -> dict[str, int]:
     return {rule: n for rule, n in counts.items() if n}
 
 
+def by_script(jobs: Mapping[str, int]) -> dict[str, int]:
+    """Return script -> number of jobs, from the number of jobs of each rule."""
+    counts = defaultdict(int)
+    for rule, n in jobs.items():
+        counts[SCRIPTS.get(rule, rule)] += n
+    return dict(counts)
+
+
 def run_measured(project: Project) -> Usage:
     """Run a grid on two cores, and read the memory and time that each process wrote when it ended.
 
@@ -151,7 +167,7 @@ def run_measured(project: Project) -> Usage:
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     memory, cpu = defaultdict(list), defaultdict(list)
     for script, peak, used in (line.split("\t") for line in notes.read_text().splitlines()):
-        rule = script.removesuffix(".py").rpartition(".")[2]
-        memory[rule].append(int(peak) / 1024)
-        cpu[rule].append(float(used))
+        script = script.removesuffix(".py").rpartition(".")[2]
+        memory[script].append(int(peak) / 1024)
+        cpu[script].append(float(used))
     return Usage(memory, cpu, seconds)

@@ -18,6 +18,7 @@ from tests.scale.grid import (
     Size,
     Usage,
     added_jobs,
+    by_script,
     jobs_of,
     make_grid,
     part_of_paper,
@@ -76,8 +77,9 @@ def grown(request, tmp_path_factory) -> Grown:
 
 
 def test_a_grown_grid_runs_the_jobs_that_are_new_each_once(grown):
-    assert grown.few.jobs == jobs_of(grown.first)
-    assert grown.planned == grown.all.jobs == added_jobs(grown.first, grown.config)
+    assert grown.few.jobs == by_script(jobs_of(grown.first))
+    assert grown.planned == added_jobs(grown.first, grown.config)
+    assert grown.all.jobs == by_script(grown.planned)
 
 
 def test_the_memory_of_a_job_does_not_depend_on_the_size_of_the_grid(grown):

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +13,19 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 # Remedy for any file that is damaged or has another version: every file can be made again.
 REMEDY = "delete the file and run snakemake again"
 FRAME = ".frame"  # ends the name of a folder that one job writes
+
+
+def frame_files(frame: str | Path, names: Iterable[str], ending: str) -> dict[str, Path]:
+    """Name -> file, for names in a frame: a folder with what one dataset's scores or region are compared with."""
+    return {name: Path(frame) / f"{name}{ending}" for name in names}
+
+
+def named_files(names: Sequence[str], paths: Sequence[str | Path], ending: str) -> dict[str, Path]:
+    """Name -> file, where each path is that of the file or of the frame that holds it."""
+    found = {}
+    for name, path in zip(names, map(Path, paths), strict=True):
+        found |= frame_files(path, [name], ending) if path.suffix == FRAME else {name: path}
+    return found
 
 
 def remedy(path: str | Path) -> str:

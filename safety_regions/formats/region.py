@@ -6,7 +6,7 @@ and reads large regions in pieces.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from safety_regions.errors import StudyError, explain
-from safety_regions.formats.files import FRAME
+from safety_regions.formats.files import named_files
 from safety_regions.formats.region_file import RegionFile, check_padding, count_bits, n_bytes, write_tensors
 
 if TYPE_CHECKING:
@@ -118,17 +118,9 @@ def write_region(path: str | Path, region: "Region | Subspaces") -> None:
     write_tensors(path, region.tensors, metadata)
 
 
-def frame_files(frame: str | Path, names: Iterable[str]) -> dict[str, Path]:
-    """Name -> region file, for the names in a frame: a folder with the regions that one region is compared with."""
-    return {name: Path(frame) / f"{name}.safetensors" for name in names}
-
-
 def region_files(names: Sequence[str], paths: Sequence[str | Path]) -> dict[str, Path]:
     """Name -> region file, where each path is that of the file or of the frame that holds it."""
-    found = {}
-    for name, path in zip(names, map(Path, paths), strict=True):
-        found |= frame_files(path, [name]) if path.suffix == FRAME else {name: path}
-    return found
+    return named_files(names, paths, ".safetensors")
 
 
 def read_region(path: str | Path) -> Region:

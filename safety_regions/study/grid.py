@@ -132,6 +132,12 @@ def frame_names(study: Study, label: str, selection: str, dataset: str) -> list[
     return sorted(own, key=lambda name: parse_name(name).shuffle is not None)
 
 
+def scored_frame(study: Study, label: str, dataset: str) -> list[str]:
+    """The names in the frame of a dataset's scores: those in the frames of its regions, whatever the selection."""
+    selections = study.methods[label].selections
+    return list(dict.fromkeys(name for how in selections for name in frame_names(study, label, how, dataset)))
+
+
 def frames_of(study: Study, label: str, selection: str, names: Iterable[str]) -> dict[str, str]:
     """Name -> dataset whose frame holds its region, for the names whose regions have no files of their own."""
     framed = set(framed_names(study, label, selection, RAW)) - set(study.datasets)
@@ -194,19 +200,6 @@ def shuffle_kind(selection: str) -> str:
 def keeps_marginals(study: Study, label: str) -> bool:
     """Whether a method (by its label) has a second floor, with row and column sums kept."""
     return bool(study.floors) and method_cards()[study.methods[label].module]["per_weight"]
-
-
-def shuffle_kinds(study: Study) -> set[str]:
-    """The kinds of shuffle that the study's cells ask for."""
-    if not study.floors:
-        return set()
-    kinds = {
-        shuffle_kind(selection)
-        for label, method in study.methods.items()
-        for selection in method.selections
-        if not (granularity_of(method.module).exact_floor or study.is_data_free(label))
-    }
-    return kinds | {"m" for label in study.methods if keeps_marginals(study, label)}
 
 
 def unshuffled(study: Study, label: str, selection: str, name: str) -> list[str]:

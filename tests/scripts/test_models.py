@@ -56,26 +56,29 @@ def test_write_responses_answers_the_first_of_each_split(checkpoint, tmp_path):
 
 
 @pytest.mark.slow
-def test_score_writes_a_table_for_each_name_after_which_a_file_is_called(checkpoint, tmp_path):
+def test_score_writes_a_table_for_each_name(checkpoint, tmp_path):
     answers = responses_of("harm", [True] * 6)
     write_table(tmp_path / "harm.parquet", answers, RESPONSES)
-    out, kept = [tmp_path / "scores" / f"{name}.parquet" for name in ("harm", "harm~1")], {"row": 1.0}
-    sampled = [path.with_suffix(".sample.parquet") for path in out]
+    names, kept = ["harm.2", "harm~1", "harm.1", "harm", "harm.1~1m"], {"row": 1.0}
+    out, sampled = (
+        {n: tmp_path / "s" / f"{n}{end}" for n in names} for end in (".parquet", ".sample.parquet")
+    )
     load_script("score")(
         outputs=out, sampled=sampled, labels={"backbone": "tiny", "label": "mine"}, card=CARD, checkpoint=checkpoint,
         base=[], before=[], method="wanda", options=WANDA, kept=kept, samples=3, keep={"harm": "refused"},
         responses=[tmp_path / "harm.parquet"], contrast=[], shared=[], usable=[], adapter=[],
-        batch_size=2, memory_mb=4000,
+        batch_size=2, memory_mb=4000, scratch=tmp_path,
     )  # fmt: skip
-    names = [parse_name(path.stem) for path in out]
-    chosen = choose(names[0], {"harm": answers}, 3, {"harm": "refused"})
-    expected = score_names(tiny_backbone("llama"), names, Job(load_method("wanda"), WANDA, kept, 2), chosen)
-    for path, (groups, _) in zip(out, expected, strict=True):
+    for name, used in zip(names, (1, 3, 1, 3, 1), strict=True):
+        path, parsed = out[name], parse_name(name)
+        chosen = choose(parsed, {"harm": answers}, 3, {"harm": "refused"})
+        job = Job(load_method("wanda"), WANDA, kept, 2)
+        ((groups, _),) = score_names(tiny_backbone("llama"), [parsed], job, chosen)
         metadata, values = read_metadata(path), [x for group, _ in groups for x in group["score"].to_pylist()]
         assert read_table(path, WEIGHT_SCORES)["score"].to_pylist() == pytest.approx(values)
-        assert (metadata["name"], metadata["label"], metadata["backbone"]) == (path.stem, "mine", "tiny")
-        assert metadata["samples_used"] == 3
-        sample = read_metadata(path.with_suffix(".sample.parquet"))
+        assert (metadata["name"], metadata["label"], metadata["backbone"]) == (name, "mine", "tiny")
+        assert metadata["samples_used"] == used
+        sample = read_metadata(sampled[name])
         assert sample == {**metadata, "kept": {}}
 
 

@@ -33,7 +33,6 @@ def test_data_free_methods_have_no_floors_and_no_ceilings():
     for label in asked.methods:
         assert grid.framed_names(asked, label, "row-0.05", "raw") == [*SETS, "everyday", "lookalikes"]
         assert grid.correlated_names(asked, label, "row-0.05", "raw") == []
-    assert grid.shuffle_kinds(asked) == set()
 
 
 def test_cores_have_sets_shuffles_and_regroupings():
@@ -99,7 +98,10 @@ def test_floors_and_ceilings_are_planned_when_asked():
         "one statistic per channel: no marginals"
     )
     assert suffixes("wanda", "matrix-0.05") == sorted([*halves, "~1", "~2", ".1~1", ".1~2"])
-    assert grid.shuffle_kinds(asked) == {"r", "m"} and grid.shuffle_kinds(study()) == set()
+    both = study(floors=2, ceilings=True, methods={"wanda": {"selections": ["row-0.05", "matrix-0.05"]}})
+    suffixes = {*by_row, "~1", "~2", ".1~1", ".1~2", ".1", ".2"}
+    assert set(grid.scored_frame(both, "wanda", "fraud")) == {f"fraud{suffix}" for suffix in suffixes}
+    assert grid.scored_frame(study(), "snip", "fraud") == []
 
 
 def test_scores_are_correlated_where_there_are_halves_of_units_smaller_than_layers():

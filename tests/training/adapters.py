@@ -43,7 +43,7 @@ def responses_of(dataset: str, refused: list[bool], held_out: int = 2) -> pa.Tab
             "prompt_id": [f"{dataset}/{i}" for i in range(n)],
             "dataset": dataset,
             "split": ["identify"] * (n - held_out) + ["evaluate"] * held_out,
-            "half": 1,
+            "half": [1 + i % 2 for i in range(n)],
             "prompt": [f"Please {dataset} {i}" for i in range(n)],
             "response": [REFUSAL if r else f"{ANSWER} {i}" for i, r in enumerate(refused)],
             "origin": "backbone",

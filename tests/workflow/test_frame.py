@@ -42,14 +42,12 @@ def framed(finished, tmp_path_factory):
 
 
 def test_only_what_is_new_is_scored(framed):
-    """New are one set, halves, pools, blocks, crossed names and groups; shuffles of a name share a job."""
+    """New are one set, pools, blocks, crossed names and groups; halves and shuffles of a set share a job."""
     _, planned = framed
-    assert planned["score_row_shuffles"] == 4 * 2 + 3, "sets, first halves, and first blocks"
-    assert planned["score_marginal_shuffles"] == 4
-    assert "score_shuffles" not in planned, "nothing is ranked within matrices"
+    assert planned["score_frame"] == 4, "of each set"
     pools = 2 + 1  # the first two and the last two of the order, and all three
-    assert planned["score"] == 1 + 4 * 2 + 2 * pools + 3 * 2 + 3 * 2 + 3, (
-        "each pool once more, with shuffled members"
+    assert planned["score"] == 1 + 2 * pools + 3 * 3 + 3 * 2 + 3, (
+        "each pool once more, with shuffled members, and the first block of each set"
     )
     assert planned["permute_labels"] == 3, "one job for each pair of sets"
 
@@ -95,16 +93,16 @@ def test_a_floor_is_the_overlap_of_shuffled_regions(framed):
 def test_shuffles_and_halves_say_who_they_are(framed):
     project, _ = framed
     for name, used in {
-        "one~2r": 8,
-        "one~1m": 8,
-        "one.1~2r": 4,
-        "one.1": 4,
+        "one.frame/one~2r": 8,
+        "one.frame/one~1m": 8,
+        "one.frame/one.1~2r": 4,
+        "one.frame/one.1": 4,
         "one@4x2": 4,
         "one+three+two": 24,
         "one~1r+three~1r+two~1r": 24,
     }.items():
         metadata = read_metadata(project.folder / f"results/scores/tiny/snip/{name}.parquet")
-        assert (metadata["name"], metadata["samples_used"]) == (name, used)
+        assert (metadata["name"], metadata["samples_used"]) == (name.rpartition("/")[2], used)
 
 
 def test_pools_and_sample_sizes_are_tables(framed):
@@ -181,4 +179,4 @@ def test_labels_are_permuted_for_every_pair(framed):
 def test_asking_less_runs_no_score_again(framed):
     project, _ = framed
     project.config = {**project.config, "floors": 0, "ceilings": False}
-    assert not {"score", "score_row_shuffles", "select_region", "select_frame"} & set(project.plan())
+    assert not {"score", "score_frame", "select_region", "select_frame"} & set(project.plan())

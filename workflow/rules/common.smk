@@ -15,6 +15,7 @@ from safety_regions.study.method_shelf import method_module, own_selection
 from safety_regions.study.resources import (
     BASE_BYTES,
     TRAINING_BYTES,
+    batch_size,
     gpus,
     kept_bytes,
     memory_mb,
@@ -57,7 +58,6 @@ CELL_TABLES = [
 
 # Selections that a method defines itself; all others go by rank.
 OWN_SELECTIONS = grid.own_patterns(STUDY)
-SHUFFLE_KINDS = grid.shuffle_kinds(STUDY)
 
 
 wildcard_constraints:
@@ -194,22 +194,15 @@ def shared_tables(*names):
     )
 
 
-def shuffled_scores(kind, part=""):
-    """Return the score tables (or a ``part`` of them) of all shuffles of a name of one kind: one job writes them."""
-    return collect(
-        "<results>/scores/{{backbone}}/{{method}}/{{name}}~{seed}{kind}{part}.parquet",
-        seed=grid.shuffle_seeds(STUDY),
-        kind=kind,
-        part=part,
-    )
-
-
 def scores_of(wildcards, names):
-    """Return the score tables of several names of a backbone and method."""
-    return collect(
-        "<results>/scores/{backbone}/{method}/{name}.parquet",
-        **{**dict(wildcards), "name": list(names)},
-    )
+    """Return, for a backbone and method, the score table of each name, or the frame (a folder) that holds it."""
+    found = []
+    for name in names:
+        dataset = grid.name_datasets(name)[0]
+        framed = grid.scored_frame(STUDY, wildcards.method, dataset)
+        file = f"{dataset}.frame" if name in framed else f"{name}.parquet"
+        found.append(f"<results>/scores/{wildcards.backbone}/{wildcards.method}/{file}")
+    return found
 
 
 def sweeps_of(wildcards, names):

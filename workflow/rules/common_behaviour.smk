@@ -89,7 +89,7 @@ def changed_resources(job, kept):
             job, STUDY.backbones[wc.backbone], attempt
         ),
         "gpu": lambda wc: gpus_of(wc.backbone, kept),
-        "batch_size": 16,
+        "batch_size": lambda wc: batch_size(STUDY.backbones[wc.backbone]),
     }
 
 

@@ -2,7 +2,7 @@
 
 IN   regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors of all identification sets; of utility
      sets, pools, regrouped sets and blocks of prompts if the config asks for them; frames with shuffles and halves;
-     with halves, also their scores/{backbone}/{method}/{name}.sample.parquet; prompts/shared_prompts.parquet
+     with halves, also scores/{backbone}/{method}/{dataset}.frame; prompts/shared_prompts.parquet
 OUT  overlap/{backbone}/{method}/{selection}/{refinement}.membership.parquet (of ranks .subspaces.parquet), .parquet, .iou.tsv,
      .pools.parquet, .cores.parquet, .sample_sizes.parquet, .crossed.parquet; overlap/iou.parquet, overlap/region_sizes.parquet
 """
@@ -63,11 +63,8 @@ rule compute_overlap:
             method=wc.method,
             pool=comparisons.permuted_pools(STUDY, wc.method, wc.selection),
         ),
-        samples=lambda wc: collect(
-            "<results>/scores/{backbone}/{method}/{name}.sample.parquet",
-            backbone=wc.backbone,
-            method=wc.method,
-            name=grid.correlated_names(STUDY, wc.method, wc.selection, wc.refinement),
+        samples=lambda wc: scores_of(
+            wc, grid.correlated_names(STUDY, wc.method, wc.selection, wc.refinement)
         ),
         removed=lambda wc: [
             removed_region(wc.backbone, wc.method, name, wc.selection)

@@ -2,7 +2,7 @@
 
 A frame is a folder with the regions of a dataset's halves and shuffles, which its own region is compared with.
 
-IN   scores/{backbone}/{method}/{name}.parquet
+IN   scores/{backbone}/{method}/{name}.parquet, scores/{backbone}/{method}/{dataset}.frame/{name}.parquet
 OUT  regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors
      regions/{backbone}/{method}/{dataset}/{selection}/{refinement}.frame/{name}.safetensors
 """
@@ -10,7 +10,7 @@ OUT  regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors
 
 rule select_region:
     input:
-        scores=["<results>/scores/{backbone}/{method}/{name}.parquet"],
+        scores=lambda wc: scores_of(wc, [wc.name]),
         sweep=[],
     output:
         region="<results>/regions/{backbone}/{method}/{name}/{selection}/raw.safetensors",
@@ -21,6 +21,7 @@ rule select_region:
     conda:
         "../../envs/analysis.yaml"
     params:
+        names=lambda wc: [wc.name],
         method=None,
         allow_empty=STUDY.allow_empty,
         code=script_version("select_regions.py"),
@@ -32,7 +33,7 @@ rule select_region:
 
 use rule select_region as select_own with:
     input:
-        scores=["<results>/scores/{backbone}/{method}/{name}.parquet"],
+        scores=lambda wc: scores_of(wc, [wc.name]),
         sweep=lambda wc: sweeps_of(wc, [wc.name]),
     log:
         "<logs>/select_own/{backbone}/{method}/{name}/{selection}.log",
@@ -41,6 +42,7 @@ use rule select_region as select_own with:
     conda:
         "../../envs/model.yaml"
     params:
+        names=lambda wc: [wc.name],
         method=lambda wc: STUDY.methods[wc.method].module,
         allow_empty=STUDY.allow_empty,
         code=lambda wc: own_selection_version(wc.method),

@@ -1,9 +1,10 @@
 """Scores: run a method on the answered prompts of a name, and store the best fraction of each scope.
 
-One job computes all shuffles of a name in one pass.
+A frame is a folder with the scores of a dataset's halves and shuffles, which its own are compared with: one job.
 
 IN   responses/{backbone}/{dataset}.parquet for the datasets of the name; the backbone's checkpoint
 OUT  scores/{backbone}/{method}/{name}.parquet, and .sample.parquet with the scores of a fixed sample of units;
+     scores/{backbone}/{method}/{dataset}.frame/{name}.parquet and .sample.parquet;
      usable/{backbone}.parquet if sets are cut to the smallest; overlap/{backbone}/{method}/labels/{name}.parquet if the
      config asks for label permutations
 """
@@ -35,8 +36,8 @@ rule score:
     input:
         unpack(scoring_inputs),
     output:
-        scores=["<results>/scores/{backbone}/{method}/{name}.parquet"],
-        sample=["<results>/scores/{backbone}/{method}/{name}.sample.parquet"],
+        scores="<results>/scores/{backbone}/{method}/{name}.parquet",
+        sample="<results>/scores/{backbone}/{method}/{name}.sample.parquet",
     log:
         "<logs>/score/{backbone}/{method}/{name}.log",
     benchmark:
@@ -48,10 +49,29 @@ rule score:
         **scoring_resources("score"),
     params:
         **scoring_params("score.py"),
+        names=lambda wc: [wc.name],
     message:
         "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}"
     script:
         "../scripts/score.py"
+
+
+use rule score as score_frame with:
+    output:
+        frame=directory("<results>/scores/{backbone}/{method}/{name}.frame"),
+    log:
+        "<logs>/score_frame/{backbone}/{method}/{name}.log",
+    benchmark:
+        "<benchmarks>/score_frame/{backbone}/{method}/{name}.tsv"
+    wildcard_constraints:
+        name=DATASET,
+    resources:
+        **scoring_resources("score_frame"),
+    params:
+        **scoring_params("score.py"),
+        names=lambda wc: grid.scored_frame(STUDY, wc.method, wc.name),
+    message:
+        "Scoring {wildcards.backbone} with {wildcards.method} on halves and shuffles of {wildcards.name}"
 
 
 rule permute_labels:
@@ -87,51 +107,3 @@ rule permute_labels:
         "Splitting the prompts of {wildcards.name} at random: {wildcards.backbone}/{wildcards.method}"
     script:
         "../scripts/permute_labels.py"
-
-
-if "" in SHUFFLE_KINDS:
-
-    ruleorder: score_shuffles > score
-
-    use rule score as score_shuffles with:
-        output:
-            scores=shuffled_scores(""),
-            sample=shuffled_scores("", ".sample"),
-        log:
-            "<logs>/score_shuffles/{backbone}/{method}/{name}.log",
-        benchmark:
-            "<benchmarks>/score_shuffles/{backbone}/{method}/{name}.tsv"
-        message:
-            "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}, shuffled within matrices"
-
-
-if "r" in SHUFFLE_KINDS:
-
-    ruleorder: score_row_shuffles > score
-
-    use rule score as score_row_shuffles with:
-        output:
-            scores=shuffled_scores("r"),
-            sample=shuffled_scores("r", ".sample"),
-        log:
-            "<logs>/score_row_shuffles/{backbone}/{method}/{name}.log",
-        benchmark:
-            "<benchmarks>/score_row_shuffles/{backbone}/{method}/{name}.tsv"
-        message:
-            "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}, shuffled within rows"
-
-
-if "m" in SHUFFLE_KINDS:
-
-    ruleorder: score_marginal_shuffles > score
-
-    use rule score as score_marginal_shuffles with:
-        output:
-            scores=shuffled_scores("m"),
-            sample=shuffled_scores("m", ".sample"),
-        log:
-            "<logs>/score_marginal_shuffles/{backbone}/{method}/{name}.log",
-        benchmark:
-            "<benchmarks>/score_marginal_shuffles/{backbone}/{method}/{name}.tsv"
-        message:
-            "Scoring {wildcards.backbone} with {wildcards.method} on {wildcards.name}, shuffled with row and column sums kept"

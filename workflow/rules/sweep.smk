@@ -1,6 +1,6 @@
 """Sweep: measurements of a method on the backbone after scoring, e.g. refusals while ranges of layers are scaled.
 
-IN   scores/{backbone}/{method}/{name}.parquet; prompts/{dataset}.parquet of the dataset named in the method's options;
+IN   scores/{backbone}/{method}/{name}.parquet or the frame that holds it; prompts/{dataset}.parquet of the dataset named in the method's options;
      the backbone's checkpoint
 OUT  scores/{backbone}/{method}/{name}.sweep.parquet
 """
@@ -8,7 +8,7 @@ OUT  scores/{backbone}/{method}/{name}.sweep.parquet
 
 rule sweep:
     input:
-        scores="<results>/scores/{backbone}/{method}/{name}.parquet",
+        scores=lambda wc: scores_of(wc, [wc.name]),
         prompts=lambda wc: f"<results>/prompts/{STUDY.swept_dataset(wc.method)}.parquet",
         checkpoint=lambda wc: checkpoint_files(wc.backbone),
     output:
@@ -28,6 +28,7 @@ rule sweep:
         gpu=lambda wc: gpus_of(wc.backbone),
         batch_size=32,
     params:
+        name=lambda wc: wc.name,
         backbone=lambda wc: grid.loading(STUDY.backbones[wc.backbone]),
         method=lambda wc: STUDY.methods[wc.method].module,
         options=lambda wc: dict(sorted(STUDY.methods[wc.method].options.items())),

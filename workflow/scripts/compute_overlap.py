@@ -37,13 +37,14 @@ def compute_overlap(
 
 
 if __name__ == "__main__":
+    from safety_regions.formats.files import named_files
     from safety_regions.formats.region import region_files
 
     with logged(snakemake.log[0]):
         p, files, out = snakemake.params, snakemake.input, snakemake.output
         compute_overlap(
             membership=files.membership, regions=region_files(p.names, files.regions), shared=files.shared,
-            frame=p.frame, removed=files.removed, samples=dict(zip(p.correlated, files.samples, strict=True)),
-            cell=dict(snakemake.wildcards), labels=dict(zip(p.pools, files.labels, strict=True)),
+            samples=named_files(p.correlated, files.samples, ".sample.parquet"), removed=files.removed,
+            labels=dict(zip(p.pools, files.labels, strict=True)), frame=p.frame, cell=dict(snakemake.wildcards),
             output=out.overlap, matrix=out.matrix,
         )  # fmt: skip

@@ -29,14 +29,16 @@ def refine_regions(regions: Paths, outputs: Paths, utility: str | Path, like: Pa
 
 
 if __name__ == "__main__":
-    from safety_regions.formats.files import by_stem
-    from safety_regions.formats.region import frame_files
+    from safety_regions.formats.files import frame_files, named_files
 
     with logged(snakemake.log[0]):
         p, files, out = snakemake.params, snakemake.input, snakemake.output
         if out.get("frame"):
-            regions, outputs = (frame_files(folder, p.names) for folder in (files.frame, out.frame))
+            regions, outputs = (
+                frame_files(folder, p.names, ".safetensors") for folder in (files.frame, out.frame)
+            )
         else:
             regions, outputs = ({p.names[0]: path} for path in (files.region, out.region))
         like = {name: outputs.get(whole) or files.like[0] for name, whole in p.like.items()}
-        refine_regions(regions, outputs, files.utility, like, by_stem(files.scores))
+        scores = named_files(list(p.like), files.scores, ".parquet")
+        refine_regions(regions, outputs, files.utility, like, scores)

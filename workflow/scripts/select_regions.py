@@ -34,11 +34,13 @@ def select_regions(
 
 
 if __name__ == "__main__":
-    from safety_regions.formats.region import frame_files
+    from safety_regions.formats.files import frame_files, named_files
 
     with logged(snakemake.log[0]):
         p, files, out = snakemake.params, snakemake.input, snakemake.output
-        outputs = list(frame_files(out.frame, p.names).values()) if out.get("frame") else [out.region]
+        tables = list(named_files(p.names, files.scores, ".parquet").values())
+        region = out.get("region")
+        outputs = [region] if region else frame_files(out.frame, p.names, ".safetensors").values()
         select_regions(
-            files.scores, outputs, snakemake.wildcards.selection, p.allow_empty, p.method, files.sweep
+            tables, list(outputs), snakemake.wildcards.selection, p.allow_empty, p.method, files.sweep
         )

@@ -31,9 +31,12 @@ def sweep(
 
 
 if __name__ == "__main__":
+    from safety_regions.formats.files import named_files
+
     with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
         p, files = snakemake.params, snakemake.input
+        (scores,) = named_files([p.name], files.scores, ".parquet").values()
         sweep(
-            method=p.method, options=p.options, card=p.backbone, checkpoint=files.checkpoint, scores=files.scores,
+            method=p.method, options=p.options, card=p.backbone, checkpoint=files.checkpoint, scores=scores,
             prompts=files.prompts, batch_size=snakemake.resources.batch_size, output=snakemake.output.sweep,
         )  # fmt: skip

@@ -1,7 +1,5 @@
 """This stub replaces score.py: it draws small score tables from the names of backbone, method and set."""
 
-from pathlib import Path
-
 from safety_regions.joblog import logged
 
 with logged(snakemake.log[0]):
@@ -14,20 +12,17 @@ with logged(snakemake.log[0]):
     p, w = snakemake.params, snakemake.wildcards
     card = method_cards()[p.method]
     granularity, shapes = card["granularity"], scored_shapes(card["granularity"])
-    for path, sample in zip(snakemake.output.scores, snakemake.output.sample, strict=True):
-        name = Path(path).stem
-        scores = {
-            where: draw_scores(w.backbone, w.method, name, where, shape) for where, shape in shapes.items()
-        }
-        best = [int(values.argmax()) for values in scores.values()]
-        metadata = {
-            "backbone": w.backbone, "label": w.method, "name": name, "method": p.method, "options": p.options,
-            "granularity": granularity, "kept": p.kept, "shapes": shapes, "weight_shapes": weight_shapes(),
-            "samples_used": PROMPTS, "samples_skipped": {}, "response_tokens": 5 * PROMPTS,
-            "found": {"gap": [best[0], best[0]]} if granularity == "layer" else {},
-        }  # fmt: skip
-        write_groups(path, score_groups(granularity, scores), score_contract(granularity), metadata)
-        sampled = {} if granularity == "layer" else scores  # all units: there are few
-        write_groups(
-            sample, score_groups(granularity, sampled), score_contract(granularity), metadata | {"kept": {}}
-        )
+    name, out = w.name, snakemake.output
+    scores = {where: draw_scores(w.backbone, w.method, name, where, shape) for where, shape in shapes.items()}
+    best = [int(values.argmax()) for values in scores.values()]
+    metadata = {
+        "backbone": w.backbone, "label": w.method, "name": name, "method": p.method, "options": p.options,
+        "granularity": granularity, "kept": p.kept, "shapes": shapes, "weight_shapes": weight_shapes(),
+        "samples_used": PROMPTS, "samples_skipped": {}, "response_tokens": 5 * PROMPTS,
+        "found": {"gap": [best[0], best[0]]} if granularity == "layer" else {},
+    }  # fmt: skip
+    write_groups(out.scores, score_groups(granularity, scores), score_contract(granularity), metadata)
+    sampled = {} if granularity == "layer" else scores  # all units: there are few
+    write_groups(
+        out.sample, score_groups(granularity, sampled), score_contract(granularity), metadata | {"kept": {}}
+    )

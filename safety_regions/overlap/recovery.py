@@ -54,11 +54,11 @@ class Units(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A region as weights, its scope, the weights that a refinement removed, and its units if a layer has few."""
+    """A region as weights, its scope, the weights that it could have had, and its units if a layer has few."""
 
     weights: Flags
     scope: str
-    removed: Flags | None
+    available: Flags
     units: Units | None
 
 
@@ -101,10 +101,15 @@ def _found(
     path: str | Path, other: str | Path | None, shapes: Mapping[str, tuple[int, int]], factors: Factors | None
 ) -> Found:
     region, removed = read_region(path), read_region(other) if other else None
+    every = {where: np.ones(shape, bool) for where, shape in region.shapes.items()}
+    available = weight_flags(Region.pack(every, {**region.metadata, "fraction": 1.0}), shapes, factors)
+    if removed:
+        taken = weight_flags(removed, shapes, factors)
+        available = {where: flags & ~taken[where] for where, flags in available.items()}
     return Found(
         weight_flags(region, shapes, factors),
         region.metadata["scope"],
-        weight_flags(removed, shapes, factors) if removed else None,
+        available,
         Units(region, removed) if GRANULARITIES[region.metadata["granularity"]].few else None,
     )
 
@@ -118,33 +123,31 @@ def weight_flags(
 
 
 def recovery_of_region(
-    region: Flags, truth: Flags, scope: str, removed: Flags | None = None, units: Units | None = None
+    region: Flags, truth: Flags, scope: str, available: Flags | None = None, units: Units | None = None
 ) -> dict[str, float]:
     """Compute precision, recall and IoU of a region against the truth, with the IoU expected by chance.
 
     A random region has as many units as this one in each part (row, matrix, layer or all, as ``scope`` says), and none
-    of those that the refinement removed. Weights and neurons are many, so chance is the ratio of the expected
-    intersection and union; heads and layers are few, so chance is the mean IoU of random sets of them.
+    that the method does not score or the refinement removed. Weights and neurons are many, so chance is the ratio of
+    the expected intersection and union; heads and layers are few, so chance is the mean IoU of random sets of them.
 
     Args:
         region, truth: address -> whether each weight (out, in) is part of it.
-        removed: the same for the region that a refinement subtracted; None for a raw region.
+        available: the same for the weights that a random region may have; None for all.
         units: the region's units, if it consists of heads or layers.
     """
     sizes = np.array([flags.size for flags in truth.values()])
-    free = {
-        where: ~removed[where] if removed else np.ones(flags.shape, bool) for where, flags in truth.items()
-    }
-    selected, planted = (np.array([flags[where].sum() for where in truth]) for flags in (region, truth))
-    available, reachable = (
-        np.array([(flags & free[where]).sum() for where, flags in given.items()]) for given in (free, truth)
+    free = available or {where: np.ones(flags.shape, bool) for where, flags in truth.items()}
+    reach = {where: flags & free[where] for where, flags in truth.items()}
+    selected, planted, possible, reachable = (
+        np.array([flags[where].sum() for where in truth]) for flags in (region, truth, free, reach)
     )
     both = sum(int((region[where] & truth[where]).sum()) for where in truth)
     n_truth, n_selected = int(planted.sum()), int(selected.sum())
     if units is not None:
         chance = chance_of_truth(units.region, units.removed, truth)
     else:
-        expected = float(densities(scope, list(truth), selected[None], available)[0] @ reachable)
+        expected = float(densities(scope, list(truth), selected[None], possible)[0] @ reachable)
         chance = _ratio(expected, n_truth + n_selected - expected)
     return {
         "n_weights": int(sizes.sum()),

@@ -121,8 +121,9 @@ def test_chance_of_whole_layers_leaves_out_those_that_were_removed():
     shapes = {f"layers.{i}.q": (3, 4) for i in range(4)}
     flags = [{w: np.full(s, w == f"layers.{i}.q") for w, s in shapes.items()} for i in range(4)]
     units = Units(layers(0), layers(1))
-    assert recovery_of_region(flags[0], flags[0], "global", flags[1], units)["chance"] == pytest.approx(1 / 3)
-    assert recovery_of_region(flags[0], flags[1], "global", flags[1], units)["chance"] == 0
+    rest = {where: ~removed for where, removed in flags[1].items()}
+    assert recovery_of_region(flags[0], flags[0], "global", rest, units)["chance"] == pytest.approx(1 / 3)
+    assert recovery_of_region(flags[0], flags[1], "global", rest, units)["chance"] == 0
 
 
 OF_LAYER = {"q": (8, 3), "k": (4, 3), "v": (4, 3), "o": (3, 8)}
@@ -163,13 +164,14 @@ def test_chance_of_a_refined_region_is_what_random_regions_of_the_rest_give(scop
         for where, shape in shapes.items()
     }
     region = {where: (rng.random(shape) < 0.1) & ~removed[where] for where, shape in shapes.items()}
-    found = recovery_of_region(region, truth, scope, removed)
+    rest = {where: ~flags for where, flags in removed.items()}
+    found = recovery_of_region(region, truth, scope, rest)
     parts = [[where] for where in shapes] if scope == "matrix" else [list(shapes)]
     ious = []
     for _ in range(400):
         both = size = 0
         for part in parts:
-            free = np.concatenate([truth[w][~removed[w]] for w in part])
+            free = np.concatenate([truth[w][rest[w]] for w in part])
             n = sum(int(region[w].sum()) for w in part)
             both, size = both + int(rng.choice(free, n, replace=False).sum()), size + n
         ious.append(both / (sum(int(f.sum()) for f in truth.values()) + size - both))
@@ -222,6 +224,20 @@ def test_heads_cannot_find_feed_forward_neurons_and_chance_knows(tmp_path):
     assert in_o["chance"] == chance_of_truth(refined, utility, truth) > 0
     assert in_o["n_selected"] == 3 * 12 + 2 * 6, "q and o of three heads; k and v of one whole group"
     assert (in_up["iou"], in_up["chance"]) == (0, 0) and in_up["auroc"] < 0.5
+
+
+def test_chance_leaves_out_projections_that_a_method_does_not_score(tmp_path):
+    """Two of the ten neurons of down, which own four weights each: nothing of q is selected, by chance or not."""
+    shapes = {"layers.0.q": (6, 8), "layers.0.down": (4, 10)}
+    scores = {"layers.0.down": np.arange(10, dtype=np.float32)}
+    path = write_scores(tmp_path / "n.parquet", "neuron", scores, {"global": 1.0}, weight_shapes=shapes)
+    write_region(tmp_path / "region", select_region(path, "global", 0.2))
+    truth = {"layers.0.q": np.ones((6, 8), bool), "layers.0.down": np.arange(40).reshape(4, 10) % 10 > 4}
+    of = {"method": "n", "name": "a", "selection": "global-0.2"}
+    regions = [(of | {"refinement": "raw"}, tmp_path / "region")]
+    (found,) = measure_recovery({"here": Region.pack(truth, METADATA)}, [(of, path)], regions, [])
+    assert (found["n_truth"], found["n_selected"], found["intersection"]) == (48 + 20, 8, 8)
+    assert found["chance"] == pytest.approx(4 / (68 + 8 - 4))
 
 
 def test_rows_that_heads_share_are_scored_as_the_lower_head(tmp_path):

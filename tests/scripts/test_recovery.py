@@ -54,9 +54,9 @@ def test_measure_recovery_joins_regions_with_the_scores_they_come_from(tmp_path)
         (0, pytest.approx(0.5)),
         (1, pytest.approx(1)),
     ]
-    flags = {where: utility.flags(where) for where in SHAPES}
-    refined = {where: truth[where] & ~flags[where] for where in SHAPES}
+    rest = {where: ~utility.flags(where) for where in SHAPES}
+    refined = {where: truth[where] & rest[where] for where in SHAPES}
     assert (
-        rows[2]["chance"] == recovery_of_region(refined, truth, "matrix", flags)["chance"] < rows[1]["chance"]
+        rows[2]["chance"] == recovery_of_region(refined, truth, "matrix", rest)["chance"] < rows[1]["chance"]
     )
     assert read_metadata(out)["organism"] == "organism"

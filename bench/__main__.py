@@ -5,7 +5,7 @@ import importlib
 
 from bench.measure import HEAD, row
 
-QUESTIONS = ("snip", "chat", "overlaps", "storage", "planning", "startup", "gpu")
+QUESTIONS = ("snip", "chat", "methods", "overlaps", "storage", "planning", "startup", "gpu")
 
 
 def main() -> None:

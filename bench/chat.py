@@ -75,9 +75,9 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     tokens = sum(len(sample.ids) for sample in case[1])
     rate = matmul_rate(sizes.product)
     what = f"{n / 1e6:.3g}M scored weights, {sizes.samples} samples of about {sizes.tokens} tokens: {{}}"
-    ways = (forward, backward, *(Gathering(name) for name in ("wanda", "snip", "signed_snip", "safeneuron")))
+    ways = (forward, backward, *(Gathering(name) for name in ("wanda", "snip", "safeneuron")))
     times = alternate([lambda way=way: way(case) for way in ways], sizes.repeats)
-    plain, both, wanda, snip, signed, neurons = times
+    plain, both, wanda, snip, neurons = times
     products = 2 * n * tokens / rate
     yield Figure(what.format("plain forward"), plain, "s", products, "matrix products at the measured rate")
     yield Figure(
@@ -85,7 +85,6 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
     )
     yield Figure(what.format("Wanda / plain forward"), wanda / plain, "x", at_most=1.15)
     yield Figure(what.format("SNIP / plain backward"), snip / both, "x", at_most=1.1)
-    yield Figure(what.format("signed SNIP / plain backward"), signed / both, "x")
     yield Figure(what.format("SafeNeuron / plain forward"), neurons / plain, "x", at_most=3)
     scoring = snip * PROMPTS / sizes.samples
     said = what.format(f"keep and store SNIP's scores / SNIP of {PROMPTS} prompts")
@@ -102,21 +101,7 @@ def run(sizes: Sizes = FULL) -> Iterator[Figure]:
         "x",
         at_most=1,
     )
-    (heads,) = alternate([lambda: Gathering("heads")(case)], sizes.repeats)
-    yield Figure(what.format("heads, with as many ordinary prompts / plain forward"), heads / plain, "x")
-    one, n_heads = (
-        (backbone, case[1][:1]),
-        sizes.model["num_hidden_layers"] * sizes.model["num_attention_heads"],
-    )
-    once, ships = alternate([lambda: forward(one), lambda: Gathering("ships")(one)], 1)
-    yield Figure(
-        what.format(f"SHIPS of {n_heads} heads / plain forward, one sample"),
-        ships / once,
-        "x",
-        n_heads / 4,
-        "half of the layers for each head, and the prompt is half of the tokens",
-    )
-    for name in ("wanda", "snip", "signed_snip", "safeneuron"):
+    for name in ("wanda", "snip", "safeneuron"):
         peak = alone(prepare, Gathering(name), sizes).peak / MIB
         yield Figure(what.format(f"{name}: peak memory above the model"), peak, "MiB")
 
@@ -146,7 +131,7 @@ class Gathering:
 
     def __call__(self, case: Case) -> object:
         options = {key: rule["default"] for key, rule in method_cards()[self.name]["options"].items()}
-        return load_method(self.name).gather(case[0], Samples(case[1], case[1]), options)
+        return load_method(self.name).gather(case[0], Samples(case[1]), options)
 
 
 def storing(case: Case, sizes: Sizes) -> float:

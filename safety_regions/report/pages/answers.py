@@ -36,8 +36,8 @@ UNKNOWN = "not compared"
 
 CHANGED = "Do changed regions change refusals more than controls do?"
 REMARKS = {
-    "more than with ordinary prompts": "At most the part above ordinary pairs is about harm, and it holds what "
-    "refusals have in common and answers lack.",
+    "more than with ordinary prompts": "At most the part above ordinary pairs is about harm, and it includes "
+    "what refusals share and ordinary answers do not.",
     behaviour.MORE: "A refusal that is gone because language is gone says nothing about safety: see "
     "what the change costs.",
 }

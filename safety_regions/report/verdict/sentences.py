@@ -192,7 +192,7 @@ ORDINARY = (
          "no more than with ordinary prompts"),
     Rule(lambda r: True,
          "With ordinary pairs as zero, the normalised overlap is {normalised_ordinary}: at most this part is about "
-         "harm, and it holds what refusals have in common and answers lack.",
+         "harm, and it includes what refusals share and ordinary answers do not.",
          "more than with ordinary prompts"),
 )  # fmt: skip
 LABELS = (

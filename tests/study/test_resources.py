@@ -10,6 +10,7 @@ from safety_regions.study.catalog import Shelf
 from safety_regions.study.method_shelf import method_cards
 from safety_regions.study.resources import (
     MINUTES,
+    batch_size,
     gpus,
     kept_bytes,
     memory_mb,
@@ -78,6 +79,11 @@ def test_checkpoints_take_a_gpu_and_organisms_none(card):
 
 def test_methods_that_sum_over_samples_keep_a_float32_for_each_weight():
     assert kept_bytes("snip") == 4 and kept_bytes("wanda") == 0
+
+
+def test_a_tiny_organism_reads_more_chats_per_pass_than_a_real_model():
+    pretrained = ORGANISM | {"base_card": CARDS["smollm2-135m-instruct"]}
+    assert batch_size(ORGANISM) > batch_size(pretrained) == batch_size(CARDS["smollm2-135m-instruct"])
 
 
 def test_the_size_of_a_local_checkpoint_is_that_of_its_files(tmp_path):

@@ -5,6 +5,7 @@ method does not score count as tied below all others.
 
 Areas under curves are those of all scores if all are stored (``kept: {matrix: 1}``), otherwise those of the fixed
 sample of weights (`scoring.sample`), in which a weight counts for as many as its projection has for each sampled one.
+The areas of all methods of a study are then from this sample.
 Scores of a LoRA adapter's factors are not scores of single weights, and have no areas. Where neurons or layers were
 planted, there are also areas of scores pooled to these units (`overlap.pooling`). A sample has few weights of a neuron,
 so only layers are pooled from it.
@@ -81,20 +82,27 @@ def measure_recovery(
     """
     shapes = {where: tuple(s) for where, s in ScoreFile(scores[0][1]).metadata["weight_shapes"].items()}
     subtracted = {(of["method"], of["selection"], f"minus-{of['name']}"): path for of, path in removed}
-    found = []
-    for of, path in regions:
+    planted = {name: weight_flags(truth, shapes) for name, truth in truths.items()}
+    kinds = {name: truth.metadata["granularity"] for name, truth in truths.items()}
+    sampled = {(of["method"], of["name"]): path for of, path in samples}
+    sample = sampled_scores(samples[0][1]).sample if samples else None
+    areas, counted = {}, {}
+    # One table, then one region at a time: those of all weights may be large.
+    for of, path in scores:
+        key = of["method"], of["name"]
+        values = sampled_scores(sampled[key]) if key in sampled else weight_scores(path, shapes)
+        areas |= {(t, *key): areas_of_scores(values, flags, kinds[t], sample) for t, flags in planted.items()}
+    for number, (of, path) in enumerate(regions):
         other = subtracted.get((of["method"], of["selection"], of["refinement"]))
-        found.append((of, _found(path, other, shapes, factors)))
-    known = {(of["method"], of["name"]): weight_scores(path, shapes) for of, path in scores}
-    known |= {(of["method"], of["name"]): sampled_scores(path) for of, path in samples}
-    rows = []
-    for name, truth in truths.items():
-        planted, kind = weight_flags(truth, shapes), truth.metadata["granularity"]
-        areas = {of: areas_of_scores(values, planted, kind) for of, values in known.items()}
-        for of, one in found:
-            counted = recovery_of_region(one.weights, planted, *one[1:])
-            rows.append({"truth": name, **of, **counted, **areas[of["method"], of["name"]]})
-    return rows
+        one = _found(path, other, shapes, factors)
+        counted |= {
+            (t, number): recovery_of_region(one.weights, flags, *one[1:]) for t, flags in planted.items()
+        }
+    return [
+        {"truth": t, **of, **counted[t, number], **areas[t, of["method"], of["name"]]}
+        for t in truths
+        for number, (of, _) in enumerate(regions)
+    ]
 
 
 def _found(
@@ -190,7 +198,7 @@ def sampled_scores(path: str | Path) -> Scores:
 
 
 def areas_of_scores(
-    scores: Scores | None, truth: Flags, granularity: str = "weight"
+    scores: Scores | None, truth: Flags, granularity: str = "weight", sample: Flags | None = None
 ) -> dict[str, float | None]:
     """Compute the areas under curves of scores against the truth, and what the same scores give by chance.
 
@@ -204,6 +212,7 @@ def areas_of_scores(
         scores: from `weight_scores` or `sampled_scores`.
         truth: address -> whether each weight (out, in) is planted.
         granularity: of the plant: weight, neuron or layer.
+        sample: address -> flat indices of the weights that areas are computed from, but pooled ones; None for all.
 
     Returns:
         The keys `AREAS`. All are null without scores. Those by chance are null if the truth consists of whole layers:
@@ -212,6 +221,8 @@ def areas_of_scores(
     if scores is None:
         return dict.fromkeys(AREAS)
     pooled = _pooled(scores, truth, granularity)
+    if sample is not None and scores.sample is None:
+        scores = Scores({w: values.ravel()[sample[w]] for w, values in scores.values.items()}, sample)
     known = {where: scores.values[where].ravel() for where in truth}
     flags = {where: _taken(values.ravel(), scores.sample, where) for where, values in truth.items()}
     shares = {where: values.mean() for where, values in truth.items()}

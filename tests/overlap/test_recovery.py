@@ -284,6 +284,10 @@ def test_areas_of_a_sample_are_near_those_of_all_scores(granularity, tmp_path):
     assert granularity == "layer" or {n for n in AREAS if found[n] is None} == set(POOLED)
     known = [name for name in AREAS if found[name] is not None]
     assert [found[n] for n in known] == pytest.approx([expected[n] for n in known], abs=0.02)
+    sample = sampled_scores(tmp_path / "sample").sample
+    there = areas_of_scores(weight_scores(tmp_path / "all", shapes), truth, pooled, sample)
+    for name in AREAS:  # those of the same weights, but pooled scores need no sample
+        assert there[name] == (expected if name in POOLED else found)[name]
     unweighted = auroc(*(np.concatenate([a[w][stored[w]] for w in shapes]) for a in (scores, truth)))
     assert abs(unweighted - expected["auroc"]) > 0.05, "the weights matter"
 

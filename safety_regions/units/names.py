@@ -19,6 +19,7 @@ Names are used as file names, so each has exactly one spelling: sorted parts, no
 """
 
 import re
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -110,6 +111,17 @@ def parse_name(text: str) -> Name:
     if str(name) != text:
         raise StudyError(explain(f"name '{text}'", "a non-standard spelling", f"'{name}'"))
     return name
+
+
+def with_same_prompts(names: Iterable[str]) -> list[list[Name]]:
+    """The parsed names in groups that have the same prompts and differ only in their shuffle.
+
+    A pool of shuffled members (``a~1+b~1``) is alone: each of its members is shuffled by itself.
+    """
+    groups: dict[Name, list[Name]] = {}
+    for name in map(parse_name, names):
+        groups.setdefault(name if name.apart else Name(name.parts), []).append(name)
+    return list(groups.values())
 
 
 def _parse_part(text: str) -> Part:

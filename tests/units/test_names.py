@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safety_regions.errors import StudyError
-from safety_regions.units.names import NAME, SHUFFLES, Name, Part, parse_name, pool
+from safety_regions.units.names import NAME, SHUFFLES, Name, Part, parse_name, pool, with_same_prompts
 
 datasets = st.from_regex(r"[a-z0-9][a-z0-9-]{0,5}", fullmatch=True)
 halves, counts = st.sampled_from([None, 1, 2]), st.integers(1, 500)
@@ -113,6 +113,20 @@ def test_a_name_has_one_spelling(text):
         parse_name(text)
     assert f"name '{text}'" in str(raised.value) and f"expected '{SPELLINGS[text]}'" in str(raised.value)
     assert str(parse_name(SPELLINGS[text])) == SPELLINGS[text]
+
+
+def test_names_that_differ_in_their_shuffle_have_the_same_prompts():
+    given = ["a.1~2r", "a~1", "a.1", "a~1m", "a+b~1", "a~1+b~1", "a@5", "a~2+b~2", "a", "a.2"]
+    groups = [[str(name) for name in group] for group in with_same_prompts(given)]
+    assert groups == [
+        ["a.1~2r", "a.1"],
+        ["a~1", "a~1m", "a"],
+        ["a+b~1"],
+        ["a~1+b~1"],
+        ["a@5"],
+        ["a~2+b~2"],
+        ["a.2"],
+    ]
 
 
 def test_the_wildcard_pattern_has_no_groups():

@@ -1,10 +1,10 @@
 """Score the units of a backbone with one method on the prompts of a name, or of a frame of names."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from safety_regions.formats.files import frame_files
 from safety_regions.joblog import logged
 from safety_regions.model.devices import assigned_gpus
 
@@ -21,40 +21,30 @@ def score(
     Args:
         outputs, sampled: name -> file for its scores, and for those of the fixed sample of units.
         responses, contrast: answers to the prompts of the names, and to ordinary ones.
-        method: its name; ``samples``, ``keep``, ``shared``, ``usable``: see `choose_from`.
-        scratch, job: see `open_job`.
+        method: its name; ``samples``, ``keep``, ``shared``, ``usable``: see `choose_from`; the others: `open_job`.
     """
     from safety_regions.methods import load_method
     from safety_regions.scoring.job import open_job
     from safety_regions.scoring.samples import choose_from
-    from safety_regions.units.names import parse_name
+    from safety_regions.units.names import parse_name, with_same_prompts
 
-    which = (samples, keep, shared, usable)
+    which = samples, keep, shared, usable
     against = choose_from(contrast, parse_name(Path(contrast[0]).stem), *which) if contrast else None
     scoring = open_job(method=load_method(method), contrast=against, scratch=scratch, **job)
-    names = sorted(map(parse_name, outputs), key=lambda name: str(name.parts))
-    for _, same in groupby(names, lambda name: name.parts):
-        alike = list(same)
-        paths, of_sample = ([files[str(name)] for name in alike] for files in (outputs, sampled))
-        scoring.write(paths, of_sample, alike, choose_from(responses, alike[0], *which))
+    for names in with_same_prompts(outputs):
+        paths, of_sample = ([files[str(name)] for name in names] for files in (outputs, sampled))
+        scoring.write(paths, of_sample, names, choose_from(responses, names[0], *which))
 
 
 if __name__ == "__main__":
-    from safety_regions.formats.files import frame_files
-
     with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
         p, files, r, w = snakemake.params, snakemake.input, snakemake.resources, snakemake.wildcards
-        out = snakemake.output
-        if out.get("frame"):
-            outputs, sampled = (
-                frame_files(out.frame, p.names, end) for end in (".parquet", ".sample.parquet")
-            )
-        else:
-            outputs, sampled = ({w.name: path} for path in (out.scores, out.sample))
+        folder = Path(snakemake.output.get("frame") or Path(snakemake.output.scores).parent)
+        outputs, sampled = (frame_files(folder, p.names, end) for end in (".parquet", ".sample.parquet"))
         score(
             outputs=outputs, sampled=sampled, card=p.backbone,
             labels={"backbone": w.backbone, "label": w.method, "code": p.code}, checkpoint=files.checkpoint,
             base=files.base, before=files.before, method=p.method, options=p.options, kept=p.kept, samples=p.samples,
             keep=p.keep, responses=files.responses, contrast=files.contrast, shared=files.shared, usable=files.usable,
-            adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb, scratch=Path(out[0]).parent,
+            adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb, scratch=folder,
         )  # fmt: skip

@@ -8,7 +8,7 @@ with logged(snakemake.log[0]):
     from safety_regions.formats.contracts import LAYER_SWEEP
     from safety_regions.formats.parquet import read_metadata, write_table
 
-    metadata = read_metadata(snakemake.input.scores)
+    metadata = read_metadata(snakemake.input.scores[0])
     first, last = metadata["found"]["gap"]
     columns = {
         "alpha": [1.1],

@@ -130,8 +130,12 @@ class Gathering:
         self.name = self.__name__ = name
 
     def __call__(self, case: Case) -> object:
-        options = {key: rule["default"] for key, rule in method_cards()[self.name]["options"].items()}
-        return load_method(self.name).gather(case[0], Samples(case[1]), options)
+        return load_method(self.name).gather(case[0], Samples(case[1]), default_options(self.name))
+
+
+def default_options(method: str) -> dict:
+    """Return every option of a method with its default."""
+    return {key: rule["default"] for key, rule in method_cards()[method]["options"].items()}
 
 
 def storing(case: Case, sizes: Sizes) -> float:

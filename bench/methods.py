@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from bench.chat import FULL, TOY, Case, Sizes, backward, forward
+from bench.chat import FULL, TOY, Case, Sizes, backward, default_options, forward
 from bench.measure import Figure, alternate, require
 from bench.models import llama, samples
 from safety_regions.methods import load_method
@@ -55,7 +55,7 @@ def steps(
 ) -> tuple[Callable[[], object], Callable[[], None]]:
     """Return two calls: one gathers the evidence of a method, with its default options, and the other scores it."""
     method = load_method(name)
-    options = {key: rule["default"] for key, rule in method_cards()[name]["options"].items()}
+    options = default_options(name)
 
     def gather() -> object:
         return method.gather(backbone, Samples(own, ordinary), options)

@@ -144,6 +144,13 @@ def frames_of(study: Study, label: str, selection: str, names: Iterable[str]) ->
     return {name: name_datasets(name)[0] for name in names if name in framed}
 
 
+def scored_frames(study: Study, label: str, names: Iterable[str]) -> dict[str, str]:
+    """Name -> dataset whose frame holds its scores, for the names whose scores have no files of their own."""
+    listed = list(names)
+    of_selections = (frames_of(study, label, how, listed) for how in study.methods[label].selections)
+    return {name: dataset for found in of_selections for name, dataset in found.items()}
+
+
 def framing(study: Study, label: str, selection: str, refinement: str) -> dict:
     """What the IoUs of a cell are framed with: the arguments of `overlap.frame.Frame` that the config determines."""
     seen = not study.is_data_free(label)

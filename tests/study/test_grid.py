@@ -102,6 +102,9 @@ def test_floors_and_ceilings_are_planned_when_asked():
     suffixes = {*by_row, "~1", "~2", ".1~1", ".1~2", ".1", ".2"}
     assert set(grid.scored_frame(both, "wanda", "fraud")) == {f"fraud{suffix}" for suffix in suffixes}
     assert grid.scored_frame(study(), "snip", "fraud") == []
+    names = ["fraud", "fraud.1", "fraud~1", "fraud~1r", "fraud~1m", "fraud@5~1", "forgery+fraud", "hacking.2"]
+    framed = {"fraud.1": "fraud", "fraud~1": "fraud", "fraud~1r": "fraud", "hacking.2": "hacking"}
+    assert grid.scored_frames(both, "wanda", names) == framed
 
 
 def test_scores_are_correlated_where_there_are_halves_of_units_smaller_than_layers():

@@ -196,13 +196,12 @@ def shared_tables(*names):
 
 def scores_of(wildcards, names):
     """Return, for a backbone and method, the score table of each name, or the frame (a folder) that holds it."""
-    found = []
-    for name in names:
-        dataset = grid.name_datasets(name)[0]
-        framed = grid.scored_frame(STUDY, wildcards.method, dataset)
-        file = f"{dataset}.frame" if name in framed else f"{name}.parquet"
-        found.append(f"<results>/scores/{wildcards.backbone}/{wildcards.method}/{file}")
-    return found
+    place = f"<results>/scores/{wildcards.backbone}/{wildcards.method}"
+    frames = grid.scored_frames(STUDY, wildcards.method, names)
+    return [
+        f"{place}/{frames[name]}.frame" if name in frames else f"{place}/{name}.parquet"
+        for name in names
+    ]
 
 
 def sweeps_of(wildcards, names):

@@ -1,7 +1,7 @@
 """Sweep: measurements of a method on the backbone after scoring, e.g. refusals while ranges of layers are scaled.
 
-IN   scores/{backbone}/{method}/{name}.parquet or the frame that holds it; prompts/{dataset}.parquet of the dataset named in the method's options;
-     the backbone's checkpoint
+IN   scores/{backbone}/{method}/{name}.parquet or the frame that holds it; prompts/{dataset}.parquet of the dataset
+     named in the method's options; the backbone's checkpoint
 OUT  scores/{backbone}/{method}/{name}.sweep.parquet
 """
 

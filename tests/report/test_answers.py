@@ -6,7 +6,7 @@ import pytest
 from safety_regions.report.behaviour import Beyond, conclusion, finding
 from safety_regions.report.pages.answers import CHANGED, QUESTIONS, REMARKS, UNKNOWN, answers, asked_for
 from safety_regions.report.verdict.measure import measure
-from safety_regions.report.verdict.sentences import CHAPTERS, ORDINARY, PLANT, RESPONSES, SETS, finding_of
+from safety_regions.report.verdict.sentences import CHAPTERS, ORDINARY, finding_of
 from safety_regions.study.catalog import schema
 from tests.report import synthetic_tables as synthetic
 from tests.report.synthetic_report import BACKBONES, NAMES, effect, rates_of, verdicts_of
@@ -49,7 +49,7 @@ def test_the_strongest_findings_come_first(verdicts):
 
 
 def test_every_rule_of_an_answer_has_words_of_its_own():
-    for chapter in (SETS, ORDINARY, RESPONSES, PLANT):
+    for chapter in QUESTIONS.values():
         said = [rule.finding for rule in chapter]
         assert all(said) and len(set(said)) == len(said)
         assert chapter in CHAPTERS
@@ -113,18 +113,20 @@ def test_a_study_without_raw_regions_is_answered_by_its_first_refinement(verdict
     assert answers(refined, NOTHING, RATES)[0].basis[0].startswith("Minus-everyday regions: ")
 
 
-def test_crossed_responses_and_plants_are_answered_where_they_are_measured():
+def test_cores_crossed_responses_and_plants_are_answered_where_they_are_measured():
     _, iou, sizes = synthetic.gathered([("llama", "snip", "row-0.05", "raw")], len(NAMES))
     cell = "llama/snip/row-0.05/raw"
     beside = {
         "crossed": {cell: synthetic.crossed(NAMES, prompts=0.3, responses=0.6)},
         "recovery": {"llama": synthetic.recovery({"snip": 0.9, "random": 0.5}, NAMES, truths={"llama": 0.0})},
+        "cores": {cell: synthetic.cores(3)},
     }
     [answer] = answers(measure(iou, sizes, NAMES, **beside), NOTHING, RATES)
     said = {line.question: line.found for line in answer.lines}
     assert list(said) == list(QUESTIONS)
-    assert [finding for finding, _ in said[list(QUESTIONS)[2]]] == [
-        "the responses, at least as much as the prompts"
+    assert [finding for line in list(QUESTIONS)[2:4] for finding, _ in said[line]] == [
+        "a core, smaller than that of mixed prompts",
+        "the responses, at least as much as the prompts",
     ]
 
 

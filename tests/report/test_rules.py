@@ -26,6 +26,7 @@ CHAPTER = dict(
                 "ordinary",
                 "responses",
                 "pools",
+                "core",
                 "blocks",
             ),
             "plant",
@@ -47,11 +48,12 @@ MEASURED = {
     "pool_nested": 0.0, "block_n": 50.0, "block_iou": 0.45, "recovery_iou": 0.2, "recovery_chance": 0.03,
     "recovery_auroc": 0.8, "recovery_chance_auroc": 0.52, "recovery_baseline": 0.6, "permuted_iou": 0.5,
     "permuted_p": 0.05, "permuted_pairs": 3, "differing_pairs": 2, "same_prompts_iou": 0.5,
-    "same_responses_iou": 0.4,
+    "same_responses_iou": 0.4, "core_k": 3.0, "core": 0.4, "core_chance": 0.01, "core_shuffled": 0.1,
+    "core_mixed_low": 0.5, "core_mixed_high": 0.6,
 }  # fmt: skip
 """A cell in which everything was measured."""
 
-OPTIONAL = ("permuted_iou", "disattenuated", "same_prompts_iou", "recovery_iou")
+OPTIONAL = ("permuted_iou", "disattenuated", "same_prompts_iou", "core", "recovery_iou")
 """Values that a verdict does not miss."""
 
 LAYERS = {"whole_layers": True}
@@ -122,6 +124,17 @@ CASES = [
     ("pools", 6, {"pool_next": 0.96, "pool_shuffled": 0.9}, "2 pooled sets hardly changes when one more set is added"),
     ("pools", 6, {"pool_next": 0.9}, "hardly changes when one more set is added (IoU 0.900, shuffled sets 0.600; with"),
     ("pools", 2, {"pool_next": 0.89, "pool_next_se": 0.02}, "set is added is open: the IoU is near the threshold"),
+    ("core", 0, {"core": NAN}, ""),
+    ("core", 0, {**LAYERS, "n_units": 4}, ""),
+    ("core", 1, {"core_shuffled": NAN}, "in the regions of all 3 sets (chance 0.010; with shuffled statistics: not m"),
+    ("core", 2, {"core_mixed_low": 0.149}, "but groups of mixed prompts (0.149 to 0.600) have hardly more in common"),
+    ("core", 3, {"core": 0.145}, "Between shuffled sets (0.100) and groups of mixed prompts (0.500 to 0.600), this is"),
+    ("core", 3, {"core": 0.5}, "0.500 of a region lies in the regions of all 3 sets. Between shuffled sets (0.100)"),
+    ("core", 4, {"core": 0.13}, "hardly more than with shuffled statistics (0.100; groups of mixed prompts: 0.500 to"),
+    ("core", 4, {"core": 0.05}, "there is no core of all sets."),
+    ("core", 5, {}, "in the regions of all 3 sets: more than with shuffled statistics (0.100), and"),
+    ("core", 5, {"core_mixed_high": 0.5}, "and less than in groups of mixed prompts (0.500), so a part of each"),
+    ("core", 6, {"core": 0.56}, "as in groups that mix the prompts of all sets (0.500 to 0.600; with shuff"),
     ("blocks", 0, {"block_iou": NAN}, ""),
     ("blocks", 1, {}, "Two blocks of 50 prompts from one set have IoU 0.450."),
     ("plant", 0, {"recovery_iou": NAN}, ""),
@@ -194,6 +207,7 @@ CLAIMS = (
     "above the floor, from",
     "Whether two harmful",
 )
+CORES = ("there is no core", "so a part of each region", "it hardly matters which set")
 
 
 @pytest.mark.slow
@@ -216,6 +230,8 @@ def test_no_verdict_claims_what_has_no_number(data):
     if any(claim in said for claim in CLAIMS):
         assert record["defined"] > 0 and record["normalised"] == record["normalised"]
         assert record["ceiling"] - record["half_floor"] >= rules.ROOM
+    if any(claim in said for claim in CORES):
+        assert record["core_mixed_low"] - record["core_shuffled"] >= rules.ROOM and record["defined"] > 0
     if record["defined"] > 0:
         assert all(
             (name in said.split("undefined: ")[-1]) for c, name in FRAMES.items() if math.isnan(record[c])

@@ -31,6 +31,7 @@ def full() -> tuple[dict, pd.DataFrame, dict]:
     overlaps[CELLS[0]] = pa.Table.from_pandas(frame, overlaps[CELLS[1]].schema, preserve_index=False)
     beside = {
         "pools": {LABELS[0]: synthetic.pools(NAMES, orders=3)},
+        "cores": {LABELS[0]: synthetic.cores(3)},
         "blocks": {LABELS[1]: synthetic.sample_sizes(NAMES)},
         "crossed": {LABELS[0]: synthetic.crossed(NAMES, 0.3, 0.6)},
         "recovery": {
@@ -116,6 +117,13 @@ def test_what_stands_beside_belongs_to_its_cell(study):
         shuffled = {"next": "pool_shuffled", "rest": "pool_rest_shuffled"}[kind]
         assert rows[LABELS[0]][shuffled] == pytest.approx(median(ious) / 2)
     assert rows[LABELS[0]]["pool_nested"] == 0
+    assert rows[LABELS[0]]["core_k"] == 3
+    # The regions of draw d have 100 + d units, and those of all three sets together that share of 100, plus d.
+    core, mixed = 0.64, [(81 + draw) / (100 + draw) for draw in (1, 2)]
+    assert rows[LABELS[0]]["core"] == pytest.approx(core)
+    assert rows[LABELS[0]]["core_chance"] == pytest.approx(0.05**2)
+    assert rows[LABELS[0]]["core_shuffled"] == pytest.approx(fmean([(9 + d) / (100 + d) for d in (1, 2)]))
+    assert (rows[LABELS[0]]["core_mixed_low"], rows[LABELS[0]]["core_mixed_high"]) == pytest.approx(mixed)
     # Two blocks fit for 10, 25 and 50 prompts, but not for 100.
     blocks = [
         r["iou"] for r in beside["blocks"][LABELS[1]].to_pylist() if r["pair"] == "blocks" and r["n"] == 50
@@ -132,6 +140,7 @@ def test_what_stands_beside_belongs_to_its_cell(study):
             assert len(one) == 3 and found == pytest.approx(median(r[name] for r in one))
     for column, where in {
         "pool_next": LABELS[:1],
+        "core": LABELS[:1],
         "block_iou": LABELS[1:2],
         "same_prompts_iou": LABELS[:1],
         "recovery_iou": [label for label in LABELS if label.startswith("gemma/snip")],
@@ -202,6 +211,17 @@ def test_regions_that_are_all_empty_are_called_so():
     row = measure(pa.Table.from_pandas(frame, iou.schema), sizes, sorted(synthetic.NAMES[:2])).iloc[0]
     assert (row["pairs"], row["defined"]) == (1, 0)
     assert row["verdict"] == "Every region is empty: nothing to compare."
+
+
+def test_a_core_without_shuffled_sets_is_not_claimed():
+    _, iou, sizes = synthetic.gathered(CELLS[:1], 3)
+    [row] = measure(iou, sizes, NAMES, cores={LABELS[0]: synthetic.cores(3, shuffled=False)}).to_dict(
+        "records"
+    )
+    assert row["core"] == pytest.approx(0.64) and math.isnan(row["core_shuffled"])
+    assert (
+        "0.640 of a region lies in the regions of all 3 sets (chance 0.003; with shuffled" in row["verdict"]
+    )
 
 
 def test_pools_and_blocks_without_a_row_or_an_iou_are_not_measured():

@@ -2,13 +2,14 @@
 verdicts, and the first page.
 
 IN   prompts/shared_prompts.parquet, recovery/{organism}.parquet, overlap/iou.parquet, overlap/region_sizes.parquet,
-     overlap/{cell}.pools.parquet, overlap/{cell}.sample_sizes.parquet, behaviour/{effects,transfer}.parquet
+     overlap/{cell}.{pools,cores,sample_sizes,crossed}.parquet, behaviour/{effects,transfer}.parquet
 OUT  report/shared_prompts.html, report/recovery.html, report/behaviour.html (each with a tsv), report/verdict.tsv,
      report/compared/{study}.html and its tables, report/index.html (holds or links everything below report/)
 """
 
-# Cells with tables of pools, of blocks of prompts, and of crossed responses: either all cells or none.
+# Cells with tables of pools, of cores, of blocks of prompts, and of crossed responses: either all cells or none.
 POOLED = CELLS if POOL_STEPS else []
+CORED = CELLS if STUDY.regroupings else []
 BLOCKED = CELLS if HAS_BLOCKS else []
 CROSSED = CELLS if CROSSED_PAIRS else []
 
@@ -103,6 +104,7 @@ rule write_verdict:
         iou="<results>/overlap/iou.parquet",
         sizes="<results>/overlap/region_sizes.parquet",
         pools=collect("<results>/overlap/{cell}.pools.parquet", cell=POOLED),
+        cores=collect("<results>/overlap/{cell}.cores.parquet", cell=CORED),
         blocks=collect("<results>/overlap/{cell}.sample_sizes.parquet", cell=BLOCKED),
         crossed=collect("<results>/overlap/{cell}.crossed.parquet", cell=CROSSED),
         recovery=collect("<results>/recovery/{organism}.parquet", organism=RECOVERED),
@@ -116,6 +118,7 @@ rule write_verdict:
         names=sorted(STUDY.identification),
         beside={
             "pools": POOLED,
+            "cores": CORED,
             "blocks": BLOCKED,
             "crossed": CROSSED,
             "recovery": RECOVERED,

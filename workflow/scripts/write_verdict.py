@@ -16,15 +16,15 @@ def write_verdict(
 
     Args:
         iou, sizes: the gathered overlaps and region sizes; ``names``: the identification sets.
-        beside: ``pools``, ``blocks``, ``crossed``: cell -> its table; ``recovery``: organism -> its table.
+        beside: ``pools``, ``cores``, ``blocks``, ``crossed``: cell -> its table; ``recovery``: organism -> its table.
         data_free: methods without prompts.
     """
-    from safety_regions.formats.contracts import CROSSED, POOLS, RECOVERY, REGION_SIZES, SAMPLE_SIZES
+    from safety_regions.formats.contracts import CORES, CROSSED, POOLS, RECOVERY, REGION_SIZES, SAMPLE_SIZES
     from safety_regions.formats.parquet import read_table, read_tables
     from safety_regions.report.files import save_tsv
     from safety_regions.report.verdict.measure import measure, model_pairs
 
-    kinds = {"pools": POOLS, "blocks": SAMPLE_SIZES, "crossed": CROSSED, "recovery": RECOVERY}
+    kinds = {"pools": POOLS, "cores": CORES, "blocks": SAMPLE_SIZES, "crossed": CROSSED, "recovery": RECOVERY}
     tables = {kind: dict(read_tables(paths, kinds[kind])) for kind, paths in beside.items()}
     pairs, found = model_pairs(iou), read_table(sizes, REGION_SIZES)
     save_tsv(tsv, measure(pairs, found, names, data_free=data_free, **tables))

@@ -11,6 +11,7 @@ import pandas as pd
 from safety_regions.report import behaviour
 from safety_regions.report.pages.numbers import prompts
 from safety_regions.report.verdict.sentences import (
+    CORE,
     ORDINARY,
     PLANT,
     RESPONSES,
@@ -26,6 +27,7 @@ RAW = "raw"
 QUESTIONS: dict[str, Sequence[Rule]] = {
     "Do two harmful sets give the same region?": SETS,
     "Do they share more than a harmful and an ordinary set do?": ORDINARY,
+    "Do all sets have a core in common?": CORE,
     "Do regions follow the prompts or the responses?": RESPONSES,
     "Do scores find the planted region?": PLANT,
 }

@@ -92,6 +92,11 @@ COLUMNS = (
     Column("pool, with the left-out set", "pool_rest", _number("pool_rest")),
     Column("pool, with all sets, shuffled", "pool_shuffled", _number("pool_shuffled")),
     Column("pool, with the left-out set, shuffled", "pool_rest_shuffled", _number("pool_rest_shuffled")),
+    Column("in all sets", "core", _number("core")),
+    Column("in all sets, shuffled", "core_shuffled", _number("core_shuffled")),
+    Column(
+        "in all groups of mixed prompts", "core", lambda r: _range(r["core_mixed_low"], r["core_mixed_high"])
+    ),
     Column("two blocks of one set", "block_iou", _blocks),
     Column("random parts of two sets", "permuted_iou", _number("permuted_iou")),
     Column(

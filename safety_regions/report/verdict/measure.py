@@ -61,6 +61,12 @@ BESIDE = (
     "pool_shuffled",
     "pool_rest_shuffled",
     "pool_nested",
+    "core_k",
+    "core",
+    "core_chance",
+    "core_shuffled",
+    "core_mixed_low",
+    "core_mixed_high",
     "block_n",
     "block_iou",
     "block_iou_se",
@@ -108,6 +114,7 @@ def measure(
     recovery: Mapping[str, pa.Table] | None = None,
     data_free: Collection[str] = (),
     crossed: Mapping[str, pa.Table] | None = None,
+    cores: Mapping[str, pa.Table] | None = None,
 ) -> pd.DataFrame:
     """Return one row per cell of the grid, in the order of ``sizes``.
 
@@ -120,6 +127,7 @@ def measure(
         recovery: planted organism -> `contracts.RECOVERY`.
         data_free: labels of the methods whose scores depend on no prompt.
         crossed: cell -> `contracts.CROSSED`.
+        cores: cell -> `contracts.CORES`.
 
     Returns:
         Columns of `CELL`; ``percent`` (region size in % of all units, mean over sets), ``n_units``, ``whole_layers``;
@@ -135,6 +143,10 @@ def measure(
         - ``pool_next``, ``pool_rest``: median IoU of the pool of ``pool_k`` sets (all but one) with the pool of all
           sets and with the left-out set; ``pool_shuffled``, ``pool_rest_shuffled``: the same for pools of shuffled
           sets; ``pool_nested``: 1 if larger pools only lose units by construction, else 0;
+        - ``core``: which part of a region (of their mean size) lies in the regions of all ``core_k`` sets;
+          ``core_shuffled``: the same for shuffled sets, mean over shuffles; ``core_mixed_low``, ``core_mixed_high``:
+          the same for as many groups with the mixed prompts of all sets, smallest and largest regrouping;
+          ``core_chance``: for random regions of these sizes;
         - ``permuted_iou``, ``permuted_p``: medians over the ``permuted_pairs`` of identification sets that were split
           at random; ``differing_pairs``: how many of them have a p-value of at most `SIGNIFICANT`;
         - ``same_prompts_iou``, ``same_responses_iou``: median IoU of a set with its own prompts, and with its own
@@ -166,6 +178,7 @@ def measure(
             }
             | _prompts(overlaps.get(cell, model.slice(0, 0)))
             | _pool((pools or {}).get(cell))
+            | _core((cores or {}).get(cell))
             | _block((blocks or {}).get(cell))
             | _crossed((crossed or {}).get(cell))
             | _recovered((recovery or {}).get(labels["backbone"]), labels, data_free)
@@ -262,6 +275,24 @@ def _pool(table: pa.Table | None) -> dict[str, float]:
         found |= {f"pool_{kind}": rows["iou"].median(), f"pool_{kind}_se": jackknife(rows, "iou")}
         found[shuffled] = rows["shuffled"].median()
     return found
+
+
+def _core(table: pa.Table | None) -> dict[str, float]:
+    if table is None:
+        return {}
+    frame = table.to_pandas().astype({"kind": str})
+    frame = frame.merge(frame[frame["k"] == 1], on=["kind", "draw"], suffixes=("", "_of_one"))
+    last = frame[frame["k"] == frame["k"].max()]
+    parts = (last["intersection"] / last["intersection_of_one"]).groupby(last["kind"])
+    mean, sets = parts.mean(), last[last["kind"] == "sets"]
+    return {
+        "core_k": last["k"].max(),
+        "core": mean.get("sets"),
+        "core_chance": (sets["chance_intersection"] / sets["intersection_of_one"]).mean(),
+        "core_shuffled": mean.get("shuffled", float("nan")),
+        "core_mixed_low": parts.min().get("regrouped"),
+        "core_mixed_high": parts.max().get("regrouped"),
+    }
 
 
 def _block(table: pa.Table | None) -> dict[str, float]:

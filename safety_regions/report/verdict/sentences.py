@@ -47,7 +47,7 @@ SHARES = ("little or nothing", "a part", "most", "all")
 """What sets share of what two halves of one set share, below and between `NOTHING`, `MOSTLY` and `SAME`."""
 
 DIGITS = {"normalised": 2, "normalised_ordinary": 2, "disattenuated": 2, "disattenuated_floor": 2, "n_units": 0,
-          "pairs": 0, "normalised_pairs": 0, "pool_k": 0, "block_n": 0, "permuted_pairs": 0,
+          "pairs": 0, "normalised_pairs": 0, "pool_k": 0, "core_k": 0, "block_n": 0, "permuted_pairs": 0,
           "differing_pairs": 0, "pool_nested": 0, "n_smallest": 0, "n_largest": 0}  # fmt: skip
 GROUND = {True: "layers placed at random", False: "shuffled statistics"}
 """What the floor is computed from, by whether units are whole layers."""
@@ -84,6 +84,13 @@ def _open(r: Record) -> list[str]:
     """Return the `SHARES` that a normalised overlap near one or more thresholds leaves open, else an empty list."""
     at = [i for i, threshold in enumerate((NOTHING, MOSTLY, SAME)) if near(r, "normalised", threshold)]
     return list(SHARES[at[0] : at[-1] + 2]) if at else []
+
+
+def _core_rank(r: Record) -> tuple[float, float]:
+    """How far the core of all sets is from that of shuffled sets (0) to that of mixed prompts (1): both regroupings."""
+    room = [r[name] - r["core_shuffled"] for name in ("core_mixed_low", "core_mixed_high")]
+    low, high = sorted((r["core"] - r["core_shuffled"]) / one for one in room)
+    return low, high
 
 
 def _needed(r: Record) -> float:
@@ -239,6 +246,33 @@ POOLS = (
          "The region of {pool_k} pooled sets hardly changes when one more set is added (IoU {pool_next}, shuffled "
          "sets {pool_shuffled}; with the region of the left-out set: {pool_rest})."),
 )  # fmt: skip
+_CORE = "{core} of a region lies in the regions of all {core_k} sets"
+CORE = (
+    Rule(lambda r: not compared(r) or pd.isna(r["core"]), "", "not compared"),
+    Rule(_unknown("core_shuffled"),
+         f"{_CORE} (chance {{core_chance}}; with shuffled statistics: not measured).",
+         "no claim: no shuffled sets"),
+    Rule(lambda r: not r["core_mixed_low"] - r["core_shuffled"] >= ROOM,
+         f"{_CORE}, but groups of mixed prompts ({{core_mixed}}) have hardly more in common than shuffled sets "
+         "({core_shuffled}), so this says nothing.",
+         "no claim: mixed prompts have hardly more in common than shuffled sets"),
+    Rule(lambda r: any(_core_rank(r)[0] < threshold <= _core_rank(r)[1] for threshold in (NOTHING, SAME)),
+         f"{_CORE}. Between shuffled sets ({{core_shuffled}}) and groups of mixed prompts ({{core_mixed}}), this is "
+         "near a threshold.",
+         "open: near a threshold"),
+    Rule(lambda r: _core_rank(r)[1] < NOTHING,
+         f"{_CORE}, hardly more than with shuffled statistics ({{core_shuffled}}; groups of mixed prompts: "
+         "{core_mixed}): there is no core of all sets.",
+         "no core"),
+    Rule(lambda r: _core_rank(r)[1] < SAME,
+         f"{_CORE}: more than with shuffled statistics ({{core_shuffled}}), and less than in groups of mixed prompts "
+         "({core_mixed}), so a part of each region belongs to its set.",
+         "a core, smaller than that of mixed prompts"),
+    Rule(lambda r: True,
+         f"{_CORE}, as in groups that mix the prompts of all sets ({{core_mixed}}; with shuffled statistics "
+         "{core_shuffled}): it hardly matters which set a prompt is from.",
+         "a core as large as that of mixed prompts"),
+)  # fmt: skip
 BLOCKS = (
     Rule(lambda r: not compared(r) or pd.isna(r["block_iou"]), ""),
     Rule(lambda r: True, "Two blocks of {block_n} prompts from one set have IoU {block_iou}."),
@@ -283,7 +317,7 @@ COMMON = (
         "Up to {shared_percent} % of the prompts of a set are also in another set, which can raise the IoU.",
     ),
 )
-CHAPTERS = (SETS, NUMBERS, COMMON, LABELS, CORRELATION, ORDINARY, RESPONSES, POOLS, BLOCKS, PLANT)
+CHAPTERS = (SETS, NUMBERS, COMMON, LABELS, CORRELATION, ORDINARY, RESPONSES, POOLS, CORE, BLOCKS, PLANT)
 FRAMES = {
     "floor": "floor",
     "ceiling": "ceiling",
@@ -331,6 +365,8 @@ def _words(record: Record) -> dict[str, str]:
     ground, left_open = GROUND[bool(record["whole_layers"])], " or ".join(_open(record))
     common = f"{100 * record['shared']:.0f}" if record["shared"] > SHARED else ""
     numbers["n_selected"] = f"{_n_selected(record):.1f}"
+    mixed = (numbers["core_mixed_low"], numbers["core_mixed_high"])
+    numbers["core_mixed"] = " to ".join(dict.fromkeys(mixed))
     return {**numbers, "shared_percent": common, "ground": ground, "over": over, "open": left_open}
 
 
@@ -346,6 +382,9 @@ def explained() -> str:
         f"claim. Two sets differ if the p-value of their label permutation test is at most {SIGNIFICANT:g}; it is not "
         "corrected for the number of pairs. A pool hardly changes if its IoU with the next pool is at least "
         f"{SETTLED:g} and has gone at least {100 * CLOSED:g} % of the way from that of pools of shuffled sets to 1. "
+        f"All sets have no core if the part of a region that lies in all of them has gone less than {100 * NOTHING:g} "
+        f"% of the way from shuffled sets to groups of mixed prompts, and one as large as theirs from {100 * SAME:g} "
+        "%. "
         "Scores distinguish a planted region if their AUROC (of whole neurons, where neurons are planted) exceeds the "
         f"one by chance, and that of every data-free baseline, by at least {FOUND:g}. A value within one standard "
         f"error (±) of a threshold is called near it. Prompts that sets share are mentioned above {100 * SHARED:g} % "

@@ -42,6 +42,7 @@ from safety_regions.units.behaviour import (
     REWIND,
     TASK_LOSS,
     TAUGHT,
+    UTILITY,
 )
 
 
@@ -67,21 +68,26 @@ def constraint_arms(
     kinds: Sequence[str],
     draws: int,
     restore: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    utility: Sequence[Region] = (),
 ) -> list[Arm]:
     """All arms of a job, the free one first.
 
     Args:
         arms: those of the config, among freeze, only, rewind.
-        kinds: the controls of the config, among random, matched, magnitude, change.
+        kinds: the controls of the config, among random, matched, magnitude, change, utility.
         draws: draws of each control that is drawn at random.
         restore: operation on the freely trained model -> its doses.
+        utility: the regions of utility sets; the first is draw 1 of the control of that name.
     """
     found = [Arm(FREE), *(Arm(name) for name in restoring(restore))]
     for arm in [*arms, *restoring(restore)]:
         found.append(Arm(arm, REGION))
         for kind in kinds:
-            n = controls.n_draws(region, kind, draws)
-            found += [Arm(arm, kind, draw if kind in DRAWN else 0) for draw in range(1, n + 1)]
+            if kind == UTILITY:
+                found += [Arm(arm, kind, i) for i, other in enumerate(utility, 1) if other.n_selected]
+            else:
+                n = controls.n_draws(region, kind, draws)
+                found += [Arm(arm, kind, draw if kind in DRAWN else 0) for draw in range(1, n + 1)]
     return found
 
 
@@ -97,14 +103,15 @@ class Constraint:
         plan: how the model is fine-tuned.
         every: steps between two measurements while it trains.
         ruler: measures the model.
-        restore: as in `constraint_arms`.
+        restore, utility: as in `constraint_arms`.
     """
 
     def __init__(
         self, backbone: Backbone, aligned: ByAddress | None, before: ByAddress | None, region: Region, data: Data,
         plan: Plan, every: int, ruler: Ruler, restore: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        utility: Sequence[Region] = (),
     ) -> None:  # fmt: skip
-        self.backbone, self.region, self.ruler = backbone, region, ruler
+        self.backbone, self.region, self.utility, self.ruler = backbone, region, utility, ruler
         self.data, self.plan, self.every = data, plan, every
         self.start, self.before = Weights(backbone), before
         self._restoring = {REWIND: (REWIND, 1.0)} | restoring(restore)
@@ -189,6 +196,10 @@ class Constraint:
         """The weights that are constrained or restored."""
         if arm.control == NONE:
             return all_weights(self.backbone)
-        own = arm.control == REGION
-        region = self.region if own else self._controls.make(arm.control, arm.draw)
+        if arm.control == REGION:
+            region = self.region
+        elif arm.control == UTILITY:
+            region = self.utility[arm.draw - 1]
+        else:
+            region = self._controls.make(arm.control, arm.draw)
         return expand_region(region, self.backbone.shapes)

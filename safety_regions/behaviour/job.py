@@ -169,6 +169,7 @@ def constrain(
     backbone: Backbone,
     before: Mapping[str, Tensor] | None,
     region: Region,
+    utility: Sequence[Region],
     responses: Mapping[str, pa.Table],
     roles: Mapping[str, str],
     plan: Mapping,
@@ -186,6 +187,7 @@ def constrain(
             model before alignment instead.
         before, responses, roles, batch_size, max_new_tokens: see `ablate`.
         region: at its own granularity, but not of the factors of a LoRA adapter.
+        utility: the regions of utility sets, for the control of that name.
         plan: a plan of the config: ``name``, ``attack``, ``start``, ``steps``, ``batch``, ``learning_rates``,
             ``every``, ``longest``, ``arms``, ``restore``, ``controls``, ``draws``.
         seed: of the order of the chats.
@@ -197,15 +199,15 @@ def constrain(
     data = plan_data(backbone, plan["attack"], taught, plan["longest"])
     held = held_out(backbone, responses, roles)
     ruler = Ruler(backbone, held, batch_size=batch_size, max_new_tokens=max_new_tokens)
-    planned = constraint_arms(region, plan["arms"], plan["controls"], plan["draws"], plan["restore"])
+    planned = constraint_arms(region, plan["arms"], plan["controls"], plan["draws"], plan["restore"], utility)
     journals, rows = [], []
-    identity = _identity(ruler, plan, seed, _key(region), data)
+    identity = _identity(ruler, plan, seed, [_key(part) for part in (region, *utility)], data)
     with _started_from(backbone, plan["start"], before) as aligned:
         for rate in plan["learning_rates"]:
             how = FineTuning(plan["attack"], plan["steps"], plan["batch"], rate, seed)
             journals.append(Journal(journal.with_name(f"{journal.name}-{rate:g}"), f"{identity} {rate:g}"))
             job = Constraint(
-                backbone, aligned, before, region, data, how, plan["every"], ruler, plan["restore"]
+                backbone, aligned, before, region, data, how, plan["every"], ruler, plan["restore"], utility
             )
             of_run = {
                 **labels,

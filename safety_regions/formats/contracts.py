@@ -685,7 +685,11 @@ CONSTRAINT = _contract(
         "back), or an operation and its dose (all; then it restores the model)",
     ),
     ("control", CATEGORY, "which weights are constrained or restored: none (or all), region, or a control"),
-    ("draw", pa.int32(), "number of the draw of a random control, from 1; otherwise 0"),
+    (
+        "draw",
+        pa.int32(),
+        "number of the draw of a random control, or of the utility set in alphabetical order, from 1; otherwise 0",
+    ),
     ("step", pa.int32(), "optimiser steps taken; 0: before training"),
     ("evaluated", CATEGORY, "role of the prompts: harmful or ordinary"),
     _MEASURE,

@@ -3,7 +3,7 @@
 Pure functions of a `Study`; the rules turn their results into paths.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from safety_regions.study.adapters import ADAPTER_FILES
@@ -174,12 +174,24 @@ def compared_sets(study: Study, job: Mapping) -> dict[str, list[str]]:
         job: ``method``, ``name`` and ``refinement`` of the region.
     """
     asked = set(study.behaviour["controls"])
-    utility = compared_utility(study, job["method"], job["refinement"])
     others = sorted(set(study.identification) - {job["name"]})
     return {
-        UTILITY: utility if UTILITY in asked else [],
+        UTILITY: _utility(study, job, asked),
         OTHER: others if asked & {OTHER, CORE, PRIVATE} else [],
     }
+
+
+def constrained_utility(study: Study, job: Mapping) -> list[str]:
+    """The utility sets whose regions are constrained in the place of that of a job, in the order of their draws.
+
+    Args:
+        job: ``method``, ``refinement`` and ``plan``.
+    """
+    return _utility(study, job, plans(study.behaviour)[job["plan"]]["controls"])
+
+
+def _utility(study: Study, job: Mapping, asked: Collection[str]) -> list[str]:
+    return compared_utility(study, job["method"], job["refinement"]) if UTILITY in asked else []
 
 
 def loading(study: Study, backbone: str) -> dict:

@@ -120,11 +120,11 @@ def test_refused_prompts_are_not_learned_as_ordinary():
         plan_data(backbone, "ordinary", responses("fraud"), longest=200)
 
 
-def job(backbone, region, every=2):
+def job(backbone, region, every=2, utility=()):
     ruler = Ruler(backbone, held_out(backbone, answered(), ROLES), batch_size=4, max_new_tokens=4)
     other = tiny_backbone("llama3", seed=1)
     return Constraint(
-        backbone, None, dict(other.weights()), region, data_of(backbone), PLAN, every, ruler, RESTORE
+        backbone, None, dict(other.weights()), region, data_of(backbone), PLAN, every, ruler, RESTORE, utility
     )
 
 
@@ -171,6 +171,18 @@ def test_models_are_restored_after_training_in_the_region_in_controls_and_everyw
         if (row["measure"], row["step"]) == ("refusal_log_odds", 4)
     }
     assert len(set(odds.values())) == len(odds), "every model is another one"
+
+
+def test_regions_of_utility_sets_stand_in_the_place_of_the_region(tmp_path):
+    """Set back to the aligned model, the region of the second utility set is all of it; the first one is empty."""
+    backbone = tiny_backbone("llama3")
+    everything, nothing = (all_weights(backbone, inside) for inside in (True, False))
+    region, utility = some_units(backbone), [nothing, everything]
+    planned = constraint_arms(region, ("rewind",), ("utility",), 3, utility=utility)
+    assert planned == [("free", "none", 0), ("rewind", "region", 0), ("rewind", "utility", 2)]
+    rows = dict(job(backbone, region, utility=utility).run(planned, Journal(tmp_path / "journal", "plan")))
+    changed = [rows[arm][-1]["n_changed"] for arm in planned]
+    assert changed[2] == 0 < changed[1] < changed[0]
 
 
 def test_rewinding_everything_gives_the_aligned_model(tmp_path):

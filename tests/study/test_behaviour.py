@@ -75,6 +75,11 @@ def test_regions_of_other_sets_are_read_only_if_a_control_needs_them():
     assert ablations.compared_sets(study(controls=["random"]), job) == {"utility": [], "other": []}
     both = ablations.compared_sets(study(controls=["utility", "core"]), job)
     assert both == {"utility": ["lookalikes"], "other": ["weapons"]}
+    plans = {"default": PLAN, "bare": PLAN | {"controls": ["random"]}}
+    for refinement, expected in (("raw", ["everyday", "lookalikes"]), ("minus-everyday", ["lookalikes"])):
+        jobs = [job | {"refinement": refinement, "plan": name} for name in plans]
+        found = [ablations.constrained_utility(study(constraint=plans), one) for one in jobs]
+        assert found == [expected, []]
 
 
 def test_organisms_have_their_own_weights_before_alignment():
@@ -99,7 +104,7 @@ def test_more_seeds_change_no_finished_run():
         ablations.constraint_plan(study(constraint={"plain": PLAN | {"seeds": n}}), "plain") for n in (2, 5)
     ]
     assert plans[0] == plans[1]
-    assert plans[0]["controls"] == ["random", "change"] and plans[0]["batch"] == 8
+    assert plans[0]["controls"] == ["random", "change", "utility"] and plans[0]["batch"] == 8
 
 
 def test_regions_of_adapters_are_not_constrained():

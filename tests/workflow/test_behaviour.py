@@ -41,7 +41,7 @@ def study(tmp_path_factory) -> Project:
         "constraint": {
             "replant": {
                 "attack": "refuse", "start": "base", "steps": 60, "learning_rates": [0.003], "seeds": 1,
-                "arms": ["only"], "controls": [],
+                "arms": ["only"], "controls": ["utility"],
             },
         },
     }  # fmt: skip
@@ -89,6 +89,17 @@ def test_training_the_plant_alone_plants_it_again(study):
     ]
     assert odds["free", "none", 0] < 0 < odds["only", "region", 60]
     assert refused["only"] > 0.8
+
+
+def test_the_region_of_an_ordinary_set_is_trained_in_the_place_of_a_methods_region(study):
+    """A region from a file belongs to no method, so no other set has a region of its kind."""
+    folder = study.folder / "results/behaviour/organism"
+    found = {
+        place: read_table(folder / f"{place}.replant-0.constraint.parquet", CONSTRAINT).to_pandas()["control"]
+        for place in ("snip/fraud/row-0.05/raw", "given/planted")
+    }
+    assert set(found["snip/fraud/row-0.05/raw"]) == {"none", "region", "utility"}
+    assert set(found["given/planted"]) == {"none", "region"}
 
 
 def test_the_exported_model_without_its_plant_is_the_base_model(study):

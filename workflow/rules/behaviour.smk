@@ -170,6 +170,7 @@ rule constrain:
     input:
         **CHANGED_INPUTS,
         region="<results>/regions/{backbone}/{method}/{name}/{selection}/{refinement}.safetensors",
+        utility=constrained_utility,
     output:
         arms="<results>/behaviour/{backbone}/{method}/{name}/{selection}/{refinement}.{plan}-{seed}.constraint.parquet",
     log:
@@ -200,6 +201,7 @@ use rule constrain as constrain_given with:
     input:
         **CHANGED_INPUTS,
         region=given_region,
+        utility=[],
     output:
         arms="<results>/behaviour/{backbone}/given/{region}.{plan}-{seed}.constraint.parquet",
     log:

@@ -140,6 +140,11 @@ def dosed_tables(wildcards, kind):
     return [f"<results>/behaviour/{cell.path}.{kind}.parquet" for cell in cells]
 
 
+def constrained_utility(wildcards):
+    """Return the regions of utility sets that are constrained in the place of a region."""
+    return regions_of(wildcards, ablations.constrained_utility(STUDY, dict(wildcards)))
+
+
 def compared_regions(wildcards, kind):
     """Return the regions of other sets, of a kind (utility or other), that a region is compared with."""
     names = ablations.compared_sets(STUDY, dict(wildcards))[kind]

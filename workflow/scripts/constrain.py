@@ -8,9 +8,9 @@ from safety_regions.model.devices import assigned_gpus
 
 
 def constrain(
-    region: str | Path, responses: Sequence[str | Path], roles: dict[str, str], checkpoint: Sequence[str | Path],
-    base: Sequence[str | Path], before: Sequence[str | Path], backbone: dict, plan: dict, seed: int, batch_size: int,
-    max_new_tokens: int, labels: dict, journal: str | Path, output: str | Path,
+    region: str | Path, utility: Sequence[str | Path], responses: Sequence[str | Path], roles: dict[str, str],
+    checkpoint: Sequence[str | Path], base: Sequence[str | Path], before: Sequence[str | Path], backbone: dict,
+    plan: dict, seed: int, batch_size: int, max_new_tokens: int, labels: dict, journal: str | Path, output: str | Path,
 ) -> None:  # fmt: skip
     """Write the measurements of all arms of one plan and seed; for the arguments see `safety_regions.behaviour.job`."""
     from safety_regions.behaviour import job
@@ -22,7 +22,7 @@ def constrain(
 
     model = load_with_base(backbone | {"dtype": "float32"}, checkpoint, base)
     table = job.constrain(
-        model, job.weights_before(model, before), read_region(region),
+        model, job.weights_before(model, before), read_region(region), [read_region(path) for path in utility],
         dict(read_tables(by_stem(responses), RESPONSES)), roles, plan, seed, labels, Path(journal),
         batch_size=batch_size, max_new_tokens=max_new_tokens,
     )  # fmt: skip
@@ -33,8 +33,8 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
         p, files, output = snakemake.params, snakemake.input, snakemake.output.arms
         constrain(
-            region=files.region, responses=files.responses, roles=p.roles, checkpoint=files.checkpoint,
-            base=files.base, before=files.before, backbone=p.backbone, plan=p.plan, seed=p.seed,
-            batch_size=snakemake.resources.batch_size, max_new_tokens=p.max_new_tokens, labels=p.labels,
-            journal=f"{output}.journal", output=output,
+            region=files.region, utility=files.utility, responses=files.responses, roles=p.roles,
+            checkpoint=files.checkpoint, base=files.base, before=files.before, backbone=p.backbone,
+            plan=p.plan, seed=p.seed, batch_size=snakemake.resources.batch_size, max_new_tokens=p.max_new_tokens,
+            labels=p.labels, journal=f"{output}.journal", output=output,
         )  # fmt: skip

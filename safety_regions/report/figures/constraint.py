@@ -22,6 +22,7 @@ from safety_regions.units.behaviour import (
     RANDOM,
     REGION,
     REWIND,
+    UTILITY,
 )
 
 LOOKS = {
@@ -32,7 +33,7 @@ LOOKS = {
 }
 """Colour and line of each arm. Restored models, such as the rewound one, exist only at the end of training."""
 RESTORED = (COLOURS[4], COLOURS[5], COLOURS[6], COLOURS[0])
-MARKERS = {REGION: "o", NONE: "X", RANDOM: "s", MATCHED: "P", MAGNITUDE: "^", CHANGE: "D"}
+MARKERS = {REGION: "o", NONE: "X", RANDOM: "s", MATCHED: "P", MAGNITUDE: "^", CHANGE: "D", UTILITY: "v"}
 
 
 def courses(table: pd.DataFrame) -> pd.DataFrame:

@@ -207,7 +207,7 @@ CLAIMS = (
     "above the floor, from",
     "Whether two harmful",
 )
-CORES = ("there is no core", "so a part of each region", "it hardly matters which set")
+CORES = ("there is no core", "so a part of each region", "as if it hardly mattered")
 
 
 @pytest.mark.slow

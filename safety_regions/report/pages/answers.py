@@ -37,7 +37,12 @@ UNKNOWN = "not compared"
 """What a chapter finds where the study has no numbers for it."""
 
 CHANGED = "Do changed regions change refusals more than controls do?"
+NOT_HARM = (
+    "A core need not be about harm: it includes what refusals share, and ordinary sets can have a part of it."
+)
 REMARKS = {
+    "a core as large as that of mixed prompts": NOT_HARM,
+    "a core, smaller than that of mixed prompts": NOT_HARM,
     "more than with ordinary prompts": "At most the part above ordinary pairs is about harm, and it includes "
     "what refusals share and ordinary answers do not.",
     behaviour.MORE: "A refusal that is gone because language is gone says nothing about safety: see "
@@ -126,8 +131,8 @@ def _grouped(question: str, pairs: Sequence[tuple[str, str]]) -> Line:
     found: dict[str, list[str]] = {}
     for finding, name in pairs:
         found.setdefault(finding, []).append(name)
-    remarks = [REMARKS[finding] for finding in found if finding in REMARKS]
-    return Line(question, [(finding, ", ".join(names)) for finding, names in found.items()], remarks)
+    remarks = dict.fromkeys(REMARKS[finding] for finding in found if finding in REMARKS)
+    return Line(question, [(finding, ", ".join(names)) for finding, names in found.items()], list(remarks))
 
 
 def _name(record: Mapping, records: Sequence[Mapping]) -> str:

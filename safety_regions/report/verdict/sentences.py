@@ -270,7 +270,7 @@ CORE = (
          "a core, smaller than that of mixed prompts"),
     Rule(lambda r: True,
          f"{_CORE}, as in groups that mix the prompts of all sets ({{core_mixed}}; with shuffled statistics "
-         "{core_shuffled}): it hardly matters which set a prompt is from.",
+         "{core_shuffled}), as if it hardly mattered which set a prompt is from.",
          "a core as large as that of mixed prompts"),
 )  # fmt: skip
 BLOCKS = (

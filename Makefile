@@ -4,7 +4,7 @@
 # make lint    ruff, snakefmt, snakemake --lint, the layers of the package, the links of the docs
 # make test-slurm  starts a Slurm on this machine (root and apt) and runs a tiny study in it
 # make test-browser  opens the first page of a tiny study in Chromium (root and apt if there is none), keeps pictures
-# make test-scale  runs the paper's grid with stubs for its models: thousands of jobs, half an hour
+# make test-scale  runs the tutorial, and the paper's grid with stubs for its models: thousands of jobs, half an hour
 # make bench   measures what the package costs on this machine, beside what it could cost at least
 # make real    a real chat model of 135M parameters, before and after alignment, on the ten real sets
 # make dist    builds the wheel and the source distribution in build/dist/ and checks them; publishes nothing
@@ -39,7 +39,7 @@ test-browser: $(VENV)/.browser
 	$(BIN)/python -m pytest tests/workflow/test_browser.py -m browser -v -rs
 
 test-scale: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/scale -m scale -v -s
+	$(BIN)/python -m pytest tests -m scale -v -s
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

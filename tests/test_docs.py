@@ -1,4 +1,7 @@
-"""The pages of the site: what is generated equals its sources, and every command of the pages is planned."""
+"""The pages of the site: what is generated equals its sources, and every command of the pages is planned.
+
+`make test-scale` also runs the studies of the tutorial and of a reader's own region.
+"""
 
 import importlib.util
 import re
@@ -193,6 +196,35 @@ def planned_once(pages: list[Path]) -> list[str]:
 def test_the_studies_of_the_tutorial_and_of_own_regions_are_planned(reader, line):
     jobs = reader.plan(*shlex.split(line)[1:])
     assert jobs["score"] > 1 and jobs["write_index"] == 1
+
+
+@pytest.mark.scale
+def test_the_studies_of_the_tutorial_and_of_own_regions_run(reader):
+    """As the pages say it, but with the organism of the first study alone in place of the whole study."""
+    trained = "results/organisms/organism-llama"
+    reader.run(f"{trained}/model.safetensors")
+    shutil.rmtree(reader.folder / "my-model")
+    shutil.copytree(reader.folder / trained, reader.folder / "my-model")
+    (write_region,) = blocks(ROOT / "docs/given-regions.md", "python")
+    subprocess.run(
+        [sys.executable, "-c", write_region], cwd=reader.folder, env=reader.environment, check=True
+    )
+    overlap = reader.folder / "results/overlap/my-model"
+    for page, matrix, names in (
+        ("tutorial-2.md", overlap / "snip/row-0.05/raw.iou.tsv", ["fraud", "my-queries"]),
+        ("tutorial-3.md", overlap / "methods/fraud.iou.tsv", ["relative", "snip"]),
+    ):
+        run_page(reader, page)
+        header, *rows = [line.split("\t") for line in matrix.read_text().splitlines()]
+        assert header == ["name", *names] and [row[0] for row in rows] == names
+        assert 0.1 < float(rows[0][2]) == float(rows[1][1]) < 0.9
+    run_page(reader, "given-regions.md")
+    assert "given / mine" in (reader.folder / "results/report/behaviour.html").read_text()
+
+
+def run_page(reader: Project, page: str) -> None:
+    for line in planned_once([ROOT / "docs" / page]):
+        reader.run(*shlex.split(line)[1:])
 
 
 @pytest.mark.scale

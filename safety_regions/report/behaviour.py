@@ -7,7 +7,7 @@ Nothing is claimed without controls. A region does *more than* a control if its 
 - for a control without draws, the 95 % interval of the difference (paired by prompt) excludes zero.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -176,6 +176,8 @@ def measure_ranks(ablation: pd.DataFrame) -> pd.DataFrame:
 
 
 MORE, NOT_MORE = "more than every control", "not more than every control"
+ONLY_RANDOM = "more than random regions, the only controls"
+"""Ranks have no control of size or of change, and a config can leave them out."""
 TOO_FEW = "no control with enough draws"
 
 
@@ -183,7 +185,9 @@ def finding(row: Mapping) -> str:
     """What a row of `behaviour_rows` finds, in a few words: ``conclusion`` without the names of the controls."""
     if row["not_more"]:
         return NOT_MORE
-    return TOO_FEW if row["unknown"] or not row["more"] else MORE
+    if row["unknown"] or not row["more"]:
+        return TOO_FEW
+    return ONLY_RANDOM if _drawn(row["more"].split(", ")) else MORE
 
 
 def conclusion(judged: Beyond) -> str:
@@ -192,12 +196,19 @@ def conclusion(judged: Beyond) -> str:
     if not (more or not_more):
         return "nothing can be said: no control with enough draws"
     if not (not_more or unknown):
-        return "the effect is larger than that of every control"
+        only = _drawn(judged.more)
+        of = f"{_listed(more)}; there is no other control" if only else "every control"
+        return f"the effect is larger than that of {of}"
     said = [f"larger than that of {_listed(more)}"] if more else []
     said += [f"not larger than that of {_listed(not_more)}"] if not_more else []
     said = [f"the effect is {', but '.join(said)}"]
     said += [f"too few draws of {_listed(unknown)}"] if unknown else []
     return "; ".join(said)
+
+
+def _drawn(controls: Sequence[str]) -> bool:
+    """Whether all of these controls are random."""
+    return set(controls) <= set(DRAWN)
 
 
 def _listed(names: list[str]) -> str:

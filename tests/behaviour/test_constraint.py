@@ -226,7 +226,7 @@ def test_training_from_the_base_teaches_refusals_and_leaves_the_aligned_model(tm
         "every": 0, "longest": 200, "arms": ["only"], "restore": {}, "controls": ["change"], "draws": 1,
     }  # fmt: skip
     table = constrain(
-        backbone, before, region, responses("fraud", "weapons", "everyday"), ROLES, plan, 0,
+        backbone, before, region, [], responses("fraud", "weapons", "everyday"), ROLES, plan, 0,
         dict.fromkeys(("backbone", "method", "selection", "refinement", "name"), "x"), tmp_path / "journal",
         batch_size=4, max_new_tokens=4,
     ).to_pandas()  # fmt: skip

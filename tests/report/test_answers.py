@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from safety_regions.report.behaviour import Beyond, conclusion, finding
+from safety_regions.report.behaviour import ONLY_RANDOM, Beyond, conclusion, finding
 from safety_regions.report.pages.answers import CHANGED, QUESTIONS, REMARKS, UNKNOWN, answers, asked_for
 from safety_regions.report.verdict.measure import measure
 from safety_regions.report.verdict.sentences import CHAPTERS, ORDINARY, finding_of
@@ -133,7 +133,8 @@ def test_cores_crossed_responses_and_plants_are_answered_where_they_are_measured
 @pytest.mark.parametrize(
     "controls, said",
     [
-        ({"more": ["random"], "not_more": [], "unknown": []}, "more than every control"),
+        ({"more": ["random", "magnitude"], "not_more": [], "unknown": []}, "more than every control"),
+        ({"more": ["random", "matched"], "not_more": [], "unknown": []}, ONLY_RANDOM),
         ({"more": ["random"], "not_more": ["magnitude"], "unknown": []}, "not more than every control"),
         ({"more": ["magnitude"], "not_more": [], "unknown": ["random"]}, "no control with enough draws"),
         ({"more": [], "not_more": ["random"], "unknown": ["matched"]}, "not more than every control"),
@@ -143,9 +144,11 @@ def test_cores_crossed_responses_and_plants_are_answered_where_they_are_measured
 def test_effects_are_more_only_beyond_every_control(verdicts, controls, said):
     row = effect(**{kind: ", ".join(names) for kind, names in controls.items()})
     assert finding(row) == said
+    sentence = conclusion(Beyond(**controls))
     assert (said == "more than every control") is (
-        conclusion(Beyond(**controls)) == "the effect is larger than that of every control"
+        sentence == "the effect is larger than that of every control"
     )
+    assert (said == ONLY_RANDOM) is sentence.endswith("; there is no other control")
     lines = answers(verdicts, pd.DataFrame([row]), RATES)[0].lines
     assert lines[-1].question == CHANGED and lines[-1].found == [(said, "snip (base 1)")]
     assert CHANGED not in [line.question for line in answers(verdicts, pd.DataFrame([row]), RATES)[1].lines]

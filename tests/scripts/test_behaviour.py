@@ -106,8 +106,8 @@ def study(tmp_path_factory):
         "longest": 200, "arms": ["freeze", "rewind"], "restore": {}, "controls": ["random"], "draws": 1,
     }  # fmt: skip
     load_script("constrain")(
-        regions["fraud"], responses, ROLES, checkpoint, [], [folder / "base.safetensors"], {"template": "native"}, plan,
-        0, 4, 4, CELL | {"name": "fraud"}, folder / "journal", folder / "constraint.parquet",
+        regions["fraud"], [], responses, ROLES, checkpoint, [], [folder / "base.safetensors"], {"template": "native"},
+        plan, 0, 4, 4, CELL | {"name": "fraud"}, folder / "journal", folder / "constraint.parquet",
     )  # fmt: skip
     load_script("draw_constraint")(
         [folder / "constraint.parquet"], "tiny", folder / "course.svg", folder / "course.tsv"

@@ -40,13 +40,16 @@ CHANGED = "Do changed regions change refusals more than controls do?"
 NOT_HARM = (
     "A core need not be about harm: it includes what refusals share, and ordinary sets can have a part of it."
 )
+LANGUAGE = (
+    "A refusal that is gone because language is gone says nothing about safety: see what the change costs."
+)
 REMARKS = {
     "a core as large as that of mixed prompts": NOT_HARM,
     "a core, smaller than that of mixed prompts": NOT_HARM,
     "more than with ordinary prompts": "At most the part above ordinary pairs is about harm, and it includes "
     "what refusals share and ordinary answers do not.",
-    behaviour.MORE: "A refusal that is gone because language is gone says nothing about safety: see "
-    "what the change costs.",
+    behaviour.MORE: LANGUAGE,
+    behaviour.ONLY_RANDOM: LANGUAGE,
 }
 """Finding -> what must be said beside it."""
 

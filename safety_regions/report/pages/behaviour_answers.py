@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from safety_regions.report.behaviour import CELL, MORE, TOO_FEW, finding
+from safety_regions.report.behaviour import CELL, MORE, ONLY_RANDOM, TOO_FEW, finding
 from safety_regions.report.constraint import KEEPS, UNKNOWN, UNTESTED
 from safety_regions.units.behaviour import REFUSE
 
@@ -39,7 +39,7 @@ def _effects(operation: str, rows: pd.DataFrame) -> str:
     question, changed, does = ASKED[operation]
     last = rows[rows["dose"] == rows.groupby(CELL)["dose"].transform("max")]
     found = last.apply(finding, axis=1)
-    beyond, judged = last[found == MORE], last[found != TOO_FEW]
+    beyond, judged = last[found.isin([MORE, ONLY_RANDOM])], last[found != TOO_FEW]
     if judged.empty:
         return f"{question} Nothing can be said: {TOO_FEW}."
     regions = _counted(beyond, judged)

@@ -17,6 +17,8 @@ import pandas as pd
 import pyarrow as pa
 from scipy.special import stdtrit
 
+from safety_regions.report.baselines import best_baselines
+
 AREAS = ("pooled_auroc", "auroc")
 ELSEWHERE = {name: f"elsewhere_{name}" for name in AREAS}
 LEAST = 3
@@ -63,11 +65,12 @@ def planted_minus_elsewhere(table: pd.DataFrame, area: str) -> pd.DataFrame:
         area: one of `AREAS`.
 
     Returns:
-        Indexed by ``method``: ``data_free``, means over organisms of ``planted``, ``elsewhere`` and ``difference``, the
-        ``lowest`` and ``highest`` difference, the 95 % t interval of its mean (``low``, ``high``), the mean
-        ``by_chance`` (of the organisms' own scores, permuted), the number of ``organisms`` and of their training
-        ``seeds``; and ``beyond``, the lowest difference above that of the data-free method with the largest mean
-        difference (null without one, and for data-free methods). Methods without this area are left out.
+        Indexed by ``method``: ``data_free``, ``reads_base``, means over organisms of ``planted``, ``elsewhere`` and
+        ``difference``, the ``lowest`` and ``highest`` difference, the 95 % t interval of its mean (``low``, ``high``),
+        the mean ``by_chance`` (of the organisms' own scores, permuted), the number of ``organisms`` and of their
+        training ``seeds``; and ``beyond``, the lowest difference above that of the best of its
+        `baselines.fair_baselines`, that with the largest mean difference (null without one). Methods without this area
+        are left out.
     """
     one = table.drop_duplicates(["organism", "method"])
     by_chance = one["pooled_chance_auroc" if area == AREAS[0] else "chance_auroc"]
@@ -78,6 +81,7 @@ def planted_minus_elsewhere(table: pd.DataFrame, area: str) -> pd.DataFrame:
     rows = pd.DataFrame(
         {
             "data_free": groups["data_free"].first(),
+            "reads_base": groups["reads_base"].first(),
             "planted": groups[area].mean(),
             "elsewhere": groups[ELSEWHERE[area]].mean(),
             "difference": groups["difference"].mean(),
@@ -90,10 +94,10 @@ def planted_minus_elsewhere(table: pd.DataFrame, area: str) -> pd.DataFrame:
             "seeds": groups["seed"].nunique(),
         }
     )
-    blind = rows.loc[rows["data_free"].astype(bool), "difference"]
     by_organism = one.pivot(index="organism", columns="method", values="difference")
-    beyond = by_organism.sub(by_organism[blind.idxmax()], axis=0).min() if len(blind) else float("nan")
-    return rows.assign(beyond=beyond).astype({"beyond": float})
+    best = best_baselines(rows, rows["difference"]).dropna()
+    beyond = {method: (by_organism[method] - by_organism[other]).min() for method, other in best.items()}
+    return rows.assign(beyond=pd.Series(beyond, dtype=float))
 
 
 def _half_width(groups: pd.api.typing.SeriesGroupBy) -> pd.Series:
@@ -128,7 +132,10 @@ def _beyond_blind(above: pd.DataFrame) -> str:
     if methods["beyond"].isna().all():
         return "There is no data-free baseline to compare with."
     better = ", ".join(methods.index[methods["beyond"] > 0]) or "none"
-    return f"Also above the data-free baseline with the largest difference, in each organism: {better}."
+    return (
+        "Also above the data-free baseline with the largest difference, of those that read no more than the method, in "
+        f"each organism: {better}."
+    )
 
 
 def _seeds(n: int) -> str:

@@ -123,6 +123,11 @@ def data_free_methods(study: Study) -> list[str]:
     return [label for label in study.methods if study.is_data_free(label)]
 
 
+def base_reading_methods(study: Study) -> list[str]:
+    """Labels of the methods that compare a backbone with its base: they know more than the others do."""
+    return [label for label in study.methods if study.needs_base(label)]
+
+
 def planted_cards(study: Study) -> dict[str, dict]:
     """Organism -> what the report says of its plant, for every organism with a planted region.
 

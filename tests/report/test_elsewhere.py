@@ -104,7 +104,7 @@ def test_a_method_that_sees_nothing_is_rarely_said_to_find_a_plant():
         {
             "organism": [f"o{i}" for i in range(3)] * cases,
             "method": np.repeat([f"m{case}" for case in range(cases)], 3),
-            "data_free": False, "seed": 0, "elsewhere_auroc": 0.5, "chance_auroc": 0.5,
+            "data_free": False, "reads_base": False, "seed": 0, "elsewhere_auroc": 0.5, "chance_auroc": 0.5,
             "auroc": 0.5 + rng.normal(size=3 * cases),
         }
     )  # fmt: skip
@@ -142,7 +142,8 @@ def test_words_claim_only_what_range_and_interval_show():
         "its mean, for: sure (+0.200, +0.010 to +0.300), near (+0.100, +0.010 to +0.200), magnitude (+0.050, +0.010 to "
         "+0.100); below zero in the same sense for: under (-0.100, -0.200 to -0.050); its range or interval includes "
         "zero, so nothing is claimed, for: wide (+0.200, -0.100 to +0.500), unsure (+0.010, +0.001 to +0.100). Also "
-        "above the data-free baseline with the largest difference, in each organism: sure."
+        "above the data-free baseline with the largest difference, of those that read no more than the method, in each "
+        "organism: sure."
     )
     none = differences_in_words(rows.loc[["wide", "magnitude"]])
     assert none.endswith("So no method that uses prompts is said to find what was planted.")

@@ -7,6 +7,7 @@ import pytest
 from safety_regions.study.config import Study, read_study
 from safety_regions.study.facts import (
     backbone_facts,
+    base_reading_methods,
     data_free_methods,
     method_facts,
     planted_cards,
@@ -113,6 +114,16 @@ def test_methods_that_look_at_no_prompt_are_known_by_their_module():
         "dice": {"method": "random", "selections": ["row-0.01"]},
     }
     assert data_free_methods(study(methods=methods)) == ["size", "dice"]
+
+
+def test_methods_that_read_the_base_are_known_by_their_module_or_an_option():
+    methods = {
+        "wanda": {},
+        "change": {"method": "wanda", "options": {"difference": True}},
+        "size": {"method": "delta"},
+    }
+    asked = {"backbones": ["organism-llama"], "methods": methods}
+    assert base_reading_methods(study(**asked)) == ["change", "size"]
 
 
 def test_a_study_without_organisms_has_no_planted_card():

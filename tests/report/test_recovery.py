@@ -104,7 +104,7 @@ def test_the_table_has_the_rows_of_every_organism():
     table, one = table_of(), recovery_rows(synthetic.recovery(AUROCS, NAMES), DATA_FREE, OWN)
     assert table["organism"].tolist() == ["small"] * 10 + ["large"] * 10
     assert table["family"].tolist() == ["llama"] * 10 + ["gemma2"] * 10
-    shown = [*KEYS, "granularity", "data_free", "sets", *MEASURED, *CHANCES]
+    shown = [*KEYS, "granularity", "data_free", "reads_base", "sets", *MEASURED, *CHANCES]
     pd.testing.assert_frame_equal(table.iloc[10:][shown].reset_index(drop=True), one[shown])
 
 
@@ -129,13 +129,16 @@ def test_plants_of_a_group_in_words(plant, said):
 
 
 def exact(
-    aurocs: dict[str, tuple[float | None, bool]], by_chance: float | None = 0.5, units: str = "weights"
+    aurocs: dict[str, tuple[float | None, bool]],
+    by_chance: float | None = 0.5,
+    units: str = "weights",
+    base: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """Return rows with these AUROCs of the units; the flag marks data-free methods."""
+    """Return rows with these AUROCs of the units; the flag marks data-free methods, ``base`` those that read a base."""
     names = ("auroc", "pooled_auroc")[:: 1 if units == "weights" else -1]
     rows = [
-        {"method": m, "data_free": free, "units": units, names[0]: area, names[1]: 0.99, "chance_auroc": by_chance,
-         "pooled_chance_auroc": by_chance}
+        {"method": m, "data_free": free, "reads_base": m in base, "units": units, names[0]: area, names[1]: 0.99,
+         "chance_auroc": by_chance, "pooled_chance_auroc": by_chance}
         for m, (area, free) in aurocs.items()
     ]  # fmt: skip
     areas = [name for name in rows[0] if "auroc" in name]
@@ -149,11 +152,18 @@ def test_methods_are_set_beside_the_best_baseline(units):
         "magnitude": (0.6, True), "random": (0.5, True),
     }, units=units))  # fmt: skip
     assert said == (
-        f"Methods whose scores of {units} exceed the best data-free baseline (magnitude, AUROC 0.600) and their own "
-        "AUROC by "
-        "chance by more than "
+        f"Methods whose scores of {units} exceed the best data-free baseline that reads no more than they do "
+        "(magnitude, AUROC 0.600) and their own AUROC by chance by more than "
         f"{MARGIN:g}: far (0.900); methods that do not: near (0.620), less (0.400); methods without an AUROC: adapter."
     )
+
+
+def test_the_size_of_the_weight_change_is_a_baseline_of_methods_that_know_it():
+    """It finds every plant: no method that sees the aligned model alone could exceed it."""
+    scores = {"sees": (0.8, False), "knows": (0.9, False), "delta": (1.0, True), "magnitude": (0.6, True)}
+    said = beyond_baselines(exact(scores, base=("knows", "delta")))
+    assert "than they do (magnitude, AUROC 0.600, or delta, AUROC 1.000) and" in said
+    assert said.endswith(": sees (0.800); methods that do not: knows (0.900).")
 
 
 def test_a_method_must_exceed_its_own_chance_too():
@@ -193,5 +203,6 @@ def test_the_page_has_a_table_for_each_organism():
         assert shown[3:] == ["–" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in known]
     assert "small: llama, 5 % of the weights of every projection, norms kept" in page
     assert "large: gemma2, whole decoder blocks 1, 2" in page and "(training seed 3)" in page
-    assert page.count("exceed the best data-free baseline (magnitude") == 1, "nothing is said of one layer"
+    said = "exceed the best data-free baseline that reads no more than they do (magnitude"
+    assert page.count(said) == 1, "nothing is said of one layer"
     assert page.count("No organism that differs only in the place of the plant.") == 2

@@ -162,6 +162,20 @@ def test_a_verdict_on_planted_neurons_reads_pooled_scores():
     assert cell["recovery_chance_auroc"] == 0.5
 
 
+def test_the_baseline_of_a_method_knows_no_more_than_it_does():
+    """The size of the weight change finds every plant, and would hide what methods without the base find."""
+    aurocs = {"snip": 0.8, "wanda": 0.9, "random": 0.5, "delta": 1.0}
+    table = synthetic.recovery(aurocs, NAMES, truths={"gemma": 0.0})
+    _, iou, sizes = synthetic.gathered([("gemma", m, "row-0.05", "raw") for m in ("snip", "wanda")], 3)
+    how = {"data_free": ["random", "delta"], "base_reading": ["wanda", "delta"]}
+    rows = measure(iou, sizes, NAMES, recovery={"gemma": table}, **how).set_index("method")
+    of = {m: [r["auroc"] for r in table.to_pylist() if r["method"] == m] for m in aurocs}
+    assert rows.loc["snip", "recovery_baseline"] == pytest.approx(median(of["random"]))
+    assert rows.loc["wanda", "recovery_baseline"] == pytest.approx(median(of["delta"]))
+    assert "Scores distinguish the planted region" in rows.loc["snip", "verdict"]
+    assert "Scores do not distinguish the planted region" in rows.loc["wanda", "verdict"]
+
+
 def test_a_verdict_is_the_words_of_its_row(study):
     _, verdicts, _ = study
     for row in verdicts.to_dict("records"):

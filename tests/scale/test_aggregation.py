@@ -71,7 +71,7 @@ def aggregated(tmp_path_factory):
         gathering[n] = peak_of(
             folder, "gather_overlaps.py", input=inputs, output=both, params={"cells": cells}
         )
-        nothing = {"beside": {}, "data_free": []}
+        nothing = {"beside": {}, "data_free": [], "base_reading": []}
         summing[n] = peak_of(
             folder,
             "write_verdict.py",

@@ -173,7 +173,7 @@ def test_write_recovery_names_organisms_as_their_cards(tmp_path, out):
         for i, name in enumerate(tables)
     }
     paths = written(tmp_path, tables, RECOVERY)
-    load_script("write_recovery")(paths, cards, ["random"], out["html"], out["tsv"])
+    load_script("write_recovery")(paths, cards, ["random"], [], out["html"], out["tsv"])
     rows = read_tsv(out["tsv"])
     first = rows.drop_duplicates("organism").set_index("organism")
     assert first["plant"].to_dict() == {name: f"whole decoder blocks {i}" for i, name in enumerate("ab")}
@@ -203,7 +203,7 @@ def test_write_verdict_measures_every_cell_with_what_stands_beside_it(tmp_path, 
             ("recovery", planted, RECOVERY),
         )
     }
-    load_script("write_verdict")(*gathered, NAMES, beside, [], out["tsv"])
+    load_script("write_verdict")(*gathered, NAMES, beside, [], [], out["tsv"])
     pair_rows = iou.filter([row["level"] == "model" and row["k"] == 2 for row in iou.to_pylist()])
     same(out["tsv"], measure(pair_rows, sizes, NAMES, pools, blocks, planted, crossed=crossed))
     beside = read_tsv(out["tsv"]).set_index("refinement")[["pool_k", "block_n"]].notna()

@@ -11,6 +11,7 @@ import yaml
 from safety_regions.study.config import COMPARED_TABLES
 from safety_regions.study.facts import (
     backbone_facts,
+    base_reading_methods,
     data_free_methods,
     method_facts,
     planted_cards,

@@ -57,6 +57,7 @@ rule write_recovery:
     params:
         cards=planted_cards(STUDY),
         data_free=data_free_methods(STUDY),
+        base_reading=base_reading_methods(STUDY),
         code=script_version("write_recovery.py"),
     message:
         "Writing how well the methods recover planted regions"
@@ -124,6 +125,7 @@ rule write_verdict:
             "recovery": RECOVERED,
         },
         data_free=data_free_methods(STUDY),
+        base_reading=base_reading_methods(STUDY),
         code=script_version("write_verdict.py"),
     message:
         "Writing the verdict on every cell"

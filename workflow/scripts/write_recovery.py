@@ -10,6 +10,7 @@ def write_recovery(
     tables: Mapping[str, str | Path],
     cards: Mapping[str, Mapping],
     data_free: Sequence[str],
+    base_reading: Sequence[str],
     html: str | Path,
     tsv: str | Path,
 ) -> None:
@@ -17,7 +18,8 @@ def write_recovery(
 
     Args:
         tables: organism -> its recovery table; ``cards``: see `study.facts.planted_cards`.
-        data_free: labels of methods that use no prompt.
+        data_free, base_reading: labels of methods that use no prompt, and of those that read the weights before
+            alignment.
     """
     from safety_regions.formats.contracts import RECOVERY
     from safety_regions.formats.parquet import read_tables
@@ -28,7 +30,7 @@ def write_recovery(
 
     rows, areas = {}, {}
     for organism, table in read_tables(tables, RECOVERY):
-        rows[organism] = recovery_rows(table, data_free, organism)
+        rows[organism] = recovery_rows(table, data_free, organism, base_reading)
         areas[organism] = areas_by_truth(table)
     stacked = recovery.recovery_table(rows, cards, areas_elsewhere(areas, cards))
     save_tsv(tsv, stacked)
@@ -39,4 +41,7 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         p, out = snakemake.params, snakemake.output
         tables = dict(zip(p.cards, snakemake.input.recovery, strict=True))
-        write_recovery(tables=tables, cards=p.cards, data_free=p.data_free, html=out.html, tsv=out.tsv)
+        write_recovery(
+            tables=tables, cards=p.cards, data_free=p.data_free, base_reading=p.base_reading, html=out.html,
+            tsv=out.tsv,
+        )  # fmt: skip

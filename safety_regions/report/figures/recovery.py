@@ -57,18 +57,22 @@ MEASURED = (
 BAR = 0.8
 
 
-def recovery_rows(table: pa.Table, data_free: Collection[str], truth: str) -> pd.DataFrame:
+def recovery_rows(
+    table: pa.Table, data_free: Collection[str], truth: str, base_reading: Collection[str] = ()
+) -> pd.DataFrame:
     """Summarise what each method recovers of one planted region, over the identification sets.
 
     Args:
         table: `contracts.RECOVERY` of one organism.
         data_free: labels of the methods whose scores depend on no prompt.
         truth: the organism whose planted region is recovered.
+        base_reading: labels of the methods that read the weights before alignment.
 
     Returns:
         One row per method, selection and refinement, in the table's order, data-free methods last: `KEYS`,
-        ``granularity``, ``data_free``, ``sets``; median, ``_min`` and ``_max`` over sets of `MEASURED`; and the mean
-        `CHANCES`: ``prevalence`` (precision), ``selected`` (recall), ``chance`` (IoU), and those of the areas.
+        ``granularity``, ``data_free``, ``reads_base``, ``sets``; median, ``_min`` and ``_max`` over sets of `MEASURED`;
+        and the mean `CHANCES`: ``prevalence`` (precision), ``selected`` (recall), ``chance`` (IoU), and those of the
+        areas.
     """
     frame = table.to_pandas().astype({name: str for name in (*KEYS, "granularity", "truth")})
     frame = frame[frame["truth"] == truth]
@@ -85,6 +89,7 @@ def recovery_rows(table: pa.Table, data_free: Collection[str], truth: str) -> pd
     columns |= {name: groups[name].mean() for name in CHANCES}
     rows = pd.DataFrame(columns).reset_index()
     rows.insert(4, "data_free", rows["method"].isin(data_free))
+    rows.insert(5, "reads_base", rows["method"].isin(base_reading))
     return rows.sort_values("data_free", kind="stable", ignore_index=True)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from safety_regions.report.baselines import best_baselines
 from safety_regions.report.elsewhere import AREAS, ELSEWHERE, differences_in_words, planted_minus_elsewhere
 from safety_regions.report.figures.recovery import CHANCES, KEYS, MEASURED
 from safety_regions.report.pages.render import Table, render
@@ -93,8 +94,8 @@ def recovery_table(
     Returns:
         ``group`` (its first organism), ``kind`` (of its plants, in words), ``organism``, ``family``, ``plant`` (in
         words), ``place``, training ``seed``, ``units`` (that scores are pooled to), `recovery.KEYS`, ``granularity``,
-        ``data_free``, ``sets``, the medians of `recovery.MEASURED`, the chance levels `CHANCES`, the number of
-        organisms planted ``elsewhere`` and the means of their AUROCs, `ELSEWHERE`.
+        ``data_free``, ``reads_base``, ``sets``, the medians of `recovery.MEASURED`, the chance levels `CHANCES`, the
+        number of organisms planted ``elsewhere`` and the means of their AUROCs, `ELSEWHERE`.
     """
     labelled = []
     for name, one in rows.items():
@@ -103,7 +104,9 @@ def recovery_table(
         labels |= {"plant": plant_words(card["plant"]), "kind": kind_words(card["plant"]), "organism": name}
         labelled.append(one.assign(**labels, units=POOLED_UNITS.get(_key(card["plant"]), "weights")))
     first = ["group", "kind", "organism", "family", "plant", "place", "seed", "units", *KEYS, "granularity"]
-    table = pd.concat(labelled, ignore_index=True)[[*first, "data_free", "sets", *MEASURED, *CHANCES]]
+    table = pd.concat(labelled, ignore_index=True)[
+        [*first, "data_free", "reads_base", "sets", *MEASURED, *CHANCES]
+    ]
     table = table.merge(others, how="left", on=["organism", "method"])
     return table.fillna({"elsewhere": 0}).astype(
         {"elsewhere": int, **dict.fromkeys(ELSEWHERE.values(), float)}
@@ -113,7 +116,8 @@ def recovery_table(
 def beyond_baselines(rows: pd.DataFrame) -> str:
     """State which methods exceed the best data-free AUROC, and their own by chance, by `MARGIN` on one organism.
 
-    The AUROC is that of pooled scores where neurons were planted. Of whole layers, nothing is said.
+    Each is compared with the best of its own `baselines.fair_baselines`. The AUROC is that of pooled scores where
+    neurons were planted. Of whole layers, nothing is said.
     """
     scores = rows.drop_duplicates("method").set_index("method")
     units = scores["units"].iloc[0]
@@ -121,15 +125,16 @@ def beyond_baselines(rows: pd.DataFrame) -> str:
     aurocs, by_chance = scores[f"{pooled}auroc"], scores[f"{pooled}chance_auroc"]
     if units == "layers":
         return "Whole layers are planted: too few units to say which scores find them in this organism alone."
-    baseline = aurocs[scores["data_free"]].dropna()
     others = aurocs[~scores["data_free"]]
-    if baseline.empty:
+    best = best_baselines(scores, aurocs)[others.index]
+    if best.isna().all():
         return "No data-free baseline has an AUROC for this organism, so methods are not compared with one."
-    better = (others - baseline.max() > MARGIN) & (others - by_chance[others.index] > MARGIN)
-    best = f"{baseline.idxmax()}, AUROC {baseline.max():.3f}"
+    levels = best.map(aurocs).astype(float)
+    better = (others - levels > MARGIN) & (others - by_chance[others.index] > MARGIN)
+    best = ", or ".join(f"{name}, AUROC {aurocs[name]:.3f}" for name in best.dropna().unique())
     sides = {
-        f"Methods whose scores of {units} exceed the best data-free baseline ({best}) and their own AUROC by chance by "
-        f"more than {MARGIN:g}": others[better],
+        f"Methods whose scores of {units} exceed the best data-free baseline that reads no more than they do ({best}) "
+        f"and their own AUROC by chance by more than {MARGIN:g}": others[better],
         "methods that do not": others[~better & others.notna()],
     }
     said = [f"{words}: {_listed(side)}" for words, side in sides.items()]

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from safety_regions.formats.contracts import IOU
 from safety_regions.formats.parquet import iter_rows
+from safety_regions.report.baselines import fair_baselines
 from safety_regions.report.combinations import FRAME, ROLES, check_pairs, pair_rows
 from safety_regions.report.figures.sizes import sizes_by_address, total_percent
 from safety_regions.report.verdict.sentences import SIGNIFICANT, verdict_of
@@ -113,6 +114,7 @@ def measure(
     blocks: Mapping[str, pa.Table] | None = None,
     recovery: Mapping[str, pa.Table] | None = None,
     data_free: Collection[str] = (),
+    base_reading: Collection[str] = (),
     crossed: Mapping[str, pa.Table] | None = None,
     cores: Mapping[str, pa.Table] | None = None,
 ) -> pd.DataFrame:
@@ -126,6 +128,8 @@ def measure(
         blocks: cell -> `contracts.SAMPLE_SIZES`.
         recovery: planted organism -> `contracts.RECOVERY`.
         data_free: labels of the methods whose scores depend on no prompt.
+        base_reading: labels of the methods that read the weights before alignment. The baseline of a method that does
+            not is one that does not either.
         crossed: cell -> `contracts.CROSSED`.
         cores: cell -> `contracts.CORES`.
 
@@ -168,6 +172,7 @@ def measure(
     found = []
     for cell, sized in sizes_by_address(regions.items(), names).groupby("refinement", observed=True):
         labels = dict(zip(CELL, cell.split(SEPARATOR), strict=True))
+        fair = fair_baselines(labels["method"], data_free, base_reading)
         found.append(
             labels
             | _size(sized)
@@ -181,7 +186,7 @@ def measure(
             | _core((cores or {}).get(cell))
             | _block((blocks or {}).get(cell))
             | _crossed((crossed or {}).get(cell))
-            | _recovered((recovery or {}).get(labels["backbone"]), labels, data_free)
+            | _recovered((recovery or {}).get(labels["backbone"]), labels, fair)
         )
     columns = [*CELL, "percent", "n_units", "whole_layers", *IDENTIFICATION]
     columns += [f"{PREFIX[role]}{name}" for role in ROLES[1:] for name in OTHERS]
@@ -314,7 +319,7 @@ def _crossed(table: pa.Table | None) -> dict[str, float]:
 
 
 def _recovered(
-    table: pa.Table | None, labels: Mapping[str, str], data_free: Collection[str]
+    table: pa.Table | None, labels: Mapping[str, str], baselines: Collection[str]
 ) -> dict[str, float]:
     if table is None:
         return {}
@@ -330,5 +335,5 @@ def _recovered(
     }
     one = frame[wanted].assign(a=frame["name"], b=frame["name"])
     medians |= {f"recovery_{name}_se": jackknife(one, name) for name in ("iou", "auroc")}
-    baselines = frame[frame["method"].isin(data_free)].groupby("method")["auroc"].median()
-    return {**medians, "recovery_baseline": baselines.max()}
+    of_baselines = frame[frame["method"].isin(baselines)].groupby("method")["auroc"].median()
+    return {**medians, "recovery_baseline": of_baselines.max()}

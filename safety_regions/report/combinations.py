@@ -59,6 +59,20 @@ def by_refinement(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return frame
 
 
+def largest_possible(table: pa.Table) -> pd.Series:
+    """Combination -> the largest IoU that regions of these sizes can have.
+
+    Over the parts of any division of the model (here its layers, its projections, or the whole), the sum of the
+    smallest regions over that of the largest bounds the IoU. Regions in different projections can only have an IoU of 0.
+
+    Args:
+        table: a `contracts.OVERLAP` table.
+    """
+    frame = table.select(["combination", "level", "smallest", "largest"]).to_pandas()
+    sums = frame.astype({"combination": str, "level": str}).groupby(["combination", "level"]).sum()
+    return (sums["smallest"] / sums["largest"]).groupby("combination").min()
+
+
 def _model_rows(table: pa.Table, names: set[str]) -> pd.DataFrame:
     table = table.filter(pc.equal(table["level"].cast(pa.string()), "model"))
     frame = table.select(["combination", "k", *NUMBERS]).to_pandas()

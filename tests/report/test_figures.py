@@ -5,11 +5,12 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from scipy.stats import binomtest
 
 from safety_regions.errors import StudyError
-from safety_regions.report.combinations import by_count, model_rows, pairs
+from safety_regions.report.combinations import by_count, largest_possible, model_rows, pairs
 from safety_regions.report.figures.kway import draw_kway, linear_below
 from safety_regions.report.figures.matrices import SPAN, colour_scale, draw_matrices, matrix
 from safety_regions.report.figures.refusals import draw_refusals, numbered, rate, refusal_rates, samples_used
@@ -271,3 +272,23 @@ def test_a_saved_table_reads_back_in_full(tmp_path):
         back = pd.read_csv(tmp_path / "a.tsv", sep="\t")
         texts = {c: str for c in table.columns if isinstance(table[c].dtype, pd.CategoricalDtype)}
         pd.testing.assert_frame_equal(back, table.astype(texts), check_dtype=False, check_exact=True)
+
+
+def test_regions_in_other_projections_can_have_no_overlap():
+    """Ten weights each: in the same two projections, in halves of them, and in two others."""
+    sizes = {
+        "a & b": {"q": (5, 5), "k": (5, 5)},
+        "a & c": {"q": (5, 10), "k": (0, 5)},
+        "a & d": {"q": (0, 5), "k": (0, 5), "up": (0, 10)},
+    }
+    rows = [
+        {"combination": pair, "level": "projection", "smallest": small, "largest": large}
+        for pair, parts in sizes.items()
+        for small, large in parts.values()
+    ]
+    rows += [{"combination": pair, "level": "model", "smallest": 10, "largest": 10} for pair in sizes]
+    assert largest_possible(pa.Table.from_pylist(rows)).to_dict() == {
+        "a & b": 1.0,
+        "a & c": 1 / 3,
+        "a & d": 0.0,
+    }

@@ -98,8 +98,13 @@ def colour_scale(values: pd.Series) -> Normalize:
 
 
 def beside(pairs: pd.DataFrame) -> str:
-    """Describe the median IoU and the means of its references, e.g. ``median 0.213, chance 0.026``."""
+    """Describe the median IoU and the means of its references, e.g. ``median 0.213, chance 0.026``.
+
+    Methods that do not score the same weights also have the range of their `combinations.largest_possible`.
+    """
     said = [f"median {pairs['iou'].median():.3f}"] if pairs["iou"].notna().any() else []
     said += [f"{name} {pairs[name].mean():.3f}" for name in REFERENCES if pairs[name].notna().any()]
+    if "possible" in pairs and pairs["possible"].min() < 1:
+        said += [f"largest possible {pairs['possible'].min():.2f} to {pairs['possible'].max():.2f}"]
     # Two per line, since a panel with few sets is narrow.
     return "\n".join(", ".join(said[i : i + 2]) for i in range(0, len(said), 2))

@@ -63,7 +63,7 @@ def largest_possible(table: pa.Table) -> pd.Series:
     """Combination -> the largest IoU that regions of these sizes can have.
 
     Over the parts of any division of the model (here its layers, its projections, or the whole), the sum of the
-    smallest regions over that of the largest bounds the IoU. Regions in different projections can only have an IoU of 0.
+    smallest regions over that of the largest bounds the IoU. Regions in different projections have an IoU of 0.
 
     Args:
         table: a `contracts.OVERLAP` table.

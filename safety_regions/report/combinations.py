@@ -121,6 +121,17 @@ def pairs(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return frame[["refinement", "a", "b", *NUMBERS]]
 
 
+def method_pairs(tables: Mapping[str, pa.Table], methods: Sequence[str]) -> pd.DataFrame:
+    """Return the table of `pairs` of methods, with the dataset as ``refinement``, and their `largest_possible` IoU.
+
+    Args:
+        tables: dataset -> the `contracts.OVERLAP` table of its methods.
+    """
+    table = pairs(model_rows(tables.items(), methods), methods)
+    possible = pd.concat({dataset: largest_possible(one) for dataset, one in tables.items()})
+    return table.assign(possible=[possible[r.refinement, f"{r.a}{JOIN}{r.b}"] for r in table.itertuples()])
+
+
 def check_pairs(rows: pd.DataFrame, names: Sequence[str]) -> None:
     """Raise `StudyError` unless each refinement has every pair of ``names`` exactly once."""
     frame, names = rows[rows["k"] == 2], sorted(names)

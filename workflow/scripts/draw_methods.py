@@ -20,20 +20,14 @@ def draw_methods(
         overlaps: tables of overlaps between methods; each file is named after its dataset.
         fraction: share of the weights (0-1) in the region of each method, for the title.
     """
-    import pandas as pd
-
     from safety_regions.formats.contracts import OVERLAP
     from safety_regions.formats.files import by_stem
     from safety_regions.formats.parquet import read_tables
-    from safety_regions.overlap.iou import JOIN
-    from safety_regions.report.combinations import largest_possible, model_rows, pairs
+    from safety_regions.report.combinations import method_pairs
     from safety_regions.report.figures.matrices import draw_matrices
     from safety_regions.report.files import save_svg, save_tsv
 
-    tables = dict(read_tables(by_stem(overlaps), OVERLAP))
-    table = pairs(model_rows(tables.items(), methods), methods)
-    possible = pd.concat({dataset: largest_possible(one) for dataset, one in tables.items()})
-    table = table.assign(possible=[possible[r.refinement, f"{r.a}{JOIN}{r.b}"] for r in table.itertuples()])
+    table = method_pairs(dict(read_tables(by_stem(overlaps), OVERLAP)), methods)
     title = f"Agreement of methods: IoU of their best {100 * fraction:g} % of weights"
     save_tsv(tsv, table.rename(columns={"refinement": "dataset"}))
     save_svg(svg, draw_matrices(table, backbone, title=title))

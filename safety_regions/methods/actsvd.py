@@ -7,9 +7,12 @@ directions, of which Wei et al. remove those that ordinary prompts need: (I - P_
 the range of that matrix (`safety_regions.regions.subspaces`).
 
 Source: Wei et al. 2024, arXiv 2402.05162, sections 2.1 and 2.2 (boyiwei/alignment-attribution-code @0b0e707,
-lib/model_wrapper_low.py 188-220, main_low_rank_diff.py 176-261). Differences from the released code: all layers are
-those of the unmodified model (the code projects layer by layer, and later layers see the projected earlier ones); the
-decomposition is exact (the code's is randomised, and its projectors are bfloat16); the activations are not kept.
+lib/model_wrapper_low.py 188-220, main_low_rank_diff.py 176-261). Differences from the released code: the decomposition
+is exact (the code's is randomised, and its projectors are bfloat16); the activations are not kept. By default all
+layers are those of the unmodified model. The code goes through the model layer by layer, and later layers read what
+earlier ones give after their ranks are removed: option ``sequential``, preset ``wei_code`` (the code's `top_remove`,
+whose number of ranks is the same for all matrices). For a pair of sets the code removes (I - P_u) P_s W from the model
+that both sets then read; here each set reads the model without its own ranks, and regions are subtracted afterwards.
 
 The left singular space of W X depends on X through C = X X^T only, which one pass sums in float64. q, k and v read the
 same inputs, and so do gate and up: one C (in, in) serves each group. Where o or down has more inputs than outputs, the
@@ -21,26 +24,41 @@ score is 0 and the direction is a vector of zeros; no region may contain such a 
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear as outputs
+from torch.utils.hooks import RemovableHandle
 
-from safety_regions.model.backbone import Backbone, ScoredLinear
+from safety_regions.model.backbone import Backbone, ScoredLinear, attached
 from safety_regions.model.batches import Batch, Sample
 from safety_regions.scoring.evidence import Changed, Evidence, rotation
 from safety_regions.scoring.passes import watch_inputs
 from safety_regions.scoring.samples import Samples
 from safety_regions.units.addresses import address, parse_address
+from safety_regions.units.fractions import scope_count
 from safety_regions.units.granularity import GRANULARITIES
 
 CARD = {
     "title": "ActSVD",
     "granularity": "rank",
     "selections": ["matrix-0.05"],
-    "options": {},
-    "presets": {},
+    "options": {
+        "sequential": {
+            "type": ["number", "null"],
+            "exclusiveMinimum": 0,
+            "maximum": 1,
+            "default": None,
+            "description": (
+                "read each layer after this fraction of the ranks of every matrix of the layers before it is removed; "
+                "null: read all layers of the unmodified model"
+            ),
+        },
+    },
+    "presets": {"wei_code": {"options": {"sequential": 0.05}, "selections": ["matrix-0.05"]}},
 }
 
 HOMES = {"q": "q", "k": "q", "v": "q", "gate": "gate", "up": "gate"}
@@ -50,9 +68,42 @@ HOMES = {"q": "q", "k": "q", "v": "q", "gate": "gate", "up": "gate"}
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     """Gram matrices over the response tokens, float64, at q, o, gate and down of every layer.
 
-    C (in, in) of the inputs; at o and down K (out, out), if they have more inputs than outputs.
+    C (in, in) of the inputs; at o and down K (out, out), if they have more inputs than outputs. One forward pass, or
+    with ``sequential`` one for every layer.
     """
-    return watch_inputs(backbone, samples, Grams, GRANULARITIES[CARD["granularity"]].bytes_per_parameter)
+    watch = partial(
+        watch_inputs, backbone, samples, Grams, GRANULARITIES[CARD["granularity"]].bytes_per_parameter
+    )
+    if options["sequential"] is None:
+        return watch()
+    evidence: dict[str, Tensor] = {}
+    with ExitStack() as removals:
+        for layer in range(len(backbone.blocks)):
+            evidence |= watch(only=layer)
+            linears = [linear for linear in backbone.linears if linear.layer == layer]
+            hooks = [_without_ranks(linear, evidence, options["sequential"]) for linear in linears]
+            removals.enter_context(attached(hooks))
+    return evidence
+
+
+def _without_ranks(linear: ScoredLinear, evidence: Evidence, fraction: float) -> RemovableHandle:
+    """Let a linear layer give the outputs of W - P W, where P is on the best ``fraction`` of each projection's ranks.
+
+    The weights stay as they are.
+    """
+    weight, bias, bases = linear.module.weight, linear.module.bias, []
+    for where, start, stop in linear.slices:
+        own = weight[start:stop]
+        n = scope_count(fraction, min(own.shape))
+        bases.append(left_space(where, own, evidence).vectors[:, :n].float())
+
+    def hook(_module, _args, output: Tensor) -> Tensor:
+        found = (output if bias is None else output - bias).float()
+        parts = found.split([stop - start for _, start, stop in linear.slices], dim=-1)
+        removed = [part @ basis @ basis.T for part, basis in zip(parts, bases, strict=True)]
+        return output - torch.cat(removed, dim=-1).to(output.dtype)
+
+    return linear.module.register_forward_hook(hook)
 
 
 class Grams:
@@ -149,7 +200,11 @@ def left_space(where: str, weight: Tensor, evidence: Evidence) -> Space:
 def merge(
     evidence: Evidence, more: Evidence, samples: tuple[Sequence[Sample], Sequence[Sample]], options: dict
 ) -> Evidence:
-    """Sums over the response tokens of both groups."""
+    """Sums over the response tokens of both groups.
+
+    With ``sequential`` each group has read the model without its own ranks, so these are not the sums that a pass over
+    both would give. Pools of shuffled sets, which alone are merged, then have this meaning.
+    """
     return Changed(evidence, lambda where, gram: gram + more[where])
 
 

@@ -43,17 +43,24 @@ Start = Callable[[Linears], Gatherer]
 Pass = Callable[[Backbone, Linears, Iterable[Batch], Gatherer], Evidence]
 
 
-def watch_inputs(backbone: Backbone, samples: Samples, start: Start, bytes_per_weight: int = 0) -> Evidence:
+def watch_inputs(
+    backbone: Backbone, samples: Samples, start: Start, bytes_per_weight: int = 0, only: int | None = None
+) -> Evidence:
     """Run forward passes only; ``add(linear, x, batch)`` gets x (batch, tokens, in), and ``batch`` on x's device.
 
     Args:
         bytes_per_weight: memory of the gatherer for each weight of its layers.
+        only: the one decoder block that is watched; None: all.
 
     Raises:
         StudyError: a value is not finite (the message names address and prompt ids), or memory is too small.
     """
     needs = needs_of(backbone, longest_first(samples.identification)[0], bytes_per_weight, gradients=False)
-    return _in_passes(backbone, samples, start, _forward, needs)
+    if only is not None:
+        needs = needs._replace(
+            sums=[size if layer == only else Counter() for layer, size in enumerate(needs.sums)]
+        )
+    return _in_passes(backbone, samples, start, _forward, needs, only)
 
 
 def watch_gradients(
@@ -106,7 +113,9 @@ def _watched(
             yield linear, before
 
 
-def _in_passes(backbone: Backbone, samples: Samples, start: Start, run: Pass, needs: Needs) -> Evidence:
+def _in_passes(
+    backbone: Backbone, samples: Samples, start: Start, run: Pass, needs: Needs, only: int | None = None
+) -> Evidence:
     """Gather the evidence of all layers, with the number of passes and the batch size that fit in memory."""
     free = Counter(
         {device: free_bytes(device, samples.memory) for device in needs.of(range(len(backbone.blocks)), 1)}
@@ -117,7 +126,9 @@ def _in_passes(backbone: Backbone, samples: Samples, start: Start, run: Pass, ne
     evidence, size, ahead = {}, plan.batch_size, list(plan.passes)
 
     def one_pass(layers: range, size: int) -> tuple[Evidence, int]:
-        linears = [linear for linear in backbone.linears if linear.layer in layers]
+        linears = [
+            linear for linear in backbone.linears if linear.layer in layers and only in (None, linear.layer)
+        ]
         given, switch = samples.identification, backbone.rope_switch
         what = (
             "scoring"

@@ -10,13 +10,16 @@ from safety_regions.methods import actsvd
 from safety_regions.model.batches import Sample
 from safety_regions.scoring.samples import Samples
 from tests.methods.test_weights import samples_of
-from tests.oracles.ranks import left_spaces, projector
+from tests.oracles.ranks import left_spaces, projector, sequential_spaces
 from tests.tiny import FAMILIES, tiny_backbone
 
 backbone_of = cache(tiny_backbone)
 FEW = 3
 """Samples with fewer response tokens than ranks; `MANY` have more."""
 MANY = 14
+
+
+DENSE = {"sequential": None}
 
 
 def spaces(backbone, evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -29,8 +32,8 @@ def spaces(backbone, evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def gather(backbone, samples: list[Sample]):
-    return actsvd.gather(backbone, Samples(samples, batch_size=3), {})
+def gather(backbone, samples: list[Sample], options: dict = DENSE):
+    return actsvd.gather(backbone, Samples(samples, batch_size=3), options)
 
 
 def tokens_of(samples: list[Sample]) -> int:
@@ -59,6 +62,27 @@ def test_the_spaces_are_those_of_all_outputs_at_once(family, n):
                 assert error < 2e-5, f"{where} {k}: {error:.1e}"
                 compared += 1
     assert compared > 2 * len(found)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_later_layers_read_what_earlier_ones_give_without_their_ranks(family):
+    backbone, samples, fraction = backbone_of(family), samples_of(MANY), 0.125
+    weights = {where: weight.clone() for where, weight in backbone.weights()}
+    found = spaces(backbone, gather(backbone, samples, {"sequential": fraction}))
+    expected = sequential_spaces(backbone, samples, fraction)
+    dense = left_spaces(backbone, samples)
+    assert list(found) == list(expected)
+    changed = []
+    for where, (u, s) in expected.items():
+        mine, values = found[where]
+        known = int((values > 0).sum())
+        np.testing.assert_allclose(values[:known], s[:known], atol=1e-5 * s[0])
+        changed.append(abs(s - dense[where][1]).max() > 1e-3 * s[0])
+        k = int(fraction * len(s))
+        if s[k - 1] - s[k] > 0.02 * s[0]:
+            assert np.abs(projector(mine[:, :k]) - projector(u[:, :k])).max() < 1e-4
+    assert not any(changed[:7]) and all(changed[7:])  # the first layer has none before it
+    assert all(torch.equal(weight, weights[where]) for where, weight in backbone.weights())
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "phi3"])

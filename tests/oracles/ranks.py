@@ -8,21 +8,46 @@ import torch
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.batches import Sample
 from safety_regions.units.addresses import PROJECTIONS
-from tests.oracles.weights import module_name, weights_of
+from tests.oracles.weights import module_name, rows, weights_of
 
 
 def left_spaces(backbone: Backbone, samples: list[Sample]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return address -> left singular vectors (out, r) and values (r,) of W X over the response tokens."""
-    model = copy.deepcopy(backbone.model).double()
+    return spaces_of(copy.deepcopy(backbone.model).double(), weights_of(backbone), samples)
+
+
+def spaces_of(
+    model: torch.nn.Module, weights: dict[str, torch.Tensor], samples: list[Sample]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return what `left_spaces` does, for the inputs that a model in float64 gives to other weights."""
     inputs = {f"layers.{i}.{p}": [] for i in range(model.config.num_hidden_layers) for p in PROJECTIONS}
     for sample in samples:
         for where, seen in inputs_of(model, sample.ids).items():
             inputs[where].append(seen[sample.prompt_length :])
     found = {}
-    for where, weight in weights_of(backbone).items():
+    for where, weight in weights.items():
         x = torch.cat(inputs[where]).T.numpy()
         u, s, _ = np.linalg.svd(weight.numpy() @ x, full_matrices=False)
         found[where] = u, s
+    return found
+
+
+def sequential_spaces(
+    backbone: Backbone, samples: list[Sample], fraction: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the spaces of each layer where the best ranks of all earlier layers are removed from the weights."""
+    model, weights, found = copy.deepcopy(backbone.model).double(), weights_of(backbone), {}
+    for layer in range(model.config.num_hidden_layers):
+        spaces = spaces_of(model, weights, samples)
+        for projection in PROJECTIONS:
+            where = f"layers.{layer}.{projection}"
+            found[where] = u, _ = spaces[where]
+            matrix = rows(
+                model, projection, model.get_submodule(module_name(model, layer, projection)).weight
+            )
+            best = u[:, : int(fraction * min(matrix.shape) + 1e-9)]
+            with torch.no_grad():
+                matrix -= torch.from_numpy(best @ best.T) @ matrix
     return found
 
 

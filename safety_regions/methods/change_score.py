@@ -20,7 +20,7 @@ Shuffled evidence: neurons are permuted within their layer, both sides of a neur
 Source: Chen et al. 2024, arXiv 2406.14144, equation of the change score; THU-KEG/SafetyNeuron @46a5311,
 change_scores.py, activation_processor.py. That code leaves out all names with "31", the last layer of a model of 32
 layers only; here all layers count. It keeps all activations in memory; here sums of squares, in float64, suffice. The
-activations of the base are kept for one batch, and both models are in memory.
+base reads all samples first, and its activations go through a file; the two models need not fit in memory together.
 """
 
 from collections.abc import Iterator, Sequence

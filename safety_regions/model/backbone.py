@@ -168,20 +168,12 @@ class Backbone:
         Raises:
             StudyError: the two checkpoints have different projections or shapes.
         """
-        self._check_base()
+        self.check_base()
         for (where, weight), (_, base) in zip(self.weights(), self.base.weights(), strict=True):
             yield where, weight, base.to(weight.device)
 
-    def linear_pairs(self) -> Iterator[tuple[ScoredLinear, ScoredLinear]]:
-        """Every scored linear layer, and the same one of the base.
-
-        Raises:
-            StudyError: as `weight_pairs`.
-        """
-        self._check_base()
-        yield from zip(self.linears, self.base.linears, strict=True)
-
-    def _check_base(self) -> None:
+    def check_base(self) -> None:
+        """Raise StudyError if the base has other projections or shapes."""
         if self.shapes != self.base.shapes:
             found = f"other shapes than the base {self.base.source} ({_sizes(self)} and {_sizes(self.base)})"
             raise StudyError(

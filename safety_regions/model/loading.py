@@ -5,7 +5,7 @@ logs both. Scores of such a model would be noise that looks like a result, so bo
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,23 +18,28 @@ from safety_regions.errors import StudyError, explain, unknown
 from safety_regions.families import Family, families, family_of
 from safety_regions.model.backbone import Backbone
 from safety_regions.model.before import overwrite_weights
+from safety_regions.model.free_memory import CPU, free_bytes
 from safety_regions.model.generate import end_ids
 from safety_regions.model.hub import Place, fetch_checkpoint
 from safety_regions.model.prompt_format import DATE, TEMPLATES, PromptFormat
+from safety_regions.model.scratch import park
 from safety_regions.study.checkpoints import GGUF_FILE, SMALL_FILES, weight_files
 from safety_regions.study.small_files import read_object
 
 PROBE = "A short question?"
 FLOATS = ("F64", "F32", "F16", "BF16")
+FOR_WEIGHTS = 0.8
+"""Fraction of the free memory that the weights of a base may take; the rest is for the passes."""
 
 
-def load_backbone(card: dict, files: Sequence[str | Path] = ()) -> Backbone:
+def load_backbone(card: dict, files: Sequence[str | Path] = (), on_gpus: bool = True) -> Backbone:
     """Load the checkpoint of a backbone card, spread over the GPUs where there are any.
 
     Args:
         card: ``repo`` and ``revision`` (or ``path``), ``dtype``, ``template``, ``system_prompt``, ``date``,
             ``template_options``, ``temperature``.
         files: files of a local checkpoint, whose folder is loaded in place of the card's source.
+        on_gpus: False: load it on the CPU, whether or not there are GPUs.
 
     Raises:
         StudyError: unknown architecture, no safetensors, tensors that are missing, unknown or quantised, no tokenizer,
@@ -42,10 +47,10 @@ def load_backbone(card: dict, files: Sequence[str | Path] = ()) -> Backbone:
     """
     if files or "path" in card:
         folder = Path(files[0]).parent if files else Path(card["path"])
-        return _open(str(folder), folder, card)
+        return _open(str(folder), folder, card, on_gpus)
     place = Place(f"backbone {card['repo']}", card["repo"], card.get("revision") or "main", "model")
     folder = fetch_checkpoint(place, accept=lambda folder: _family_in(place.repo, folder))
-    return replace(_open(place.repo, folder, card), commit=folder.name)
+    return replace(_open(place.repo, folder, card, on_gpus), commit=folder.name)
 
 
 def load_with_base(
@@ -53,26 +58,55 @@ def load_with_base(
     files: Sequence[str | Path] = (),
     base: Sequence[str | Path] = (),
     before: Sequence[str | Path] = (),
+    memory: int | None = None,
+    scratch: Path | None = None,
 ) -> Backbone:
     """`load_backbone`, with its base: that which the card names as ``base_card``, or the first phase of an organism.
+
+    A base that does not fit on the GPUs beside the backbone is on the CPU. If the host's memory is too small, the
+    weights of the models on the CPU are in files (`park`).
 
     Args:
         base: files of the base, if it is a local checkpoint.
         before: the file of an organism's weights before alignment (see `before.copied_weights`); empty for none.
+        memory: maximum host memory of the job, bytes; None: all free memory.
+        scratch: folder for weights that do not fit in memory; None: the default temporary directory.
     """
     backbone = load_backbone(card, files)
-    if before:
-        first = replace(load_backbone(card, files), source=str(before[0]))
-        overwrite_weights(first, before[0])
-        return replace(backbone, base=first)
-    if "base_card" not in card:
+    if not before and "base_card" not in card:
         return backbone
+    own = {parameter.device for parameter in backbone.model.parameters()}
+    on_gpus = own != {CPU} and _fits_beside(backbone, own, memory)
+    parked = not on_gpus and not _fits_beside(backbone, {CPU}, memory)
+    if parked:
+        print("limited memory: the weights of two models do not fit, and are read from files")
+        if own == {CPU}:
+            park(backbone.model, scratch)
+    other = _load_base(card, files, base, before, on_gpus)
+    if parked:
+        park(other.model, scratch)
+    return replace(backbone, base=other)
+
+
+def _fits_beside(backbone: Backbone, devices: Collection[torch.device], memory: int | None) -> bool:
+    """Whether a second model of this size fits on the devices, with a fifth of what is free left for its passes."""
+    size = sum(parameter.nbytes for parameter in backbone.model.parameters())
+    return size <= FOR_WEIGHTS * sum(free_bytes(device, memory) for device in devices)
+
+
+def _load_base(
+    card: dict, files: Sequence[str | Path], base: Sequence[str | Path], before: Sequence[str | Path], on_gpus: bool
+) -> Backbone:  # fmt: skip
+    if before:
+        first = replace(load_backbone(card, files, on_gpus), source=str(before[0]))
+        overwrite_weights(first, before[0])
+        return first
     # The base reads the tokens of the backbone, and many base checkpoints have no chat template.
     plain = {"template": "raw", "system_prompt": None, "dtype": card.get("dtype", "float32")}
-    return replace(backbone, base=load_backbone(card["base_card"] | plain, base))
+    return load_backbone(card["base_card"] | plain, base, on_gpus)
 
 
-def _open(where: str, folder: Path, card: dict) -> Backbone:
+def _open(where: str, folder: Path, card: dict, on_gpus: bool) -> Backbone:
     """The backbone whose files lie in ``folder``; transformers is given no other place to look."""
     family = _family_in(where, folder)
     _check_files(where, folder)
@@ -86,7 +120,7 @@ def _open(where: str, folder: Path, card: dict) -> Backbone:
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation=family.attention_implementation,
-            device_map="auto" if torch.cuda.is_available() else None,
+            device_map="auto" if on_gpus and torch.cuda.is_available() else None,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # only to name the tensors: `check_tensors` refuses them
         )

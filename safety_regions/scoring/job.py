@@ -63,5 +63,5 @@ def open_job(
     """
     settings = run.Job(method, options, kept, batch_size, memory_mb * 10**6, scratch)
     folder = Path(adapter[0]).parent if adapter else None
-    backbone = load_with_base(card, checkpoint, base, before)
+    backbone = load_with_base(card, checkpoint, base, before, settings.memory, scratch)
     return ScoringJob(backbone, settings, labels, contrast, folder)

@@ -8,6 +8,7 @@ and yields evidence for its own layers only.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -17,9 +18,11 @@ from safety_regions.joblog import Progress
 from safety_regions.model.backbone import Backbone, ScoredLinear, attached
 from safety_regions.model.batches import Batch, Sample, batches, longest_first
 from safety_regions.model.finite import Finite
+from safety_regions.model.free_memory import free_bytes
 from safety_regions.model.halving import OutOfMemory, halving
+from safety_regions.model.scratch import Rows
 from safety_regions.scoring.evidence import Evidence
-from safety_regions.scoring.memory import Needs, free_bytes, needs_of, plan_passes
+from safety_regions.scoring.memory import Needs, needs_of, plan_passes
 from safety_regions.scoring.samples import Samples
 from safety_regions.scoring.store import stored
 
@@ -44,13 +47,15 @@ Pass = Callable[[Backbone, Linears, Iterable[Batch], Gatherer], Evidence]
 
 
 def watch_inputs(
-    backbone: Backbone, samples: Samples, start: Start, bytes_per_weight: int = 0, only: int | None = None
-) -> Evidence:
+    backbone: Backbone, samples: Samples, start: Start, bytes_per_weight: int = 0, only: int | None = None,
+    whose: str = "",
+) -> Evidence:  # fmt: skip
     """Run forward passes only; ``add(linear, x, batch)`` gets x (batch, tokens, in), and ``batch`` on x's device.
 
     Args:
         bytes_per_weight: memory of the gatherer for each weight of its layers.
         only: the one decoder block that is watched; None: all.
+        whose: what an error says after an address.
 
     Raises:
         StudyError: a value is not finite (the message names address and prompt ids), or memory is too small.
@@ -60,7 +65,7 @@ def watch_inputs(
         needs = needs._replace(
             sums=[size if layer == only else Counter() for layer, size in enumerate(needs.sums)]
         )
-    return _in_passes(backbone, samples, start, _forward, needs, only)
+    return _in_passes(backbone, samples, start, partial(_forward, whose=whose), needs, only)
 
 
 def watch_gradients(
@@ -85,32 +90,63 @@ def watch_gradients(
 
 
 def watch_pairs(backbone: Backbone, samples: Samples, start: Start, projection: str) -> Evidence:
-    """Run forward passes of a backbone and of its base on the same tokens, and watch the layers of one projection.
+    """Run the base and then the backbone over the same tokens, and watch the layers of one projection.
 
     ``add(linear, x, base, batch)`` gets the layer's inputs in both models, (batch, tokens, in) each, all on x's device.
-    Those of the base are kept for one batch.
+    Those of the base are 0 at positions that neither hold a token of the response nor predict one. The others go
+    through a file, and only one of the models is at work at a time, so that both need not fit in memory
+    (`load_with_base`).
 
     Raises:
         StudyError: as `watch_inputs`, or the two models have different shapes.
     """
-    longest = longest_first(samples.identification)[0]
-    needs = needs_of(backbone, longest, 0, gradients=False)
-    kept = [Counter() for _ in backbone.blocks]
-    for linear, before in _watched(backbone, backbone.linears, projection):
-        size = len(longest.ids) * linear.module.in_features * backbone.model.dtype.itemsize
-        kept[linear.layer][before.module.weight.device] += size
-    run = partial(_paired, projection=projection)
-    return _in_passes(backbone, samples, start, run, needs._replace(blocks=kept))
+    backbone.check_base()
+    of_base = watch_inputs(
+        backbone.base,
+        samples,
+        lambda linears: Recorded(linears, projection, samples.scratch),
+        whose=" of the base",
+    )
+    return watch_inputs(backbone, samples, lambda linears: Beside(start(linears), of_base))
 
 
-def _watched(
-    backbone: Backbone, linears: Linears, projection: str
-) -> Iterator[tuple[ScoredLinear, ScoredLinear]]:
-    """The layers of a projection among ``linears``, and the same ones of the base."""
-    layers = {linear.layer for linear in linears}
-    for linear, before in backbone.linear_pairs():
-        if linear.layer in layers and any(s.address.endswith(f".{projection}") for s in linear.slices):
-            yield linear, before
+def _counted_positions(batch: Batch) -> Tensor:
+    return batch.response_mask | batch.target_mask
+
+
+class Recorded:
+    """The inputs of one projection's layers at the counted positions of all samples: (positions, in), in files."""
+
+    def __init__(self, linears: Linears, projection: str, folder: Path | None) -> None:
+        addresses = [linear.slices[0].address for linear in linears]
+        self.found = {where: Rows(folder) for where in addresses if where.endswith(f".{projection}")}
+
+    def add(self, linear: ScoredLinear, x: Tensor, batch: Batch) -> None:
+        rows = self.found.get(linear.slices[0].address)
+        if rows is not None:
+            rows.add(x[_counted_positions(batch)])
+
+    def evidence(self, seen: int) -> Evidence:
+        return {where: rows.mapped() for where, rows in self.found.items()}
+
+
+class Beside:
+    """Gives a gatherer what `Recorded` has found of each batch; the order of samples depends on no batch size."""
+
+    def __init__(self, gatherer: Gatherer, of_base: Evidence) -> None:
+        self.gatherer, self.ahead = gatherer, dict(of_base)
+
+    def add(self, linear: ScoredLinear, x: Tensor, batch: Batch) -> None:
+        where = linear.slices[0].address
+        if where in self.ahead:
+            counted = _counted_positions(batch)
+            n, rows = int(counted.sum()), self.ahead[where]
+            base = rows.new_zeros(x.shape, device=x.device)
+            base[counted], self.ahead[where] = rows[:n].to(x.device), rows[n:]
+            self.gatherer.add(linear, x, base, batch)
+
+    def evidence(self, seen: int) -> Evidence:
+        return self.gatherer.evidence(seen)
 
 
 def _in_passes(
@@ -164,13 +200,15 @@ def _counted(what: str, given: Sequence[Sample], size: int, switch: int | None) 
         progress.step(len(batch.prompt_ids))
 
 
-def _forward(backbone: Backbone, linears: Linears, given: Iterable[Batch], gatherer: Gatherer) -> Evidence:
+def _forward(
+    backbone: Backbone, linears: Linears, given: Iterable[Batch], gatherer: Gatherer, whose: str
+) -> Evidence:
     state: dict[str, Batch] = {}
     finite = Finite()
 
     def hook_of(linear: ScoredLinear):
         def hook(_module, args):
-            finite.check(linear.slices[0].address, args[0])
+            finite.check(linear.slices[0].address + whose, args[0])
             gatherer.add(linear, args[0], state["batch"].to(args[0].device))
 
         return linear.module.register_forward_pre_hook(hook)
@@ -178,47 +216,10 @@ def _forward(backbone: Backbone, linears: Linears, given: Iterable[Batch], gathe
     seen = 0
     with torch.no_grad(), attached([hook_of(linear) for linear in linears]):
         for batch in given:
-            state["batch"] = batch
-            _decode(backbone, batch)
-            finite.raise_for(batch)
-            seen += len(batch.prompt_ids)
-    return gatherer.evidence(seen)
-
-
-def _decode(backbone: Backbone, batch: Batch) -> None:
-    inputs = batch.to(backbone.device)
-    backbone.decoder(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, use_cache=False)
-
-
-def _paired(
-    backbone: Backbone, linears: Linears, given: Iterable[Batch], gatherer: Gatherer, projection: str
-) -> Evidence:
-    state: dict[str, Batch] = {}
-    of_base: dict[int, Tensor] = {}
-    finite = Finite()
-
-    def hook_of_base(linear: ScoredLinear, before: ScoredLinear):
-        def hook(_module, args):
-            finite.check(f"{linear.slices[0].address} of the base", args[0])
-            of_base[linear.layer] = args[0]
-
-        return before.module.register_forward_pre_hook(hook)
-
-    def hook_of(linear: ScoredLinear):
-        def hook(_module, args):
-            x = args[0]
-            finite.check(linear.slices[0].address, x)
-            gatherer.add(linear, x, of_base.pop(linear.layer).to(x.device), state["batch"].to(x.device))
-
-        return linear.module.register_forward_pre_hook(hook)
-
-    pairs, seen = list(_watched(backbone, linears, projection)), 0
-    hooks = [hook_of_base(*pair) for pair in pairs] + [hook_of(linear) for linear, _ in pairs]
-    with torch.no_grad(), attached(hooks):
-        for batch in given:
-            state["batch"] = batch
-            _decode(backbone.base, batch)
-            _decode(backbone, batch)
+            state["batch"], inputs = batch, batch.to(backbone.device)
+            backbone.decoder(
+                input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, use_cache=False
+            )
             finite.raise_for(batch)
             seen += len(batch.prompt_ids)
     return gatherer.evidence(seen)

@@ -96,20 +96,30 @@ def test_layers_in_several_passes_have_the_scores_of_one(monkeypatch, tmp_path):
     assert list(found) == list(whole) and all(torch.equal(found[where], whole[where]) for where in whole)
 
 
-def test_the_inputs_of_the_base_count_as_memory(monkeypatch):
-    """The plan must hold one batch of the base's activations of all layers, so little memory gives small batches."""
-    backbone, planned = pair(), []
-    plan = passes.plan_passes
+def test_one_model_works_after_the_other_and_activations_go_through_files(monkeypatch, tmp_path):
+    backbone, order, folders = pair(), [], []
+    for name, one in (("base", backbone.base), ("aligned", backbone)):
+        one.decoder.register_forward_pre_hook(lambda *_, name=name: order.append(name))
+    start = passes.Rows.__init__
+    monkeypatch.setattr(
+        passes.Rows, "__init__", lambda self, folder: (folders.append(folder), start(self, folder))[0]
+    )
+    change_score.gather(backbone, Samples(samples_of(5), batch_size=2, scratch=tmp_path), OPTIONS)
+    assert order == ["base"] * 3 + ["aligned"] * 3
+    assert folders == [tmp_path] * 3, "one for the inputs of down in each layer"
 
-    def noted(needs, free, batch_size):
-        planned.append(needs)
-        return plan(needs, free, batch_size)
 
-    monkeypatch.setattr(passes, "plan_passes", noted)
-    change_score.gather(backbone, Samples(samples_of(), batch_size=2), OPTIONS)
-    longest = max(len(sample.ids) for sample in samples_of())
-    (needs,) = planned
-    assert [sum(block.values()) for block in needs.blocks] == [longest * 48 * 4] * 3
+def test_the_two_models_may_use_batches_of_other_sizes(monkeypatch):
+    """If the memory for one of them is smaller, the inputs of the same tokens must still be compared."""
+    backbone, sizes = pair("qwen3"), []
+    expected = change_score.gather(backbone, Samples(samples_of(5), batch_size=2), OPTIONS)
+    monkeypatch.setattr(
+        passes, "plan_passes", lambda *_: Plan(sizes.append(1) or 2 + len(sizes), (range(3),))
+    )
+    found = change_score.gather(backbone, Samples(samples_of(5), batch_size=2), OPTIONS)
+    assert len(sizes) == 2
+    for where, values in expected.items():
+        torch.testing.assert_close(found[where], values, rtol=1e-5, atol=0)
 
 
 def test_a_base_of_other_shapes_is_refused():
@@ -122,7 +132,5 @@ def test_a_value_of_the_base_that_is_not_finite_names_address_and_prompt():
     backbone = pair("llama3")
     with torch.no_grad():
         backbone.base.model.get_input_embeddings().weight[samples_of()[1].ids[0]] = float("nan")
-    with pytest.raises(
-        StudyError, match=r"layers.0.down of the base: found values that are not finite for p"
-    ):
+    with pytest.raises(StudyError, match=r"layers.0.q of the base: found values that are not finite for p1;"):
         change_score.gather(backbone, Samples(samples_of(2), batch_size=1), OPTIONS)

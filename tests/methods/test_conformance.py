@@ -298,7 +298,8 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(label, family
         if sizes[-1] > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with attached([backbone.decoder.register_forward_pre_hook(full, with_kwargs=True)]):
+    decoders = backbone.decoder, backbone.base.decoder
+    with attached([decoder.register_forward_pre_hook(full, with_kwargs=True) for decoder in decoders]):
         assert_same(run(label, backbone, adapter, batch_size=4), expected)
     assert looks_at_samples(label) == (max(sizes, default=0) == 4)
 

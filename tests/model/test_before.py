@@ -5,9 +5,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from safety_regions.errors import StudyError
+from safety_regions.methods import change_score
+from safety_regions.model import loading
+from safety_regions.model.backbone import Backbone
 from safety_regions.model.before import copied_weights, overwrite_weights
 from safety_regions.model.loading import load_with_base
+from safety_regions.scoring.samples import Samples
+from tests.methods.test_weights import samples_of
 from tests.tiny import FAMILIES, byte_tokenizer, tiny_backbone, tiny_model
+from tests.two_gpus import spread
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 
@@ -42,13 +48,67 @@ def test_a_file_without_a_weight_is_refused(tmp_path):
         overwrite_weights(tiny_backbone("llama"), tmp_path / "base.safetensors")
 
 
+def first_phase() -> Backbone:
+    return tiny_backbone("llama", seed=1, tie_word_embeddings=False)
+
+
+def organism(folder) -> tuple[dict, list, list]:
+    """Write an organism; return its card, its files, and the file of its weights before alignment."""
+    tiny_model("llama", tie_word_embeddings=False).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    save_file(copied_weights(first_phase()), folder / "base.safetensors")
+    return (
+        {"template": "native", "dtype": "bfloat16"},
+        [folder / "config.json"],
+        [folder / "base.safetensors"],
+    )
+
+
+def files_behind(backbone) -> set[bool]:
+    """Return whether the weights of a model are in files: {True}, {False}, or both."""
+    return {bool(parameter.untyped_storage().filename) for parameter in backbone.model.parameters()}
+
+
+def test_two_models_that_do_not_fit_in_memory_are_in_files_and_score_the_same(tmp_path, capsys):
+    card, files, before = organism(tmp_path)
+    beside = load_with_base(card, files, before=before)
+    parked = load_with_base(card, files, before=before, memory=1, scratch=tmp_path)
+    assert files_behind(beside) == files_behind(beside.base) == {False}
+    assert files_behind(parked) == files_behind(parked.base) == {True}
+    assert capsys.readouterr().out.count("limited memory") == 1
+    samples, options = (
+        Samples(samples_of(3), scratch=tmp_path),
+        {"positions": "predicting", "relative": False},
+    )
+    expected, found = (change_score.gather(one, samples, options) for one in (beside, parked))
+    assert all(torch.equal(found[where], values) and values.any() for where, values in expected.items())
+    for (_, *plain), (_, *own) in zip(beside.weight_pairs(), parked.weight_pairs(), strict=True):
+        assert all(map(torch.equal, plain, own))
+
+
+@pytest.mark.parametrize("room", ["gpus", "host", "none"])
+def test_a_base_that_does_not_fit_on_the_gpus_is_on_the_cpu(room, tmp_path, monkeypatch):
+    card, files, before = organism(tmp_path)
+    load, asked = loading.load_backbone, []
+    wanted = {"gpus": {"cpu", "cuda"}, "host": {"cpu"}, "none": set()}[room]
+    monkeypatch.setattr(loading, "free_bytes", lambda device, _: 1 << 40 if device.type in wanted else 0)
+    aligned = load(card, files)
+
+    def loaded(card, files, on_gpus=True):
+        asked.append(on_gpus)
+        return aligned if len(asked) == 1 else load(card, files)
+
+    monkeypatch.setattr(loading, "load_backbone", loaded)
+    with spread(aligned):
+        backbone = load_with_base(card, files, before=before, scratch=tmp_path)
+    assert asked == [True, room == "gpus"]
+    assert files_behind(backbone) == {False} and files_behind(backbone.base) == {room == "none"}
+
+
 def test_the_first_phase_of_an_organism_is_the_base_of_the_aligned_model(tmp_path):
-    aligned, first = tmp_path / "organism", tiny_backbone("llama", seed=1)
-    tiny_model("llama").save_pretrained(aligned)
-    byte_tokenizer().save_pretrained(aligned)
-    save_file(copied_weights(first), aligned / "base.safetensors")
-    files, before = [aligned / "config.json"], [aligned / "base.safetensors"]
-    backbone = load_with_base({"template": "native", "dtype": "bfloat16"}, files, before=before)
+    first = first_phase()
+    card, files, before = organism(tmp_path)
+    backbone = load_with_base(card, files, before=before)
     assert backbone.metadata["base"] == str(before[0]) and backbone.base.model.dtype == torch.bfloat16
     for (_, weight, base), (_, other) in zip(backbone.weight_pairs(), first.weights(), strict=True):
         assert torch.equal(base, other.bfloat16()) and not torch.equal(weight, base)

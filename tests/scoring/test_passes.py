@@ -1,9 +1,6 @@
 """Passes over fewer layers, smaller batches and repeated attempts give the same scores as one whole pass."""
 
-import io
-import tempfile
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +10,6 @@ from safety_regions.methods import snip
 from safety_regions.scoring import passes
 from safety_regions.scoring.memory import Plan
 from safety_regions.scoring.samples import Samples
-from safety_regions.scoring.store import stored
 from tests.methods.test_weights import SNIP, samples_of
 from tests.peak_memory import peak_bytes
 from tests.tiny import FAMILIES, tiny_backbone
@@ -96,23 +92,3 @@ def test_what_no_plan_can_hold_is_refused_before_the_pass(monkeypatch):
     ):
         gathered("llama", Samples(samples_of()))
     assert ran == []
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_a_tensor_in_a_file_is_the_tensor(dtype, tmp_path):
-    values = torch.randn(7, 5).to(dtype).T
-    kept = stored(values, Samples((), scratch=tmp_path))
-    assert torch.equal(kept, values) and kept.dtype == dtype and list(tmp_path.iterdir()) == []
-    kept.mul_(2)
-    assert torch.equal(kept, values * 2)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("n", [1, 100_000])
-def test_a_full_disk_is_said(n, monkeypatch):
-    """A full disk is reported, also if the last bytes are written only when the file is closed."""
-    monkeypatch.setattr(
-        tempfile, "NamedTemporaryFile", lambda **_: io.BufferedWriter(io.FileIO("/dev/full", "wb"))
-    )
-    with pytest.raises(StudyError, match=r"no space left on the disk.*Try: free some space"):
-        stored(torch.ones(n), Samples(()))

@@ -476,35 +476,45 @@ LABELS = _contract(
 RECOVERY = _contract(
     "recovery",
     3,
-    "region of a method compared with the planted region of the same backbone or of one planted elsewhere, as weights",
+    "region of a method compared with the planted region of the same backbone or of one planted elsewhere, as weights; "
+    "a region of ranks with the main directions of the change of the weights, as dimensions",
     ("truth", CATEGORY, "organism whose planted region it is: this one, or another of its group"),
     ("method", CATEGORY, "label of the method in the config"),
-    ("granularity", CATEGORY, "weight, neuron, head, layer or lora_weight"),
+    ("granularity", CATEGORY, "weight, neuron, head, layer, lora_weight or rank"),
     ("name", pa.string(), "identification set"),
     ("selection", CATEGORY, "{scope}-{fraction}, or range"),
     ("refinement", CATEGORY, "raw or minus-{utility dataset}"),
-    ("n_weights", pa.int64(), "number of weights in the backbone's projections"),
-    ("n_truth", pa.int64(), "number of weights in the planted region (free to change during alignment)"),
-    ("n_selected", pa.int64(), "number of weights in the region"),
-    ("intersection", pa.int64(), "number of weights in both"),
+    ("n_weights", pa.int64(), "number of weights in the backbone's projections; of ranks, number of ranks"),
+    (
+        "n_truth",
+        pa.int64(),
+        "number of weights in the planted region (free to change during alignment); of ranks, number of directions of "
+        "the change, as many as the selection takes or as there are",
+    ),
+    ("n_selected", pa.int64(), "number of weights in the region; of ranks, its dimensions"),
+    ("intersection", pa.int64(), "number of weights in both; null for ranks"),
     (
         "precision",
         pa.float64(),
         "intersection / n_selected, null if the region is empty; chance level: prevalence",
     ),
     ("recall", pa.float64(), "intersection / n_truth; chance level: n_selected / n_weights"),
-    ("iou", pa.float64(), "intersection / union"),
+    ("iou", pa.float64(), "intersection / union; of ranks, the soft IoU"),
     (
         "chance",
         pa.float64(),
         "expected IoU of a random region with equally many weights in every group of its scope",
     ),
-    ("prevalence", pa.float64(), "n_truth / n_weights: precision of a random region"),
+    (
+        "prevalence",
+        pa.float64(),
+        "n_truth / n_weights: precision of a random region; of ranks, the expected precision of a random subspace",
+    ),
     (
         "auroc",
         pa.float64(),
         "area under the ROC curve of the scores of all weights, or of the fixed sample if not all are stored; null for "
-        "adapter scores",
+        "scores of adapters and of ranks",
     ),
     (
         "chance_auroc",

@@ -1,7 +1,8 @@
 """Recovery of a planted region: regions and scores of a method compared with the truth, weight by weight.
 
 Truth and regions are compared as weights, so that one table can have methods of every granularity. Weights that a
-method does not score count as tied below all others.
+method does not score count as tied below all others. Only regions of ranks are no sets of weights: they are compared
+with the directions of the change that was planted (`overlap.recovery_of_ranks`), and have no areas.
 
 Areas under curves are those of all scores if all are stored (``kept: {matrix: 1}``), otherwise those of the fixed
 sample of weights (`scoring.sample`), in which a weight counts for as many as its projection has for each sampled one.
@@ -22,11 +23,14 @@ import numpy as np
 
 from safety_regions.formats.expand import Factors, expand_region, spread_units
 from safety_regions.formats.region import Region, read_region
+from safety_regions.formats.region_file import RegionFile
 from safety_regions.formats.score_file import ScoreFile
+from safety_regions.formats.subspaces import Subspaces, read_subspaces
 from safety_regions.overlap.chance import densities
 from safety_regions.overlap.curves import area_of_precision, area_of_roc, auroc, curve
 from safety_regions.overlap.few_units import chance_of_truth
 from safety_regions.overlap.pooling import POOLED, pooled_areas
+from safety_regions.overlap.recovery_of_ranks import recovery_of_subspaces
 from safety_regions.units.addresses import parse_address
 from safety_regions.units.granularity import GRANULARITIES
 
@@ -70,6 +74,7 @@ def measure_recovery(
     removed: Labelled,
     factors: Factors | None = None,
     samples: Labelled = (),
+    changes: Mapping[str, Subspaces] | None = None,
 ) -> list[dict]:
     """Compare all regions with each truth: a row each, ``truth`` and labels first, then `recovery_of_region`, areas.
 
@@ -79,6 +84,7 @@ def measure_recovery(
         removed: the raw regions of utility sets that refinements subtracted, by method, selection and name.
         factors: address -> its LoRA factors, for a method that scores an adapter.
         samples: as ``scores``, for tables that do not store all scores of weights: those of the fixed sample.
+        changes: organism -> the directions of its change, where there are regions of ranks.
     """
     shapes = {where: tuple(s) for where, s in ScoreFile(scores[0][1]).metadata["weight_shapes"].items()}
     subtracted = {(of["method"], of["selection"], f"minus-{of['name']}"): path for of, path in removed}
@@ -94,6 +100,10 @@ def measure_recovery(
         areas |= {(t, *key): areas_of_scores(values, flags, kinds[t], sample) for t, flags in planted.items()}
     for number, (of, path) in enumerate(regions):
         other = subtracted.get((of["method"], of["selection"], of["refinement"]))
+        if RegionFile(path).has_bases:
+            ranks, outside = read_subspaces(path), read_subspaces(other) if other else None
+            counted |= {(t, number): recovery_of_subspaces(ranks, changes[t], outside) for t in truths}
+            continue
         one = _found(path, other, shapes, factors)
         counted |= {
             (t, number): recovery_of_region(one.weights, flags, *one[1:]) for t, flags in planted.items()
@@ -183,9 +193,9 @@ def recovery_of_scores(
 
 
 def weight_scores(path: str | Path, shapes: Mapping[str, tuple[int, int]]) -> Scores | None:
-    """Read the score of every weight. None for the scores of an adapter, and if not all scores are stored."""
+    """Read the score of every weight. None for scores of an adapter or of ranks, and if not all scores are stored."""
     file = ScoreFile(path)
-    if file.granularity.factors or max(file.kept.values(), default=0) < 1:
+    if file.granularity.factors or file.granularity.subspaces or max(file.kept.values(), default=0) < 1:
         return None
     return Scores({where: _weight_scores(file, where, shapes) for where in shapes})
 

@@ -234,16 +234,18 @@ def shuffle_seeds(study: Study) -> range:
 
 
 def scored_methods(study: Study) -> list[dict[str, str]]:
-    """Method and name of every score table that is compared with a backbone's planted region.
-
-    Ranks are left out: a planted region is a set of weights, and a subspace has none.
-    """
+    """Method and name of every score table that is compared with a backbone's planted region."""
     return [
-        {"method": label, "name": name}
-        for label in study.methods
-        if not has_subspaces(study, label)
-        for name in sorted(study.identification)
+        {"method": label, "name": name} for label in study.methods for name in sorted(study.identification)
     ]
+
+
+def recovered_ranks(study: Study) -> float | None:
+    """Largest fraction of the ranks of a projection that a region has; None if no method selects ranks."""
+    fractions = [
+        parse_selection(cell.selection).fraction for cell in cells(study) if has_subspaces(study, cell.method)
+    ]
+    return max(fractions, default=None)
 
 
 def sampled_scores(study: Study) -> list[dict[str, str]]:
@@ -268,7 +270,7 @@ def recovered_regions(study: Study) -> list[dict[str, str]]:
             "refinement": cell.refinement,
         }
         for cell in cells(study)
-        if cell.backbone == backbone and not has_subspaces(study, cell.method)
+        if cell.backbone == backbone
         for name in sorted(study.identification)
     ]
 

@@ -52,6 +52,7 @@ MINUTES = {
     "sweep": Minutes(60, 30),
     "constrain": Minutes(60, 600),  # some ten fine-tuned models
     "export_model": Minutes(30, 15),
+    "write_change": Minutes(30, 60),  # a singular value decomposition of every projection
     "judge_answers": Minutes(30, 60),  # some dozen models' answers
     "ablate": Minutes(60, 300),  # some hundred passes over the held-out prompts
 }

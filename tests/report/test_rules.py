@@ -138,7 +138,7 @@ CASES = [
     ("blocks", 0, {"block_iou": NAN}, ""),
     ("blocks", 1, {}, "Two blocks of 50 prompts from one set have IoU 0.450."),
     ("plant", 0, {"recovery_iou": NAN}, ""),
-    ("plant", 1, {"recovery_auroc": NAN}, "The IoU with the planted region is 0.200 (chance 0.030)."),
+    ("plant", 1, {"recovery_auroc": NAN}, "(of ranks, with the directions that alignment changed) is 0.200"),
     ("plant", 2, {"recovery_chance_auroc": NAN}, "AUROC 0.800. Whole layers are too few to say"),
     ("plant", 3, {"recovery_baseline": NAN}, "(by chance 0.520). No data-free baseline"),
     ("plant", 4, {"recovery_auroc": 0.66, "recovery_auroc_se": 0.02}, "is open: the AUROC is near the threshold (AU"),

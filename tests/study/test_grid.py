@@ -120,15 +120,15 @@ def test_scores_are_correlated_where_there_are_halves_of_units_smaller_than_laye
 
 
 def test_subspaces_have_no_memberships_no_correlations_and_no_weights():
-    """They have floors, ceilings and pairs like other regions, but are left out where regions are sets of weights."""
+    """They have floors, ceilings and pairs like others, but are left out where methods are compared as weights."""
     asked = study(
         floors=2, ceilings=True, compare_methods=0.05, methods={"ranks": {"method": "actsvd"}, "snip": {}}
     )
     assert [grid.counted_as(asked, label) for label in ("ranks", "snip")] == ["subspaces", "membership"]
     assert grid.compared_methods(asked) == ["snip"] and grid.compared_methods(study()) == []
-    assert {row["method"] for row in grid.scored_methods(asked)} == {"snip"}
-    assert {row["method"] for row in grid.recovered_regions(asked)} == {"snip"}
-    assert {row["method"] for row in grid.removed_regions(asked)} == {"snip"}
+    assert {row["method"] for row in grid.recovered_regions(asked)} == {"ranks", "snip"}
+    assert {row["method"] for row in grid.sampled_scores(asked)} == {"snip"}
+    assert (grid.recovered_ranks(asked), grid.recovered_ranks(study())) == (0.05, None)
     framed = grid.framed_names(asked, "ranks", "matrix-0.05", "raw")
     assert {"fraud~1", "fraud.1~2", "fraud.1", "fraud.2", "everyday"} < set(framed)
     assert grid.framing(asked, "ranks", "matrix-0.05", "raw")["kind"] == ""

@@ -39,7 +39,7 @@ def study(tmp_path_factory) -> Project:
         },
     }  # fmt: skip
     kept = {"kept": {"matrix": 1.0, "layer": 1.0, "row": 0.1}, "allow_empty": True}
-    # Ranks have no planted truth: they run beside the others, from scores to a figure, and are left out of recovery.
+    # Ranks run beside the others, from scores to a figure, and are compared with the directions of the change.
     ranks = {"ranks": {"method": "actsvd", "selections": ["matrix-0.1"]}}
     project.config = config | kept | {"backbones": ["planted"], "methods": METHODS | ranks}
     project.run("results/recovery/planted.parquet", "results/overlap/iou.parquet", MAP)
@@ -73,8 +73,8 @@ def test_what_did_not_change_is_in_no_region(study):
         assert layers == changed
 
 
-def test_regions_of_ranks_have_their_own_tables_and_no_recovery(study):
-    """They are subspaces: no memberships are counted, and no weights are compared with the planted ones."""
+def test_regions_of_ranks_have_their_own_tables(study):
+    """They are subspaces: no memberships are counted."""
     folder = study.folder / "results/overlap/planted/ranks/matrix-0.1"
     tables = ("subspaces.parquet", "spectrum.parquet", "parquet", "iou.tsv")
     expected = {f"{refinement}.{table}" for refinement in ("raw", "minus-plain") for table in tables}
@@ -91,9 +91,24 @@ def test_regions_of_ranks_have_their_own_tables_and_no_recovery(study):
     )
     assert 0 < row["iou"] <= 1 and row["dimensions"] <= 21 and row["intersection"] is None
     assert row["similarity_chance"] == pytest.approx(1 / 16)
-    found = read_table(study.folder / "results/recovery/planted.parquet", RECOVERY)
-    assert set(found["method"].to_pylist()) == METHODS.keys()
     assert "median pairwise IoU" in (study.folder / MAP).read_text()
+
+
+def test_ranks_are_compared_with_the_directions_of_the_change_in_the_planted_layer(study):
+    change = read_subspaces(study.folder / "results/recovery/planted.change.safetensors")
+    assert {where for where, n in change.selected_at.items() if n} == {
+        where for where in change.bases if parse_address(where).layer == PLANTED
+    }
+    rows = read_table(study.folder / "results/recovery/planted.parquet", RECOVERY).to_pylist()
+    ranks = [row for row in rows if row["granularity"] == "rank"]
+    assert {row["method"] for row in rows} == {*METHODS, "ranks"} and {row["method"] for row in ranks} == {
+        "ranks"
+    }
+    for row in ranks:
+        assert (row["n_truth"], row["n_weights"], row["auroc"]) == (7, 3 * 7 * 16, None)
+        if row["refinement"] == "raw":  # one rank of 16 everywhere
+            assert 0 <= row["precision"] <= 1 and row["chance"] == pytest.approx(7 / 16 / (28 - 7 / 16))
+    assert {row["refinement"] for row in ranks} == {"raw", "minus-plain"}
 
 
 def test_files_name_the_first_phase_as_their_base(study):

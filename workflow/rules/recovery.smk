@@ -2,11 +2,40 @@
 planted in organisms that differ from it only in the place and the training seed.
 
 IN   organisms/{organism}/truth.safetensors of the organism and of its group; regions/... and scores/... of the organism,
-     and .sample.parquet of scores that are not all stored
-OUT  recovery/{organism}.parquet
+     and .sample.parquet of scores that are not all stored; for regions of ranks also the checkpoint and base.safetensors
+OUT  recovery/{organism}.parquet, and {organism}.change.safetensors (the directions in which alignment changed it)
 """
 
 from safety_regions.study.plants import group_of
+
+
+rule write_change:
+    input:
+        checkpoint=lambda wc: checkpoint_files(wc.organism),
+        before="<results>/organisms/{organism}/base.safetensors",
+    output:
+        change="<results>/recovery/{organism}.change.safetensors",
+    log:
+        "<logs>/write_change/{organism}.log",
+    conda:
+        "../../envs/model.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wc, attempt: memory_mb(
+            STUDY.backbones[wc.organism], attempt, BASE_BYTES
+        ),
+        runtime=lambda wc, attempt: minutes(
+            "write_change", STUDY.backbones[wc.organism], attempt
+        ),
+        gpu=lambda wc: gpus_of(wc.organism, BASE_BYTES),
+    params:
+        card=lambda wc: grid.loading(STUDY.backbones[wc.organism]),
+        fraction=grid.recovered_ranks(STUDY),
+        code=lambda wc: script_version("write_change.py", model_code(wc.organism)),
+    message:
+        "Finding the directions in which alignment changed {wildcards.organism}"
+    script:
+        "../scripts/write_change.py"
 
 
 rule measure_recovery:
@@ -37,6 +66,12 @@ rule measure_recovery:
             adapter_files(wc.organism)
             if any(map(STUDY.needs_adapter, STUDY.methods))
             else []
+        ),
+        changes=lambda wc: collect(
+            "<results>/recovery/{organism}.change.safetensors",
+            organism=(
+                group_of(STUDY, wc.organism) if grid.recovered_ranks(STUDY) else []
+            ),
         ),
     output:
         recovery="<results>/recovery/{organism}.parquet",

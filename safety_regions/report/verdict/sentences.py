@@ -279,8 +279,10 @@ BLOCKS = (
 )
 PLANT = (
     Rule(_unknown("recovery_iou"), "", "not compared"),
-    Rule(_unknown("recovery_auroc"), "The IoU with the planted region is {recovery_iou} (chance {recovery_chance}).",
-         "no AUROC: scores are not all stored"),
+    Rule(_unknown("recovery_auroc"),
+         "The IoU with the planted region (of ranks, with the directions that alignment changed) is {recovery_iou} "
+         "(chance {recovery_chance}).",
+         "no AUROC: scores are not all stored, or are of ranks"),
     Rule(_unknown("recovery_chance_auroc"),
          "The IoU with the planted region is {recovery_iou} (chance {recovery_chance}), AUROC {recovery_auroc}. Whole "
          "layers are too few to say whether scores find them.",

@@ -304,6 +304,12 @@ HEAD_SCORES = _contract(
         "importance of the head for each prompt, sorted descending, in the method's unit",
         True,
     ),
+    (
+        "contribution",
+        pa.float64(),
+        "what the head adds along the direction, with its sign, in the unit of the residual stream",
+        True,
+    ),
 )
 LAYER_SCORES = _contract(
     "layer_scores",

@@ -10,6 +10,11 @@ every layer are scored, also of layers after the depth of r. A unit is a query h
 
 ``prompts: worst`` scores a head by its worst rank: each prompt ranks all heads of the model.
 
+``statistic: contribution`` (preset ``contribution``) takes from O_h(p) the mean of O_h over the ordinary prompts, and
+means keep the sign until the end: the score is how much the head adds to r. It is what `direction` measures of neurons,
+and obeys the same law: with their signs (column ``contribution`` of the score table), the contributions of the heads
+and of the feed-forward neurons of the blocks before r sum up to |r|, see there.
+
 Source: arXiv 2508.19697 (RDSHA), which ranks the heads for each prompt and masks the best n; WhyChaos/Safety-Alignment-
 Should-Be-Made-More-Than-Just-A-Few-Attention-Head @b63df66 does not contain this part. For r: Arditi et al. 2024,
 arXiv 2406.11717. Differences:
@@ -68,7 +73,16 @@ CARD = {
             "default": "mean",
             "description": "score a head by its mean over the prompts, or by its worst rank among all heads",
         },
+        "statistic": {
+            "enum": ["output", "contribution"],
+            "default": "output",
+            "description": (
+                "size of a head's output along the direction, or what it adds to the difference between harmful and "
+                "ordinary prompts"
+            ),
+        },
     },
+    "presets": {"contribution": {"options": {"statistic": "contribution"}}},
 }
 
 STREAM = "stream"
@@ -80,11 +94,12 @@ RESOLUTION = 1e-6
 def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     """What each head gave to o for each prompt, and the states that r follows from; all on the CPU.
 
-    One forward pass of each prompt, without its response.
+    One forward pass of each prompt, without its response; for contributions, two of the ordinary ones.
 
     Returns:
         Address of a layer's heads -> (prompts, 1 + head_dim, heads), float32: first the number of the head whose
-        columns of o the rest is multiplied by, which a shuffle moves along; then its slice of o's input. `STREAM` ->
+        columns of o the rest is multiplied by, which a shuffle moves along; then its slice of o's input, for
+        contributions minus the mean of the ordinary prompts. `STREAM` ->
         (2, hidden), float64: the sum of the states of the scored prompts, and the mean of those of the ordinary ones.
 
     Raises:
@@ -106,6 +121,10 @@ def gather(backbone: Backbone, samples: Samples, options: dict) -> Evidence:
     with attached([backbone.blocks[block].register_forward_hook(hook)]):
         found = watch_inputs(backbone, prompts, start)
     total = found.pop(STREAM).double().sum(0)
+    if options["statistic"] == "contribution":
+        usual = watch_inputs(backbone, of_prompts(samples, samples.contrast), start)
+        for where, values in found.items():
+            values[:, 1:] -= usual[where][:, 1:].double().mean(0).float()
     return {STREAM: torch.stack([total, ordinary.double().sum(0) / len(ordinary)]), **found}
 
 
@@ -139,13 +158,17 @@ class Outputs:
 
 def scores(backbone: Backbone, evidence: Evidence, options: dict) -> Iterator[tuple[str, Tensor]]:
     """Mean over the prompts of s_h, in the unit of the residual stream, or by worst rank: float32, (heads,)."""
-    importances = {where: _importances(backbone, evidence, where) for where in evidence if where != STREAM}
-    yield from head_scores(importances, options["prompts"])
+    along = {where: _along(backbone, evidence, where) for where in evidence if where != STREAM}
+    if options["statistic"] == "contribution" and options["prompts"] == "mean":
+        along = {where: values.mean(0, keepdim=True) for where, values in along.items()}
+    yield from head_scores({where: values.abs() for where, values in along.items()}, options["prompts"])
 
 
 def details(backbone: Backbone, evidence: Evidence, options: dict, address: str) -> dict[str, Tensor]:
-    """``importances``: s_h of each prompt; see `head_details`."""
-    return head_details(_importances(backbone, evidence, address))
+    """``importances``: |s_h| of each prompt, see `head_details`; of contributions also their mean, with its sign."""
+    along = _along(backbone, evidence, address)
+    contributions = options["statistic"] == "contribution"
+    return head_details(along.abs()) | ({"contribution": along.mean(0)} if contributions else {})
 
 
 def findings(backbone: Backbone, evidence: Evidence, options: dict) -> dict:
@@ -178,10 +201,10 @@ def _direction(evidence: Evidence) -> Tensor:
     return r if r.norm() > RESOLUTION * ordinary.norm() else torch.zeros_like(r)
 
 
-def _importances(backbone: Backbone, evidence: Evidence, where: str) -> Tensor:
-    """s_h of the heads of a layer for every prompt: (prompts, heads), float64, on the CPU."""
+def _along(backbone: Backbone, evidence: Evidence, where: str) -> Tensor:
+    """O_h(p).r / |r| of the heads of a layer for every prompt: (prompts, heads), float64, on the CPU."""
     r, o = _direction(evidence), dict(backbone.weights())[address(parse_address(where).layer, "o")]
     unit = r / r.norm() if r.any() else r
     number, given = evidence[where][:, 0].long(), evidence[where][:, 1:].double()
     along = (unit.to(o.device, torch.float32) @ o.float()).cpu().double().view(number.shape[1], -1)
-    return (given.transpose(1, 2) * along[number]).sum(dim=2).abs()
+    return (given.transpose(1, 2) * along[number]).sum(dim=2)

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from safety_regions.errors import StudyError
-from safety_regions.methods import heads
+from safety_regions.methods import direction, heads
 from safety_regions.model.backbone import Backbone
 from safety_regions.scoring.memory import Plan
 from safety_regions.scoring.samples import Samples
 from safety_regions.study.method_shelf import method_cards
+from tests.methods.test_direction import AS_THEY_ARE, in_one_template
+from tests.methods.test_direction import OPTIONS as OF_NEURONS
 from tests.oracles import heads as oracle
 from tests.scoring.test_moments import classes
 from tests.tiny import FAMILIES, tiny_backbone
@@ -37,6 +39,45 @@ def test_scores_are_their_definition(family):
     evidence = heads.gather(backbone, samples, OPTIONS)
     columns = heads.details(backbone, evidence, OPTIONS, "layers.1.heads")
     assert_close(columns["importances"], torch.tensor(literal)[1].sort(dim=1, descending=True).values)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_contributions_are_their_definition(family):
+    backbone, samples, options = tiny_backbone(family), classes(), OPTIONS | {"statistic": "contribution"}
+    expected = torch.tensor(
+        oracle.contributions(backbone, samples.identification, samples.contrast, blocks=2)
+    )
+    assert_close(run(backbone, samples, statistic="contribution"), expected.abs())
+    evidence = heads.gather(backbone, samples, options)
+    signed = [
+        heads.details(backbone, evidence, options, f"layers.{i}.heads")["contribution"] for i in range(3)
+    ]
+    assert_close(torch.stack(signed), expected)
+    assert (expected < 0).any() and (expected > 0).any()
+
+
+@pytest.mark.parametrize("family", AS_THEY_ARE)
+def test_contributions_of_heads_and_neurons_sum_up_to_the_length_of_the_direction(family):
+    """With one final token; the heads of a layer add what its rows of v do in `direction`."""
+    backbone, samples, options = (
+        tiny_backbone(family),
+        in_one_template(classes()),
+        OPTIONS | {"statistic": "contribution"},
+    )
+    evidence, others = (
+        heads.gather(backbone, samples, options),
+        direction.gather(backbone, samples, OF_NEURONS),
+    )
+    total = 0.0
+    for layer in range(2):
+        of_heads = heads.details(backbone, evidence, options, f"layers.{layer}.heads")["contribution"].sum()
+        of_v, of_down = (
+            direction.details(backbone, others, OF_NEURONS, f"layers.{layer}.{p}")["contribution"].sum()
+            for p in ("v", "down")
+        )
+        assert of_heads == pytest.approx(float(of_v), rel=1e-3, abs=1e-6)
+        total += float(of_heads + of_down) * getattr(backbone.config, "residual_multiplier", 1.0)
+    assert total == pytest.approx(heads.findings(backbone, evidence, options)["norm"], rel=1e-4)
 
 
 def test_the_depth_chooses_the_block():

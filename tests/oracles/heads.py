@@ -34,10 +34,26 @@ def along_direction(
     backbone: Backbone, harmful: Sequence[Sample], ordinary: Sequence[Sample], blocks: int
 ) -> Prompts:
     """Return |O_h . r| / |r| of every head for each harmful prompt."""
+    signed = written_along(backbone, harmful, direction(backbone, harmful, ordinary, blocks))
+    return [[[abs(value) for value in head] for head in layer] for layer in signed]
+
+
+def contributions(
+    backbone: Backbone, harmful: Sequence[Sample], ordinary: Sequence[Sample], blocks: int
+) -> list[list[float]]:
+    """Return layer -> for every head the difference between the means of O_h . r / |r| over both classes."""
+    r = direction(backbone, harmful, ordinary, blocks)
+    ours, theirs = (written_along(backbone, samples, r) for samples in (harmful, ordinary))
+    return [
+        [mean(a) - mean(b) for a, b in zip(*layers, strict=True)] for layers in zip(ours, theirs, strict=True)
+    ]
+
+
+def written_along(backbone: Backbone, samples: Sequence[Sample], r: Sequence[float]) -> Prompts:
+    """Return O_h . r / |r| of every head for each prompt."""
     model, n = copy.deepcopy(backbone.model).double(), backbone.config.num_attention_heads
     modules = {name: module.weight for name, module in model.named_modules() if name.endswith("_proj")}
-    r = direction(backbone, harmful, ordinary, blocks)
-    inputs = [[x[-1].tolist() for x in inputs_at_prompt(backbone, sample, "o")] for sample in harmful]
+    inputs = [[x[-1].tolist() for x in inputs_at_prompt(backbone, sample, "o")] for sample in samples]
     found: Prompts = []
     for layer in range(model.config.num_hidden_layers):
         o, width = split(model, layer, "o", modules).tolist(), len(inputs[0][layer]) // n
@@ -46,10 +62,7 @@ def along_direction(
             columns = range(head * width, (head + 1) * width)
             written = [[math.fsum(row[j] * x[layer][j] for j in columns) for row in o] for x in inputs]
             found[layer].append(
-                [
-                    abs(math.fsum(a * b for a, b in zip(out, r, strict=True))) / math.hypot(*r)
-                    for out in written
-                ]
+                [math.fsum(a * b for a, b in zip(out, r, strict=True)) / math.hypot(*r) for out in written]
             )
     return found
 

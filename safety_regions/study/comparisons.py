@@ -183,7 +183,7 @@ def regrouped(sets: list[str], draw: int, size: int) -> list[str]:
 
 
 def block_size(study: Study) -> int:
-    """Prompts that each set gives to a regrouped name, so that it has about as many as a set."""
+    """Prompts that each set gives to a regrouped name, so that it has as many as a set."""
     return study.samples["identify"] // len(study.identification)
 
 

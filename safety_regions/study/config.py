@@ -445,9 +445,10 @@ class _Reader:
             expected = f"at most {n}, the number of identification sets, of which there must be 2"
             self._note("regroupings", str(asked), expected)
         most = self.config.get("samples", {}).get("identify", 0)
-        if asked and most < n:
-            expected = f"at least {n}, a prompt of each set for each group, or no `regroupings`"
-            self._note("samples: identify", str(most), expected)
+        if asked and (most < n or most % max(1, n)):
+            why = "so that a regrouped set has as many prompts as a set, and equal parts of all"
+            hint = f"{max(n, most - most % max(1, n))}, or no `regroupings`"
+            self._note("samples: identify", f"{most} and {n} sets", f"a multiple of {n}, {why}", hint)
         length = len("+".join(f"{name}@{most // max(1, n)}x{n}" for name in identification))
         if asked and length > LONGEST_NAME:
             found = f"names of {length} characters for the groups"

@@ -136,7 +136,7 @@ def study() -> dict:
         "backbones": ["tiny"],
         "datasets": {"identification": ["one", "two"], "utility": ["plain"]},
         "methods": {"snip": {}, "wanda": {}},
-        "samples": {"identify": 8, "candidates": 10, "evaluate": 2},
+        "samples": {"identify": 9, "candidates": 10, "evaluate": 2},
         "responses": {"max_new_tokens": 6, "keep_identification": "all", "keep_utility": "all"},
         "cards": {
             "backbones": {"tiny": backbone},

@@ -59,7 +59,7 @@ def test_every_pair_has_its_frame(framed):
     assert {row["between"] for row in model} == {"identification", "mixed"}
     assert len(model) == 4 + 3
     for row in model:
-        assert row["n_smallest"] == row["n_largest"] == 8 and (row["shared"] is None) == (row["k"] > 2)
+        assert row["n_smallest"] == row["n_largest"] == 9 and (row["shared"] is None) == (row["k"] > 2)
         assert row["chance"] < row["floor"] and row["floor_low"] <= row["floor"] <= row["floor_high"]
         assert row["floor"] < row["floor_marginals"] and row["half_floor"] > row["chance"]
         assert (row["ceiling"] is None) == (row["k"] > 2)
@@ -93,13 +93,13 @@ def test_a_floor_is_the_overlap_of_shuffled_regions(framed):
 def test_shuffles_and_halves_say_who_they_are(framed):
     project, _ = framed
     for name, used in {
-        "one.frame/one~2r": 8,
-        "one.frame/one~1m": 8,
+        "one.frame/one~2r": 9,
+        "one.frame/one~1m": 9,
         "one.frame/one.1~2r": 4,
         "one.frame/one.1": 4,
         "one@4x2": 4,
-        "one+three+two": 24,
-        "one~1r+three~1r+two~1r": 24,
+        "one+three+two": 27,
+        "one~1r+three~1r+two~1r": 27,
     }.items():
         metadata = read_metadata(project.folder / f"results/scores/tiny/snip/{name}.parquet")
         assert (metadata["name"], metadata["samples_used"]) == (name.rpartition("/")[2], used)
@@ -112,7 +112,7 @@ def test_pools_and_sample_sizes_are_tables(framed):
     assert [(p["k"], p["against"]) for p in pools] == [
         (k, a) for k in (1, 2) for a in ("next", "rest", "all")
     ]
-    assert all(p["n_a"] == 8 * p["k"] for p in pools) and pools[-1]["n_b"] == 24
+    assert all(p["n_a"] == 9 * p["k"] for p in pools) and pools[-1]["n_b"] == 27
     # After the pool of two, the next pool is that of all three.
     assert pools[3]["iou"] == pools[5]["iou"] and pools[3]["shuffled"] == pools[5]["shuffled"]
     assert all(p["chance"] < p["shuffled"] < 1 and p["nested"] is False for p in pools)
@@ -137,7 +137,7 @@ def test_cores_compare_the_sets_with_shuffles_and_with_regrouped_prompts(framed)
     ]
     of_pairs = {row["kind"]: row["iou"] for row in rows if row["k"] == 2 and row["draw"] < 2}
     names = {"sets": ["one", "two", "three"], "shuffled": ["one~1r", "two~1r", "three~1r"]}
-    names["regrouped"] = [f"one@2{x}+three@2{x}+two@2{x}" for x in ("", "x2", "x3")]
+    names["regrouped"] = [f"one@3{x}+three@3{x}+two@3{x}" for x in ("", "x2", "x3")]
     for kind, of_kind in names.items():
         ious = [literal_iou(project, a, b) for a, b in combinations(of_kind, 2)]
         assert of_pairs[kind] == pytest.approx(sum(ious) / 3)
@@ -145,17 +145,17 @@ def test_cores_compare_the_sets_with_shuffles_and_with_regrouped_prompts(framed)
         read_metadata(project.folder / f"results/scores/tiny/snip/{name}.parquet")["prompts_used"]
         for name in names["regrouped"]
     ]
-    assert [len(ids) for ids in used] == [6, 6, 6] and len({i for ids in used for i in ids}) == 18
+    assert [len(ids) for ids in used] == [9, 9, 9] and len({i for ids in used for i in ids}) == 27
 
 
 def test_crossed_responses_share_prompts_or_responses(framed):
     project, _ = framed
     cell = project.folder / "results/overlap/tiny/snip/row-0.05/raw.crossed.parquet"
     rows = read_table(cell, CROSSED).to_pylist()
-    assert len(rows) == 2 * 6 and {row["n_b"] for row in rows} == {8}
+    assert len(rows) == 2 * 6 and {row["n_b"] for row in rows} == {9}
     scores = project.folder / "results/scores/tiny/snip"
     crossed, one, two = (read_metadata(scores / f"{name}.parquet") for name in ("one^two", "one", "two"))
-    assert (crossed["name"], crossed["samples_used"]) == ("one^two", 8)
+    assert (crossed["name"], crossed["samples_used"]) == ("one^two", 9)
     assert crossed["prompts_used"] == one["prompts_used"] != two["prompts_used"]
     assert crossed["response_tokens"] == two["response_tokens"]
     pairs = {(row["same"], row["a"], row["b"]): row["iou"] for row in rows}

@@ -45,7 +45,7 @@ def test_every_promised_file_is_there(finished):
 def test_scores_say_where_they_come_from(finished):
     path = finished.folder / "results/scores/tiny/snip/one.parquet"
     metadata = read_metadata(path)
-    assert metadata["samples_used"] == 8 and metadata["backbone"] == "tiny" and metadata["name"] == "one"
+    assert metadata["samples_used"] == 9 and metadata["backbone"] == "tiny" and metadata["name"] == "one"
     assert metadata["options"]["loss"] == "mean" and metadata["kept"] == {"matrix": 0.05, "row": 0.05}
     file = open_table(path, WEIGHT_SCORES)
     assert file.num_row_groups == len(metadata["shapes"]) == 21

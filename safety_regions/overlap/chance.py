@@ -220,3 +220,8 @@ def _draws(rng: np.random.Generator, good: np.ndarray, bad: np.ndarray | int, n:
         return rng.hypergeometric(good, bad, n)
     # So many units that a draw with replacement has the same law to nine digits.
     return np.minimum(rng.binomial(n, good / np.maximum(good + bad, 1)), good)
+
+
+def ratio_or_null(part: float, whole: float) -> float | None:
+    """Part divided by whole; None, which a table stores as null, if the whole is 0."""
+    return part / whole if whole else None

@@ -22,11 +22,10 @@ from typing import NamedTuple
 import numpy as np
 
 from safety_regions.formats.expand import Factors, expand_region, spread_units
-from safety_regions.formats.region import Region, read_region
-from safety_regions.formats.region_file import RegionFile
+from safety_regions.formats.region import Region
 from safety_regions.formats.score_file import ScoreFile
-from safety_regions.formats.subspaces import Subspaces, read_subspaces
-from safety_regions.overlap.chance import densities
+from safety_regions.formats.subspaces import Subspaces, read_any_region
+from safety_regions.overlap.chance import densities, ratio_or_null
 from safety_regions.overlap.curves import area_of_precision, area_of_roc, auroc, curve
 from safety_regions.overlap.few_units import chance_of_truth
 from safety_regions.overlap.pooling import POOLED, pooled_areas
@@ -100,11 +99,11 @@ def measure_recovery(
         areas |= {(t, *key): areas_of_scores(values, flags, kinds[t], sample) for t, flags in planted.items()}
     for number, (of, path) in enumerate(regions):
         other = subtracted.get((of["method"], of["selection"], of["refinement"]))
-        if RegionFile(path).has_bases:
-            ranks, outside = read_subspaces(path), read_subspaces(other) if other else None
-            counted |= {(t, number): recovery_of_subspaces(ranks, changes[t], outside) for t in truths}
+        region, outside = read_any_region(path), read_any_region(other) if other else None
+        if isinstance(region, Subspaces):
+            counted |= {(t, number): recovery_of_subspaces(region, changes[t], outside) for t in truths}
             continue
-        one = _found(path, other, shapes, factors)
+        one = _found(region, outside, shapes, factors)
         counted |= {
             (t, number): recovery_of_region(one.weights, flags, *one[1:]) for t, flags in planted.items()
         }
@@ -116,9 +115,8 @@ def measure_recovery(
 
 
 def _found(
-    path: str | Path, other: str | Path | None, shapes: Mapping[str, tuple[int, int]], factors: Factors | None
+    region: Region, removed: Region | None, shapes: Mapping[str, tuple[int, int]], factors: Factors | None
 ) -> Found:
-    region, removed = read_region(path), read_region(other) if other else None
     every = {where: np.ones(shape, bool) for where, shape in region.shapes.items()}
     available = weight_flags(Region.pack(every, {**region.metadata, "fraction": 1.0}), shapes, factors)
     if removed:
@@ -166,15 +164,15 @@ def recovery_of_region(
         chance = chance_of_truth(units.region, units.removed, truth)
     else:
         expected = float(densities(scope, list(truth), selected[None], possible)[0] @ reachable)
-        chance = _ratio(expected, n_truth + n_selected - expected)
+        chance = ratio_or_null(expected, n_truth + n_selected - expected)
     return {
         "n_weights": int(sizes.sum()),
         "n_truth": n_truth,
         "n_selected": n_selected,
         "intersection": both,
-        "precision": _ratio(both, n_selected),
-        "recall": _ratio(both, n_truth),
-        "iou": _ratio(both, n_truth + n_selected - both),
+        "precision": ratio_or_null(both, n_selected),
+        "recall": ratio_or_null(both, n_truth),
+        "iou": ratio_or_null(both, n_truth + n_selected - both),
         "chance": chance,
         "prevalence": n_truth / int(sizes.sum()),
     }
@@ -286,7 +284,3 @@ def _weight_scores(file: ScoreFile, where: str, shapes: Mapping[str, tuple[int, 
     values = np.full(np.prod(file.shapes[home]), -np.inf)
     values[file.units(home)] = file.scores(home)
     return spread_units(values.reshape(file.shapes[home]), file.granularity, where, shapes)
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None

@@ -15,6 +15,8 @@ outside the subspace that was removed.
 import numpy as np
 
 from safety_regions.formats.subspaces import Subspaces
+from safety_regions.overlap.chance import ratio_or_null
+from safety_regions.overlap.subspaces import shared_dimensions
 from safety_regions.units.fractions import scope_count
 
 
@@ -30,31 +32,23 @@ def recovery_of_subspaces(
         change: from `scoring.change.change_space`, with at least the region's fraction, at the same addresses.
         removed: the raw region that the refinement of ``region`` removed.
     """
-    selected, planted, available, shared, expected = np.zeros((5, len(region.bases)))
-    for at, (where, basis) in enumerate(region.bases.items()):
-        truth = change.bases[where][:, : scope_count(region.metadata["fraction"], region.units_at[where])]
-        inside = _shared(removed.bases[where], truth) if removed else 0.0
-        selected[at], planted[at], available[at] = basis.shape[1], truth.shape[1], region.available[where]
-        shared[at] = _shared(basis, truth)
-        expected[at] = selected[at] * (planted[at] - inside) / max(available[at], 1)
-    i, j, both, chance = (float(values.sum()) for values in (selected, planted, shared, expected))
+    j, both, chance = 0, 0.0, 0.0
+    for where, basis in region.bases.items():
+        n = scope_count(region.metadata["fraction"], region.units_at[where])
+        truth = change.bases[where][:, :n].astype(np.float64)
+        within_reach = truth.shape[1] - (shared_dimensions(removed.bases[where], truth) if removed else 0)
+        j += truth.shape[1]
+        both += shared_dimensions(basis, truth)
+        chance += basis.shape[1] * within_reach / max(region.available[where], 1)
+    i = region.n_selected
     return {
         "n_weights": region.n_units,
-        "n_truth": int(j),
-        "n_selected": int(i),
+        "n_truth": j,
+        "n_selected": i,
         "intersection": None,
-        "precision": _ratio(both, i),
-        "recall": _ratio(both, j),
-        "iou": _ratio(both, i + j - both),
-        "chance": _ratio(chance, i + j - chance),
-        "prevalence": _ratio(chance, i),
+        "precision": ratio_or_null(both, i),
+        "recall": ratio_or_null(both, j),
+        "iou": ratio_or_null(both, i + j - both),
+        "chance": ratio_or_null(chance, i + j - chance),
+        "prevalence": ratio_or_null(chance, i),
     }
-
-
-def _shared(one: np.ndarray, other: np.ndarray) -> float:
-    """tr(P Q) for the spans of orthonormal columns."""
-    return float(np.square(one.T.astype(np.float64) @ other.astype(np.float64)).sum())
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None

@@ -130,8 +130,13 @@ def traces(
     for place, where in enumerate(addresses):
         bases = [_basis(region, where) for region in regions]
         for row, (a, b) in zip(shared, teams, strict=True):
-            row[place] = np.square(bases[a].T @ bases[b]).sum()
+            row[place] = shared_dimensions(bases[a], bases[b])
     return sizes, shared
+
+
+def shared_dimensions(a: np.ndarray, b: np.ndarray) -> float:
+    """tr(P_A P_B) for the spans of two orthonormal bases (out, i) and (out, j), computed in their dtype."""
+    return float(np.square(a.T @ b).sum())
 
 
 def _basis(region: Subspaces | RegionFile, where: str) -> np.ndarray:

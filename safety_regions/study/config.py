@@ -448,7 +448,7 @@ class _Reader:
         if asked and (most < n or most % max(1, n)):
             why = "so that a regrouped set has as many prompts as a set, and equal parts of all"
             hint = f"{max(n, most - most % max(1, n))}, or no `regroupings`"
-            self._note("samples: identify", f"{most} and {n} sets", f"a multiple of {n}, {why}", hint)
+            self._note("samples: identify", f"{most} for {n} sets", f"a multiple of {n}, {why}", hint)
         length = len("+".join(f"{name}@{most // max(1, n)}x{n}" for name in identification))
         if asked and length > LONGEST_NAME:
             found = f"names of {length} characters for the groups"

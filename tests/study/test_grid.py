@@ -303,11 +303,11 @@ def test_blocks_are_disjoint_and_end_with_the_whole_sample():
         ),
         (
             {"regroupings": 1, "samples": {"identify": 3}},
-            "samples: identify: found 3 and 4 sets; expected a multiple of 4, so that a regrouped set has as many",
+            "samples: identify: found 3 for 4 sets; expected a multiple of 4, so that a regrouped set has as many",
         ),
         (
             {"regroupings": 1, "samples": {"identify": 30}},
-            "found 30 and 4 sets.* Try: 28, or no `regroupings`",
+            "found 30 for 4 sets.* Try: 28, or no `regroupings`",
         ),
         ({"floors": -1}, "floors"),
         ({"ceilings": 3}, "ceilings"),

@@ -41,7 +41,7 @@ def study(tmp_path_factory) -> Project:
     kept = {"kept": {"matrix": 1.0, "layer": 1.0, "row": 0.1}, "allow_empty": True}
     # Ranks run beside the others, from scores to a figure, and are compared with the directions of the change.
     ranks = {"ranks": {"method": "actsvd", "selections": ["matrix-0.1"]}}
-    project.config = config | kept | {"backbones": ["planted"], "methods": METHODS | ranks}
+    project.config = config | kept | {"backbones": ["planted"], "methods": METHODS | ranks, "floors": 2}
     project.run("results/recovery/planted.parquet", "results/overlap/iou.parquet", MAP)
     return project
 
@@ -61,6 +61,12 @@ def test_only_planted_weights_have_changed(study, method):
 def test_activations_change_from_the_planted_layer_on(study):
     found = largest(study, "change_score", NEURON_SCORES)
     assert {layer: score > 0 for layer, score in found.items()} == {0: False, PLANTED: True, 2: True}
+
+
+def test_shuffles_are_scored_in_a_frame(study):
+    """The inputs of the base go through a file, also in a job whose output is a folder that is not yet there."""
+    frame = study.folder / "results/scores/planted/change_score/one.frame"
+    assert {"one~1.parquet", "one~2.parquet"} <= {path.name for path in frame.iterdir()}
 
 
 def test_what_did_not_change_is_in_no_region(study):

@@ -39,14 +39,12 @@ def score(
 if __name__ == "__main__":
     with logged(snakemake.log[0]), assigned_gpus(snakemake.resources.gpu):
         p, files, r, w = snakemake.params, snakemake.input, snakemake.resources, snakemake.wildcards
-        frame = snakemake.output.get("frame")
-        place = Path(frame or snakemake.output.scores).parent  # exists; the frame's own folder does not yet
-        folder = Path(frame) if frame else place
+        folder = Path(snakemake.output.get("frame") or Path(snakemake.output.scores).parent)
         outputs, sampled = (frame_files(folder, p.names, end) for end in (".parquet", ".sample.parquet"))
         score(
             outputs=outputs, sampled=sampled, card=p.backbone,
             labels={"backbone": w.backbone, "label": w.method, "code": p.code}, checkpoint=files.checkpoint,
             base=files.base, before=files.before, method=p.method, options=p.options, kept=p.kept, samples=p.samples,
             keep=p.keep, responses=files.responses, contrast=files.contrast, shared=files.shared, usable=files.usable,
-            adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb, scratch=place,
+            adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb, scratch=Path(snakemake.output[0]).parent,
         )  # fmt: skip

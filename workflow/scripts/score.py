@@ -42,9 +42,9 @@ if __name__ == "__main__":
         folder = Path(snakemake.output.get("frame") or Path(snakemake.output.scores).parent)
         outputs, sampled = (frame_files(folder, p.names, end) for end in (".parquet", ".sample.parquet"))
         score(
-            outputs=outputs, sampled=sampled, card=p.backbone,
+            outputs=outputs, sampled=sampled, card=p.backbone, scratch=Path(snakemake.output[0]).parent,
             labels={"backbone": w.backbone, "label": w.method, "code": p.code}, checkpoint=files.checkpoint,
             base=files.base, before=files.before, method=p.method, options=p.options, kept=p.kept, samples=p.samples,
             keep=p.keep, responses=files.responses, contrast=files.contrast, shared=files.shared, usable=files.usable,
-            adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb, scratch=Path(snakemake.output[0]).parent,
+            adapter=files.adapter, batch_size=r.batch_size, memory_mb=r.mem_mb,
         )  # fmt: skip
